@@ -1,0 +1,67 @@
+/** The vocabulary of reports (interface.md, part 3), shared by command line, function app and dashboard. */
+import type { ErrorSummary } from '../errors.ts';
+
+export const syncOutcomes = [
+  'copied',
+  'unchanged',
+  'deleted',
+  'skipped',
+  'superseded',
+  'deferred',
+  'locked',
+  'failed',
+] as const;
+export type SyncOutcome = (typeof syncOutcomes)[number];
+
+export const planActions = ['copy', 'delete', 'unchanged', 'skip', 'locked', 'failed'] as const;
+export type PlanAction = (typeof planActions)[number];
+
+export const verifyFindings = ['same', 'moved', 'missing', 'incomplete', 'extra', 'failed'] as const;
+export type VerifyFinding = (typeof verifyFindings)[number];
+
+/** One source tag × one target, or one rule-wide failure without a tag. */
+export interface Line<Outcome extends string = string> {
+  readonly rule: string;
+  /** Canonical: `docker.io/library/nginx:1`. */
+  readonly source: string;
+  readonly target: string;
+  readonly digest?: string;
+  /** Only where it differs from `digest`. */
+  readonly targetDigest?: string;
+  readonly outcome: Outcome;
+  readonly reason?: string;
+  readonly error?: ErrorSummary;
+  /** `deferred`: ISO time. */
+  readonly until?: string;
+  /** `incomplete`: digests that the target lacks. */
+  readonly missing?: readonly string[];
+  /** Blob and manifest payload uploaded for this line. */
+  readonly bytes?: number;
+  readonly startedAt?: string;
+  readonly durationMs?: number;
+}
+
+export interface TransferTotals {
+  bytesCopied: number;
+  blobsCopied: number;
+  blobsMounted: number;
+  blobsExisting: number;
+  requests: { source: number; target: number };
+  pulls: number;
+}
+
+export type Trigger = 'cli' | 'schedule' | 'webhook' | 'manual' | 'verify';
+
+export interface RunHeader {
+  readonly id: string;
+  readonly trigger: Trigger;
+  readonly startedAt: string;
+  readonly finishedAt?: string;
+  readonly interrupted?: boolean;
+}
+
+export interface Report<Outcome extends string = string> {
+  readonly run: RunHeader;
+  readonly totals: { tags: number } & Record<Outcome, number> & TransferTotals;
+  readonly tags: readonly Line<Outcome>[];
+}

@@ -1,0 +1,52 @@
+/** The queue messages, checked at the door: a request is a hint, never a command (interface.md, promise 2). */
+import * as z from 'zod';
+
+const name = z.string().min(1).max(512);
+const run = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/);
+const tag = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/);
+const digest = z.templateLiteral([z.string().regex(/[a-z0-9]+/), ':', z.string().regex(/[A-Fa-f0-9]+/)]);
+
+/** Lists both sides of a rule from a cursor on, and fans the difference out. */
+export const planRequestSchema = z.strictObject({
+  kind: z.literal('plan'),
+  /** Names this request within its run; a part that it writes carries it. */
+  id: name,
+  run,
+  rule: name,
+  /** Index of the rule's target. Absent: the first request of a rule, which fans out over targets and, for a namespace, repositories. */
+  target: z.int().min(0).optional(),
+  /** For a namespace rule: the repository that stands for `*`. */
+  repository: name.optional(),
+  /** Only these tags, where given. */
+  tags: z.array(tag).max(1000).optional(),
+  dryRun: z.boolean().default(false),
+  force: z.boolean().default(false),
+  allowMassDelete: z.boolean().default(false),
+  /** Where the listing goes on: the key of a state document. */
+  cursor: name.optional(),
+  attempt: z.int().min(0).default(0),
+});
+export type PlanRequest = z.infer<typeof planRequestSchema>;
+
+/** One digest of one source repository to one target repository, with all its tags; or the delete of one target tag. */
+export const copyRequestSchema = z.strictObject({
+  kind: z.enum(['copy', 'delete']),
+  id: name,
+  run,
+  rule: name,
+  source: name,
+  target: name,
+  /** Pairs of source tag and target tag. Both empty for a source given by digest without target tag. */
+  tags: z
+    .array(z.strictObject({ source: z.string().max(128), target: z.string().max(128) }))
+    .min(1)
+    .max(200),
+  /** As the plan or the push saw it. Absent in a push: the copier resolves. */
+  digest: digest.optional(),
+  reason: name,
+  force: z.boolean().default(false),
+  /** When the push was told, in milliseconds since the epoch; measures push to mirror. */
+  pushedAt: z.number().optional(),
+  attempt: z.int().min(0).default(0),
+});
+export type CopyRequest = z.infer<typeof copyRequestSchema>;
