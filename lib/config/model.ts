@@ -1,5 +1,6 @@
 /** The rules file once it is read: frozen values, every default filled in. */
 import type { Digest, Platform } from '../oci/descriptor.ts';
+import type { PlatformPattern } from '../oci/platform.ts';
 
 export type RegistryKind = 'dockerhub' | 'acr' | 'oci';
 
@@ -68,14 +69,6 @@ export interface TagFilter {
   readonly minimumAge?: number;
 }
 
-/** One member of `platforms`, such as `linux/arm64/v8`. */
-export interface PlatformPattern {
-  readonly os?: string;
-  readonly osVersion?: string;
-  readonly architecture?: string;
-  readonly variant?: string;
-}
-
 export interface Rule {
   readonly name: string;
   readonly source: RuleSource;
@@ -94,4 +87,4 @@ export interface Rules {
   registryFor(repository: RepositoryName): RegistrySettings;
 }
 
-export type { Platform };
+export type { Platform, PlatformPattern };
