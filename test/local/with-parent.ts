@@ -3,4 +3,3 @@
  * however that one ended.
  */
 process.once('disconnect', () => process.exit(1));
-process.channel?.unref();
