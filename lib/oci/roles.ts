@@ -4,7 +4,7 @@
  *
  * Absence is `undefined`; failure throws a `HubferryError`.
  */
-import type { Descriptor, Digest, Manifest } from './descriptor.ts';
+import type { Descriptor, Digest, Manifest, Platform } from './descriptor.ts';
 
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
@@ -43,6 +43,8 @@ export interface TagEntry {
   readonly pushedAt?: number | undefined;
   /** Whether the registry refuses to overwrite or delete it. */
   readonly locked?: boolean | undefined;
+  /** What an index offers, where the listing tells it. */
+  readonly platforms?: readonly Platform[] | undefined;
 }
 
 export interface TagPage {
@@ -146,6 +148,10 @@ export interface TagDeleter {
 export interface Source extends Resolver, TagLister, Fetcher, ReferrerLister {
   /** Canonical name, `docker.io/library/nginx`. */
   readonly name: string;
+  /** Whether each manifest read here is billed as a pull. */
+  readonly billed?: boolean;
+  /** One tag as a listing would show it, where asking for it is cheaper than listing; its push time is why. */
+  describeTag?(tag: string, options?: CallOptions): Promise<TagEntry | undefined>;
 }
 
 /** A repository written to. */

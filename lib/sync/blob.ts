@@ -1,0 +1,513 @@
+/**
+ * Moves blobs: exists, mount, upload. The bytes go through once, in chunks; where they break, they go on.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { HubferryError } from '../errors.ts';
+import type { Descriptor, Digest } from '../oci/descriptor.ts';
+import { algorithmOf, createDigester } from '../oci/digest.ts';
+import type { Source, Target, UploadSession } from '../oci/roles.ts';
+import type { DocumentStore } from '../storage/ports.ts';
+import { OwnedCheckpoint } from './checkpoint.ts';
+import { Budget, SingleFlight } from './concurrency.ts';
+import type { OnEvent } from './events.ts';
+import { chunkSizeFor, type Limits } from './limits.ts';
+import type { MountCandidates } from './mount.ts';
+import type { Tally } from './tally.ts';
+
+/** One piece of work on behalf of one request: where it counts, whom it tells, when it has to stop. */
+export interface Work {
+  /** Aborted with a `StoppedError`: finish the chunk under way, save, and throw the reason. */
+  readonly stop: AbortSignal;
+  readonly tally: Tally;
+  readonly onEvent: OnEvent;
+  /**
+   * How long to wait for another process that is sending the same blob, in milliseconds, before giving the request back.
+   * The command line waits as long as it takes.
+   */
+  readonly patienceMs: number;
+}
+
+/** Another process is sending the same blob: the request is given back and comes again. */
+export class BusyError extends HubferryError {
+  override readonly name = 'BusyError';
+
+  constructor(digest: Digest) {
+    super('ERR_INTERRUPTED', `Another process is sending ${digest}`, { retryable: true });
+  }
+}
+
+/** Attempts in a row that may bring no new byte before a transfer is given up. */
+const fruitlessAttempts = 4;
+const presentMemory = 100_000;
+
+export interface BlobCopierOptions {
+  readonly checkpoints: DocumentStore;
+  readonly candidates: MountCandidates;
+  readonly limits: Limits;
+}
+
+export class BlobCopier {
+  readonly #options: BlobCopierOptions;
+  readonly #flights = new SingleFlight<void>();
+  readonly #slots: Budget;
+  readonly #memory: Budget;
+  /** Blobs that this process has seen at a target. A blob that vanished since shows as ERR_BLOB_UNKNOWN at the manifest. */
+  readonly #present = new Set<string>();
+
+  constructor(options: BlobCopierOptions) {
+    this.#options = options;
+    this.#slots = new Budget(options.limits.blobs);
+    this.#memory = new Budget(options.limits.chunkMemory);
+  }
+
+  /** Makes sure of the blob at the target; whoever wants the same one at the same time joins. */
+  async ensure(blob: Descriptor, source: Source, target: Target, work: Work): Promise<void> {
+    const key = presentKey(target, blob.digest);
+    if (this.#present.has(key)) {
+      work.tally.existing.add(key);
+      return;
+    }
+    let own = false;
+    await this.#flights.run(key, work.stop, () => {
+      own = true;
+      return this.#transfer(blob, source, target, work);
+    });
+    if (!own) work.tally.existing.add(key);
+  }
+
+  /** Notes a blob as present at the target, as its tag's own manifest names it. */
+  notePresent(target: Target, digest: Digest): void {
+    if (this.#present.size >= presentMemory) this.#present.clear();
+    this.#present.add(presentKey(target, digest));
+  }
+
+  /** Forgets what is believed to be present: the target has said otherwise, or everything is to be checked. */
+  forget(target: Target, digest: Digest): void {
+    this.#present.delete(presentKey(target, digest));
+  }
+
+  async #transfer(blob: Descriptor, source: Source, target: Target, work: Work): Promise<void> {
+    const release = await this.#slots.acquire(1, work.stop);
+    try {
+      if (await exists(blob, target, work)) return this.#found(blob, target, work);
+      const transfer = new Transfer(blob, source, target, work, this.#options, this.#memory, this.#slots);
+      const how = await transfer.run();
+      if (how === 'existing') return this.#found(blob, target, work);
+      this.notePresent(target, blob.digest);
+      await this.#options.candidates.note(target.name, blob);
+    } finally {
+      release();
+    }
+  }
+
+  #found(blob: Descriptor, target: Target, work: Work): void {
+    work.tally.existing.add(presentKey(target, blob.digest));
+    this.notePresent(target, blob.digest);
+  }
+}
+
+function presentKey(target: Target, digest: Digest): string {
+  return `${target.name}@${digest}`;
+}
+
+/** Existence is status and size: the algorithm of a digest header proves nothing. */
+async function exists(blob: Descriptor, target: Target, work: Work): Promise<boolean> {
+  const size = await target.statBlob(blob.digest, { signal: work.stop });
+  if (size !== undefined && size !== blob.size) {
+    throw new HubferryError(
+      'ERR_SIZE_MISMATCH',
+      `${blob.digest} has ${size} bytes at ${target.name}, but the source's manifest says ${blob.size}`,
+    );
+  }
+  return size !== undefined;
+}
+
+let transfers = 0;
+
+/** One blob on its way to one repository. */
+class Transfer {
+  readonly #blob: Descriptor;
+  readonly #source: Source;
+  readonly #target: Target;
+  readonly #work: Work;
+  readonly #options: BlobCopierOptions;
+  readonly #memory: Budget;
+  readonly #slots: Budget;
+  readonly #id: string;
+
+  constructor(
+    blob: Descriptor,
+    source: Source,
+    target: Target,
+    work: Work,
+    options: BlobCopierOptions,
+    memory: Budget,
+    slots: Budget,
+  ) {
+    this.#blob = blob;
+    this.#source = source;
+    this.#target = target;
+    this.#work = work;
+    this.#options = options;
+    this.#memory = memory;
+    this.#slots = slots;
+    transfers += 1;
+    this.#id = `${transfers}`;
+  }
+
+  async run(): Promise<'copied' | 'mounted' | 'existing'> {
+    const mounted = await this.#mount();
+    if (mounted === true) return 'mounted';
+    const session = mounted === false ? undefined : mounted;
+    this.#tell(session?.offset ?? 0);
+    try {
+      const how = await this.#upload(session);
+      this.#work.onEvent({ type: 'blobEnded', id: this.#id, how: 'copied' });
+      return how;
+    } catch (error) {
+      const how = this.#work.stop.aborted ? 'stopped' : 'failed';
+      this.#work.onEvent({ type: 'blobEnded', id: this.#id, how });
+      throw error;
+    }
+  }
+
+  #tell(offset: number): void {
+    const { digest, size } = this.#blob;
+    this.#work.onEvent({ type: 'blobStarted', id: this.#id, target: this.#target.name, digest, size, offset });
+  }
+
+  /** One try with the nearest repository that has the blob; a registry that declines opens a session instead. */
+  async #mount(): Promise<true | UploadSession | false> {
+    const from = await this.#options.candidates.nearest(this.#target.name, this.#blob);
+    if (from === undefined) return false;
+    const mounted = await this.#target.mountBlob(this.#blob.digest, from, { signal: this.#work.stop });
+    if (mounted === true) this.#work.tally.blobsMounted += 1;
+    return mounted;
+  }
+
+  async #upload(session: UploadSession | undefined): Promise<'copied' | 'existing'> {
+    if (this.#blob.size <= this.#chunkSize(0)) {
+      await this.#uploadWhole(session);
+      return 'copied';
+    }
+    return this.#uploadOwned(session);
+  }
+
+  #chunkSize(minChunk: number): number {
+    return chunkSizeFor(this.#slots.used, this.#memory.total, { maxChunk: this.#target.maxChunk, minChunk });
+  }
+
+  /** A blob of one chunk: nothing is sent before it is whole and verified. */
+  async #uploadWhole(opened: UploadSession | undefined): Promise<void> {
+    const release = await this.#memory.acquire(this.#blob.size, this.#work.stop);
+    try {
+      const bytes: Uint8Array[] = [];
+      await this.#verifiedOnce(async () => {
+        bytes.length = 0;
+        for await (const piece of this.#read(0, true)) bytes.push(piece);
+      });
+      await this.#again(async (attempt) => {
+        const session = attempt === 0 && opened ? opened : await this.#target.startUpload({ signal: this.#work.stop });
+        await session.commit(this.#blob.digest, bytes);
+      });
+      this.#copied(this.#blob.size);
+    } finally {
+      release();
+    }
+  }
+
+  /** A digest that does not match is read once more from zero: the first reading may have been damaged on its way. */
+  async #verifiedOnce(read: () => Promise<void>): Promise<void> {
+    try {
+      await read();
+    } catch (error) {
+      if (!(error instanceof HubferryError) || error.code !== 'ERR_DIGEST_MISMATCH') throw error;
+      await read();
+    }
+  }
+
+  /** Does it again while the target loses the session. */
+  async #again(send: (attempt: number) => Promise<void>): Promise<void> {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await send(attempt);
+      } catch (error) {
+        if (!isLostUpload(error) || attempt + 1 >= fruitlessAttempts) throw error;
+        // The answer to a closing PUT can be lost although the blob is there.
+        if (await exists(this.#blob, this.#target, this.#work)) return;
+        await delay(backoff(attempt), undefined, { signal: this.#work.stop });
+      }
+    }
+  }
+
+  /** A blob of several chunks: owned between processes by the lease on its checkpoint. */
+  async #uploadOwned(opened: UploadSession | undefined): Promise<'copied' | 'existing'> {
+    const owned = await this.#own();
+    if (owned === 'existing') return 'existing';
+    try {
+      await new ChunkedUpload(this.#context(), owned).run(opened);
+      await owned.discard();
+      return 'copied';
+    } catch (error) {
+      await owned.release();
+      throw owned.lost.aborted ? owned.lost.reason : error;
+    }
+  }
+
+  async #own(): Promise<OwnedCheckpoint | 'existing'> {
+    const { stop, patienceMs } = this.#work;
+    const until = Date.now() + patienceMs;
+    for (;;) {
+      const { digest } = this.#blob;
+      const owned = await OwnedCheckpoint.take(this.#options.checkpoints, this.#target.name, digest, stop);
+      if (owned !== undefined) return owned;
+      if (Date.now() >= until) throw new BusyError(digest);
+      await delay(1000, undefined, { signal: stop }).catch(() => stop.throwIfAborted());
+      if (await exists(this.#blob, this.#target, this.#work)) return 'existing';
+    }
+  }
+
+  #copied(bytes: number): void {
+    this.#work.tally.blobsCopied += 1;
+    this.#work.tally.bytesCopied += bytes;
+  }
+
+  #context(): UploadContext {
+    return {
+      blob: this.#blob,
+      target: this.#target,
+      work: this.#work,
+      memory: this.#memory,
+      chunkSize: (minChunk) => this.#chunkSize(minChunk),
+      read: (offset, verify) => this.#read(offset, verify),
+      progress: (offset) => this.#work.onEvent({ type: 'blobProgress', id: this.#id, offset }),
+      copied: (bytes) => this.#copied(bytes),
+    };
+  }
+
+  #read(offset: number, verify: boolean): AsyncGenerator<Uint8Array> {
+    return readFrom(this.#source, this.#blob, offset, verify, this.#work.stop);
+  }
+}
+
+interface UploadContext {
+  readonly blob: Descriptor;
+  readonly target: Target;
+  readonly work: Work;
+  readonly memory: Budget;
+  chunkSize(minChunk: number): number;
+  read(offset: number, verify: boolean): AsyncGenerator<Uint8Array>;
+  progress(offset: number): void;
+  copied(bytes: number): void;
+}
+
+/** Fills a chunk while the one before it is sent; saves each acknowledged one while the next is sent. */
+class ChunkedUpload {
+  readonly #context: UploadContext;
+  readonly #owned: OwnedCheckpoint;
+  #sent = 0;
+
+  constructor(context: UploadContext, owned: OwnedCheckpoint) {
+    this.#context = context;
+    this.#owned = owned;
+  }
+
+  async run(opened: UploadSession | undefined): Promise<void> {
+    const { target, work } = this.#context;
+    let session = await this.#begin(opened);
+    let fruitless = 0;
+    let mismatches = 0;
+    for (;;) {
+      const before = session.offset;
+      try {
+        await this.#pump(session);
+        this.#context.copied(this.#sent);
+        return;
+      } catch (error) {
+        work.stop.throwIfAborted();
+        this.#owned.lost.throwIfAborted();
+        if (isMismatch(error)) {
+          mismatches += 1;
+          await session.cancel();
+          if (mismatches > 1) throw error;
+          session = await target.startUpload({ signal: work.stop });
+        } else if (isLostUpload(error)) {
+          fruitless = session.offset > before ? 0 : fruitless + 1;
+          if (fruitless >= fruitlessAttempts) throw error;
+          await delay(backoff(fruitless), undefined, { signal: work.stop });
+          const next = await this.#afterLoss(session);
+          if (next === undefined) return;
+          session = next;
+        } else throw error;
+      }
+    }
+  }
+
+  /** The checkpoint's session where the registry still knows it, else a new one. */
+  async #begin(opened: UploadSession | undefined): Promise<UploadSession> {
+    const { target, work } = this.#context;
+    const checkpoint = await this.#owned.load(work.stop);
+    if (checkpoint !== undefined) {
+      const resumed = target.resumeUpload(checkpoint.location, checkpoint.offset);
+      if (await resumed.refresh({ signal: work.stop })) {
+        await opened?.cancel();
+        this.#context.progress(resumed.offset);
+        return resumed;
+      }
+    }
+    return opened ?? target.startUpload({ signal: work.stop });
+  }
+
+  /** Where the registry says it stands; a chunk of unknown fate is never simply repeated. Undefined: the blob is there. */
+  async #afterLoss(session: UploadSession): Promise<UploadSession | undefined> {
+    const { blob, target, work } = this.#context;
+    if (await session.refresh({ signal: work.stop })) return session;
+    if (await exists(blob, target, work)) {
+      this.#context.copied(this.#sent);
+      return undefined;
+    }
+    return target.startUpload({ signal: work.stop });
+  }
+
+  async #pump(session: UploadSession): Promise<void> {
+    const { blob, memory, work } = this.#context;
+    const fromZero = session.offset === 0;
+    let sending: Promise<void> = Promise.resolve();
+    let limit = this.#context.chunkSize(session.minChunk);
+    let chunk = new Chunk(await memory.acquire(limit, work.stop));
+    try {
+      // A resumed blob cannot be hashed here any more: the target verifies it when the session is closed.
+      for await (const piece of this.#context.read(session.offset, fromZero)) {
+        if (chunk.length > 0 && chunk.length + piece.length > limit) {
+          await sending;
+          sending = this.#send(session, chunk);
+          sending.catch(() => {});
+          limit = this.#context.chunkSize(session.minChunk);
+          chunk = new Chunk(await memory.acquire(limit, work.stop));
+        }
+        chunk.add(piece);
+      }
+      await sending;
+      await this.#owned.saved();
+      await session.commit(blob.digest, chunk.pieces, { signal: this.#owned.lost });
+      this.#sent += chunk.length;
+      this.#context.progress(blob.size);
+    } finally {
+      await sending.catch(() => {});
+      chunk.release();
+      await this.#owned.saved().catch(() => {});
+    }
+  }
+
+  /** Never cut short by a stop: an interrupted PATCH costs the session. */
+  async #send(session: UploadSession, chunk: Chunk): Promise<void> {
+    const { blob, target } = this.#context;
+    try {
+      await session.append(chunk.pieces, { signal: this.#owned.lost });
+    } finally {
+      chunk.release();
+    }
+    this.#sent += chunk.length;
+    this.#context.progress(session.offset);
+    await this.#owned.save({
+      target: target.name,
+      digest: blob.digest,
+      size: blob.size,
+      location: session.location,
+      offset: session.offset,
+      savedAt: Date.now(),
+    });
+  }
+}
+
+class Chunk {
+  pieces: Uint8Array[] = [];
+  length = 0;
+  readonly #release: () => void;
+
+  constructor(release: () => void) {
+    this.#release = release;
+  }
+
+  add(piece: Uint8Array): void {
+    this.pieces.push(piece);
+    this.length += piece.length;
+  }
+
+  release(): void {
+    this.pieces = [];
+    this.#release();
+  }
+}
+
+/**
+ * The blob's bytes from an offset on, whatever breaks on the way: a stream that ends early is reopened where it stood
+ * (fresh redirect, fresh token). The size is always checked, the digest where the reading starts at zero. What does not
+ * match is thrown before the last piece is handed out.
+ */
+async function* readFrom(
+  source: Source,
+  blob: Descriptor,
+  start: number,
+  verify: boolean,
+  stop: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const digester = verify ? createDigester(algorithmOf(blob.digest)) : undefined;
+  let offset = start;
+  let held: Uint8Array | undefined;
+  for (let fruitless = 0; offset < blob.size; ) {
+    const before = offset;
+    try {
+      const stream = await source.openBlob(blob, offset, { signal: stop });
+      if (stream === undefined) throw missing(source, blob);
+      for await (const piece of stream) {
+        offset += piece.length;
+        if (offset > blob.size) throw tooLong(source, blob);
+        digester?.update(piece);
+        if (held !== undefined) yield held;
+        held = piece;
+      }
+      if (offset < blob.size) throw broken(source, blob, offset);
+    } catch (error) {
+      stop.throwIfAborted();
+      fruitless = offset > before ? 0 : fruitless + 1;
+      if (!isRetryable(error) || fruitless >= fruitlessAttempts) throw error;
+      await delay(backoff(fruitless), undefined, { signal: stop }).catch(() => stop.throwIfAborted());
+    }
+  }
+  if (digester !== undefined && digester.digest() !== blob.digest) {
+    throw new HubferryError('ERR_DIGEST_MISMATCH', `${source.name} serves other bytes than ${blob.digest}`);
+  }
+  if (held !== undefined) yield held;
+}
+
+function missing(source: Source, blob: Descriptor): HubferryError {
+  return new HubferryError('ERR_BLOB_MISSING', `${source.name} does not have the blob ${blob.digest}`);
+}
+
+function tooLong(source: Source, blob: Descriptor): HubferryError {
+  return new HubferryError('ERR_SIZE_MISMATCH', `${source.name} serves more than the ${blob.size} bytes of ${blob.digest}`);
+}
+
+function broken(source: Source, blob: Descriptor, offset: number): HubferryError {
+  return new HubferryError('ERR_CONNECTION', `${source.name} ended ${blob.digest} at ${offset} of ${blob.size} bytes`, {
+    retryable: true,
+  });
+}
+
+function isRetryable(error: unknown): boolean {
+  return error instanceof HubferryError && error.retryable && error.retryAt === undefined;
+}
+
+function isLostUpload(error: unknown): boolean {
+  return error instanceof HubferryError && error.code === 'ERR_UPLOAD_LOST';
+}
+
+function isMismatch(error: unknown): boolean {
+  return error instanceof HubferryError && error.code === 'ERR_DIGEST_MISMATCH';
+}
+
+/** Milliseconds before another attempt: doubling from a quarter second, up to eight, with jitter. */
+function backoff(attempt: number): number {
+  return Math.min(250 * 2 ** attempt, 8000) * (0.5 + Math.random() / 2);
+}

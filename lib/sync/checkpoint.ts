@@ -1,0 +1,150 @@
+/**
+ * Where an upload stood: enough for another process to go on there.
+ *
+ * A checkpoint is only a hint. The registry's own status is believed, never the checkpoint alone; and only the newest
+ * Location is worth anything (docker-registry and ACR carry a signed state in it and refuse an older one).
+ */
+import { createHash } from 'node:crypto';
+import * as z from 'zod';
+import { HubferryError } from '../errors.ts';
+import type { Digest } from '../oci/descriptor.ts';
+import type { DocumentStore, Lease } from '../storage/ports.ts';
+
+const checkpointSchema = z.object({
+  target: z.string(),
+  digest: z.string(),
+  size: z.number(),
+  location: z.string(),
+  offset: z.number(),
+  savedAt: z.number(),
+});
+export type Checkpoint = z.infer<typeof checkpointSchema>;
+
+/** Seconds that a transfer owns its checkpoint without renewing: Blob Storage's longest lease. */
+const leaseSeconds = 60;
+const renewEveryMs = 20_000;
+
+const prefix = 'uploads/';
+
+export function checkpointKey(target: string, digest: Digest): string {
+  return `${prefix}${createHash('sha256').update(`${target}@${digest}`).digest('hex')}`;
+}
+
+/** The one owner of an upload, in whatever process it runs. */
+export class OwnedCheckpoint {
+  /** Aborted as soon as ownership can no longer be kept up: before the lease can end, nothing is sent any more. */
+  readonly lost: AbortSignal;
+  readonly #store: DocumentStore;
+  readonly #key: string;
+  readonly #lease: Lease;
+  readonly #renewal: NodeJS.Timeout;
+  #saving: Promise<void> = Promise.resolve();
+
+  private constructor(store: DocumentStore, key: string, lease: Lease) {
+    this.#store = store;
+    this.#key = key;
+    this.#lease = lease;
+    const lost = new AbortController();
+    this.lost = lost.signal;
+    this.#renewal = setInterval(() => {
+      lease.renew({ signal: AbortSignal.timeout(renewEveryMs) }).catch((cause: unknown) => {
+        if (isLost(cause) || Date.now() + renewEveryMs >= lease.expiresAt) {
+          lost.abort(new HubferryError('ERR_LEASE_LOST', 'Another process took over this upload', { cause, retryable: true }));
+        }
+      });
+    }, renewEveryMs);
+    this.#renewal.unref();
+  }
+
+  /** Takes ownership; `undefined` while another process has it. */
+  static async take(
+    store: DocumentStore,
+    target: string,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<OwnedCheckpoint | undefined> {
+    const key = checkpointKey(target, digest);
+    const lease = await store.lease(key, leaseSeconds, { signal });
+    return lease === undefined ? undefined : new OwnedCheckpoint(store, key, lease);
+  }
+
+  /** What the last owner saved; what cannot be read counts as nothing. */
+  async load(signal: AbortSignal): Promise<Checkpoint | undefined> {
+    const document = await this.#store.get(this.#key, { signal });
+    return document === undefined ? undefined : parseCheckpoint(document.bytes);
+  }
+
+  /**
+   * Saves after the save before it has ended, and returns at once: the next chunk travels meanwhile. At most one save is
+   * outstanding, none is skipped, and a failed one shows in the next `saved()`.
+   */
+  async save(checkpoint: Checkpoint): Promise<void> {
+    await this.#saving;
+    this.#saving = this.#write(checkpoint);
+    this.#saving.catch(() => {});
+  }
+
+  /** Resolves when what was saved last is stored. */
+  saved(): Promise<void> {
+    return this.#saving;
+  }
+
+  async #write(checkpoint: Checkpoint): Promise<void> {
+    const written = await this.#store.put(this.#key, Buffer.from(JSON.stringify(checkpoint)), { lease: this.#lease });
+    if (written === undefined) {
+      throw new HubferryError('ERR_LEASE_LOST', 'Another process took over this upload', { retryable: true });
+    }
+  }
+
+  /** The upload has ended well: nothing is left of it. */
+  async discard(): Promise<void> {
+    await this.#saving.catch(() => {});
+    await this.#store.delete(this.#key, { lease: this.#lease });
+    clearInterval(this.#renewal);
+    await this.#lease.release();
+  }
+
+  /** Gives ownership back and leaves the checkpoint for whoever goes on. */
+  async release(): Promise<void> {
+    clearInterval(this.#renewal);
+    await this.#saving.catch(() => {});
+    await this.#lease.release();
+  }
+}
+
+function isLost(error: unknown): boolean {
+  return error instanceof HubferryError && error.code === 'ERR_LEASE_LOST';
+}
+
+function parseCheckpoint(bytes: Uint8Array): Checkpoint | undefined {
+  if (bytes.length === 0) return undefined;
+  try {
+    return checkpointSchema.safeParse(JSON.parse(Buffer.from(bytes).toString())).data;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Takes away checkpoints that nobody touched for so long that the registry has dropped the session.
+ * @param cancel ends the session at the registry, where it still is one.
+ */
+export async function tidyCheckpoints(
+  store: DocumentStore,
+  olderThanMs: number,
+  cancel: (checkpoint: Checkpoint) => Promise<void>,
+  signal: AbortSignal,
+): Promise<number> {
+  let tidied = 0;
+  for await (const name of store.list(prefix, { signal })) {
+    if (Date.now() - name.modifiedAt < olderThanMs) continue;
+    const lease = await store.lease(name.key, 15, { signal });
+    if (lease === undefined) continue;
+    const document = await store.get(name.key, { signal });
+    const checkpoint = document === undefined ? undefined : parseCheckpoint(document.bytes);
+    if (checkpoint !== undefined) await cancel(checkpoint);
+    if (await store.delete(name.key, { lease })) tidied += 1;
+    await lease.release();
+  }
+  return tidied;
+}

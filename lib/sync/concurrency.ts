@@ -1,0 +1,141 @@
+/** What keeps concurrent work within bounds: a budget that is shared, and a flight that is flown once. */
+import { HubferryError } from '../errors.ts';
+
+/** Work that ended because it was asked to stop (deadline, Ctrl-C, pause), with its state saved. */
+export class StoppedError extends HubferryError {
+  override readonly name = 'StoppedError';
+
+  constructor(message: string) {
+    super('ERR_INTERRUPTED', message, { retryable: true });
+  }
+}
+
+interface Waiting {
+  readonly amount: number;
+  grant(): void;
+}
+
+/** A fixed amount (slots, bytes) handed out first come, first served. */
+export class Budget {
+  readonly total: number;
+  #free: number;
+  readonly #queue: Waiting[] = [];
+
+  constructor(total: number) {
+    this.total = total;
+    this.#free = total;
+  }
+
+  /** Holders at this moment, counted in units of the budget. */
+  get used(): number {
+    return this.total - this.#free;
+  }
+
+  /**
+   * Waits for an amount (at most the total is asked for).
+   * @returns gives it back; a second call does nothing.
+   */
+  async acquire(amount: number, signal?: AbortSignal): Promise<() => void> {
+    signal?.throwIfAborted();
+    const wanted = Math.min(amount, this.total);
+    if (this.#queue.length > 0 || this.#free < wanted) await this.#wait(wanted, signal);
+    else this.#free -= wanted;
+    let held = true;
+    return () => {
+      if (!held) return;
+      held = false;
+      this.#free += wanted;
+      this.#grant();
+    };
+  }
+
+  #wait(amount: number, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const abort = () => {
+        this.#queue.splice(this.#queue.indexOf(waiting), 1);
+        this.#grant();
+        reject(signal?.reason);
+      };
+      const waiting: Waiting = {
+        amount,
+        grant: () => {
+          signal?.removeEventListener('abort', abort);
+          resolve();
+        },
+      };
+      signal?.addEventListener('abort', abort, { once: true });
+      this.#queue.push(waiting);
+    });
+  }
+
+  #grant(): void {
+    for (let next = this.#queue[0]; next !== undefined && next.amount <= this.#free; next = this.#queue[0]) {
+      this.#queue.shift();
+      this.#free -= next.amount;
+      next.grant();
+    }
+  }
+}
+
+/** Callers that want the same key at the same time share one piece of work. */
+export class SingleFlight<T> {
+  readonly #flights = new Map<string, Promise<T>>();
+
+  /**
+   * Starts the work, or joins what is under way. Where somebody else's work ends because *they* were stopped, the
+   * caller does it itself: one's stop is not the other's.
+   */
+  async run(key: string, signal: AbortSignal, start: () => Promise<T>): Promise<T> {
+    for (;;) {
+      signal.throwIfAborted();
+      const joined = this.#flights.get(key);
+      if (joined === undefined) return this.#own(key, start);
+      try {
+        return await unlessAborted(joined, signal);
+      } catch (error) {
+        if (signal.aborted || !(error instanceof StoppedError)) throw error;
+      }
+    }
+  }
+
+  #own(key: string, start: () => Promise<T>): Promise<T> {
+    const flight = start().finally(() => this.#flights.delete(key));
+    this.#flights.set(key, flight);
+    return flight;
+  }
+}
+
+/** The promise's outcome, or the signal's reason as soon as it is aborted; the work itself goes on. */
+export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) return abort();
+    signal.addEventListener('abort', abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}
+
+/** Applies a function to each item, at most `width` at a time; the first failure stops the rest and is thrown. */
+export async function forEachOf<T>(
+  items: Iterable<T> | AsyncIterable<T>,
+  width: number,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const iterator =
+    Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
+  let failed = false;
+  const lane = async () => {
+    while (!failed) {
+      const next = await iterator.next();
+      if (next.done) return;
+      try {
+        await work(next.value);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  const lanes = await Promise.allSettled(Array.from({ length: width }, lane));
+  for (const result of lanes) if (result.status === 'rejected') throw result.reason;
+}

@@ -1,0 +1,483 @@
+/**
+ * Carries out one request: asks both sides what the tags are *now*, decides again, copies the graph, and moves the tags last.
+ */
+import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
+import type { PlatformPattern, Rule } from '../config/model.ts';
+import type { Descriptor, Digest, Manifest, Platform } from '../oci/descriptor.ts';
+import { deriveIndex } from '../oci/derive.ts';
+import { algorithmOf } from '../oci/digest.ts';
+import { parseJsonObject } from '../oci/json.ts';
+import { parseManifest } from '../oci/manifest.ts';
+import { formatPlatform, matchesPlatform } from '../oci/platform.ts';
+import type { Source, Target } from '../oci/roles.ts';
+import { readAll, verified } from '../oci/verify.ts';
+import { BusyError, type Work } from './blob.ts';
+import { forEachOf, StoppedError } from './concurrency.ts';
+import type { Derived, Facts } from './facts.ts';
+import { type GraphCopier, knownFromPresent, type Passage } from './graph.ts';
+import type { TagLocks } from './locks.ts';
+import type { ReferrerCopier } from './referrers.ts';
+import type { Line, SyncOutcome } from './report.ts';
+import type { CopyRequest } from './request.ts';
+import type { TagTest } from './pattern.ts';
+import { matchesNames } from './select.ts';
+
+export interface Sides {
+  readonly source: Source;
+  readonly target: Target;
+}
+
+export interface CopyResult {
+  readonly lines: readonly Line<SyncOutcome>[];
+  /** The tag moved meanwhile: the request for what it is now. */
+  readonly followUp?: CopyRequest;
+  /** The first failure that another attempt may mend. */
+  readonly retry?: unknown;
+}
+
+type TagPair = CopyRequest['tags'][number];
+
+interface Look {
+  readonly pair: TagPair;
+  readonly from: Descriptor | undefined;
+  readonly to: Descriptor | undefined;
+}
+
+/** What is to be at the target: the manifest to push, or a reason to leave it. */
+type Cargo = { readonly manifest: Manifest; readonly derived: boolean } | { readonly skip: string };
+
+/** A look at the source that is not older than this still counts when the tag moves. */
+const freshLookMs = 2000;
+const maxConfigBytes = 4 * 1024 * 1024;
+
+export class Copier {
+  readonly #graph: GraphCopier;
+  readonly #referrers: ReferrerCopier;
+  readonly #locks: TagLocks;
+  readonly #facts: Facts;
+
+  constructor(graph: GraphCopier, referrers: ReferrerCopier, locks: TagLocks, facts: Facts) {
+    this.#graph = graph;
+    this.#referrers = referrers;
+    this.#locks = locks;
+    this.#facts = facts;
+  }
+
+  /**
+   * Carries out a copy request. What goes wrong with a tag becomes its line; only a stop (`StoppedError`) and another
+   * process at work on the same blob (`BusyError`) are thrown: the same request is then to be delivered again.
+   */
+  async copy(request: CopyRequest, rule: Rule, sides: Sides, work: Work): Promise<CopyResult> {
+    return new Carriage(request, rule, sides, work, this.#graph, this.#referrers, this.#locks, this.#facts).run();
+  }
+
+  /**
+   * Deletes one target tag that this rule has put there, if the source answers at this moment that it has no such tag. Any
+   * other answer means keep.
+   */
+  async remove(request: CopyRequest, rule: Rule, sides: Sides, work: Work): Promise<CopyResult> {
+    const startedAt = Date.now();
+    const [pair] = request.tags;
+    const end = (outcome: SyncOutcome, facts: Pick<Line, 'reason' | 'error' | 'until'> = {}): CopyResult => ({
+      lines: [
+        {
+          rule: rule.name,
+          source: `${sides.source.name}:${pair?.source ?? ''}`,
+          target: `${sides.target.name}:${pair?.target ?? ''}`,
+          ...(request.digest === undefined ? {} : { digest: request.digest }),
+          outcome,
+          ...facts,
+          startedAt: new Date(startedAt).toISOString(),
+          durationMs: Date.now() - startedAt,
+        },
+      ],
+    });
+    if (pair === undefined || !rule.prune) return end('skipped', { reason: 'the rule no longer prunes' });
+    try {
+      return end(...(await this.#removeTag(pair, rule, sides, work)));
+    } catch (error) {
+      if (work.stop.aborted) throw work.stop.reason;
+      return { ...end(...outcomeOf(error)), ...(isRetryable(error) ? { retry: error } : {}) };
+    }
+  }
+
+  async #removeTag(pair: TagPair, rule: Rule, sides: Sides, work: Work): Promise<[SyncOutcome, { reason: string }]> {
+    const { source, target } = sides;
+    const signal = work.stop;
+    return this.#locks.hold(`${target.name}:${pair.target}`, signal, async (hold) => {
+      const there = await target.resolve(pair.target, { signal });
+      if (there === undefined) return ['skipped', { reason: 'gone at the target already' }];
+      if ((await source.resolve(pair.source, { signal })) !== undefined) {
+        return ['skipped', { reason: 'the source has it again' }];
+      }
+      await target.deleteTag(pair.target, { signal });
+      hold.moved();
+      await this.#facts.forgetMirrored(rule.name, target.name, pair.target);
+      return ['deleted', { reason: 'gone at source' }];
+    });
+  }
+}
+
+/** The outcome that a failure stands for: a limit defers, a lock is a lock, all else has failed. */
+function outcomeOf(error: unknown): [SyncOutcome, Pick<Line, 'reason' | 'error' | 'until'>] {
+  const summary = summarize(error);
+  if (error instanceof HubferryError && error.code === 'ERR_RATE_LIMITED') {
+    const until = new Date(error.retryAt ?? Date.now() + 60_000).toISOString();
+    return ['deferred', { reason: 'rate limit', until, error: summary }];
+  }
+  if (error instanceof HubferryError && error.code === 'ERR_LOCKED') {
+    return ['locked', { reason: 'the target refuses changes', error: summary }];
+  }
+  return ['failed', { error: summary }];
+}
+
+function isRetryable(error: unknown): boolean {
+  return error instanceof HubferryError && error.retryable;
+}
+
+/** One request under way. */
+class Carriage {
+  readonly #request: CopyRequest;
+  readonly #rule: Rule;
+  readonly #sides: Sides;
+  readonly #work: Work;
+  readonly #graph: GraphCopier;
+  readonly #referrers: ReferrerCopier;
+  readonly #locks: TagLocks;
+  readonly #facts: Facts;
+  readonly #selects: TagTest;
+  readonly #startedAt = Date.now();
+  readonly #lines: Line<SyncOutcome>[] = [];
+  readonly #moved: { pair: TagPair; digest: Digest }[] = [];
+  #retry: unknown;
+  #bytesTold = 0;
+
+  constructor(
+    request: CopyRequest,
+    rule: Rule,
+    sides: Sides,
+    work: Work,
+    graph: GraphCopier,
+    referrers: ReferrerCopier,
+    locks: TagLocks,
+    facts: Facts,
+  ) {
+    this.#request = request;
+    this.#rule = rule;
+    this.#selects = matchesNames(rule);
+    this.#sides = sides;
+    this.#work = work;
+    this.#graph = graph;
+    this.#referrers = referrers;
+    this.#locks = locks;
+    this.#facts = facts;
+  }
+
+  async run(): Promise<CopyResult> {
+    await this.#guarded(this.#request.tags, async () => {
+      const looks = await this.#look();
+      const wanted: Look[] = [];
+      for (const look of looks) if (await this.#decide(look)) wanted.push(look);
+      await this.#carry(wanted);
+    });
+    const followUp = this.#followUp();
+    return {
+      lines: this.#lines,
+      ...(followUp === undefined ? {} : { followUp }),
+      ...(this.#retry === undefined ? {} : { retry: this.#retry }),
+    };
+  }
+
+  /** Both sides, now; HEADs are free. */
+  async #look(): Promise<Look[]> {
+    const { source, target } = this.#sides;
+    const looks: Look[] = [];
+    const signal = this.#work.stop;
+    await forEachOf(this.#request.tags.entries(), 8, async ([index, pair]) => {
+      const [from, to] = await Promise.all([
+        source.resolve(sourceReference(pair, this.#request), { signal }),
+        target.resolve(targetReference(pair, this.#request), { signal }),
+      ]);
+      looks[index] = { pair, from, to };
+    });
+    return looks;
+  }
+
+  /** Decides each filter again for what the tag is now; true where it is to be copied. */
+  async #decide(look: Look): Promise<boolean> {
+    const { pair, from, to } = look;
+    if (from === undefined) return this.#settle(pair, 'skipped', { reason: 'gone at source' });
+    if (pair.source !== '' && !this.#selects(pair.source)) {
+      return this.#settle(pair, 'skipped', { digest: from.digest, reason: 'no longer selected by the rule' });
+    }
+    const expected = await this.#expected(from);
+    if (expected === 'skip') return this.#settle(pair, 'skipped', { digest: from.digest, reason: platformReason });
+    const same = expected !== undefined && to !== undefined && (await this.#isSame(expected, to.digest));
+    if (same && !this.#request.force) return this.#settleAt(look, 'unchanged', expected);
+    if (to !== undefined && !same && !this.#rule.overwrite) {
+      return this.#settleAt(look, 'skipped', to.digest, 'not overwritten');
+    }
+    if (this.#request.digest !== undefined && from.digest !== this.#request.digest) {
+      this.#supersede(pair, from.digest);
+      return false;
+    }
+    return (await this.#oldEnough(look)) && !this.#work.stop.aborted;
+  }
+
+  async #oldEnough({ pair, from }: Look): Promise<boolean> {
+    const { minimumAge } = this.#rule.tags;
+    if (minimumAge === undefined || pair.source === '') return true;
+    const entry = await this.#sides.source.describeTag?.(pair.source, { signal: this.#work.stop });
+    if (entry?.pushedAt === undefined) return true;
+    const ripeAt = entry.pushedAt + minimumAge;
+    if (ripeAt <= Date.now()) return true;
+    const facts = { digest: from?.digest, reason: 'too young', until: new Date(ripeAt).toISOString() };
+    return this.#settle(pair, 'deferred', facts);
+  }
+
+  /** The digest that the target is to have: known without a pull, or `undefined`. */
+  async #expected(from: Descriptor): Promise<Derived | undefined> {
+    if (this.#rule.platforms.length === 0) return from.digest;
+    return (await this.#facts.derived(this.#rule.platforms, from.digest)).get(from.digest);
+  }
+
+  /** Digests of different algorithms may be of the same bytes: those are compared once, and remembered. */
+  async #isSame(expected: Digest, present: Digest): Promise<boolean> {
+    if (expected === present) return true;
+    if (algorithmOf(expected) === algorithmOf(present)) return false;
+    return sameBytes(expected, present, this.#sides, this.#facts, this.#work.stop);
+  }
+
+  /** Copies what was decided for. After the decisions all looks are of one digest, unless a push names several tags. */
+  async #carry(wanted: readonly Look[]): Promise<void> {
+    const groups = Map.groupBy(wanted, (look) => look.from?.digest);
+    for (const looks of groups.values()) {
+      await this.#guarded(
+        looks.map((look) => look.pair),
+        () => this.#carryDigest(looks),
+      );
+    }
+  }
+
+  async #carryDigest(looks: readonly Look[]): Promise<void> {
+    const from = looks[0]?.from;
+    if (from === undefined) return;
+    const passage: Passage = { ...this.#sides, work: this.#work, known: new Set(), thorough: this.#request.force };
+    const cargo = await this.#load(from, passage);
+    if ('skip' in cargo) {
+      for (const { pair } of looks) this.#settle(pair, 'skipped', { digest: from.digest, reason: cargo.skip });
+      return;
+    }
+    const open = await this.#withoutEqual(looks, cargo);
+    if (open.length === 0) return;
+    await this.#copyBelow(open, cargo, passage);
+    await forEachOf(open, 4, (look) => this.#guarded([look.pair], () => this.#move(look, from.digest, cargo.manifest, passage)));
+  }
+
+  /** With `platforms`, whether a tag is equal may show only once its index is derived. */
+  async #withoutEqual(looks: readonly Look[], cargo: { manifest: Manifest }): Promise<Look[]> {
+    const { digest } = cargo.manifest.descriptor;
+    return looks.filter((look) => {
+      if (look.to?.digest !== digest || this.#request.force) return true;
+      return this.#settleAt(look, 'unchanged', digest);
+    });
+  }
+
+  async #copyBelow(looks: readonly Look[], cargo: { manifest: Manifest; derived: boolean }, passage: Passage): Promise<void> {
+    const present = looks.find((look) => look.to !== undefined)?.to?.digest;
+    const { target, work } = passage;
+    const known =
+      present === undefined || passage.thorough
+        ? passage.known
+        : await knownFromPresent(present, cargo.manifest, target, work.stop);
+    await this.#graph.ensureBelow(cargo.manifest, { ...passage, known });
+    // What is said about the original index is not true of the derived one.
+    if (this.#rule.referrers && !cargo.derived) await this.#copyReferrers(cargo.manifest, passage);
+  }
+
+  async #copyReferrers(manifest: Manifest, passage: Passage): Promise<void> {
+    const listed = this.#request.referrerTags;
+    await this.#referrers.copyFor(manifest, passage, listed === undefined ? undefined : new Set(listed.map((r) => r.tag)));
+    for (const { tag, digest } of listed ?? []) {
+      if (digest !== undefined) await this.#facts.noteReferrer(passage.target.name, tag, digest);
+    }
+  }
+
+  /** The manifest that the target is to have. */
+  async #load(from: Descriptor, passage: Passage): Promise<Cargo> {
+    const { manifest } = await this.#graph.obtain(from, passage);
+    const { platforms } = this.#rule;
+    if (platforms.length === 0) return { manifest, derived: false };
+    const cargo = await derive(manifest, platforms, passage);
+    const derived = 'skip' in cargo ? 'skip' : cargo.manifest.descriptor.digest;
+    await this.#facts.noteDerived(platforms, from.digest, derived);
+    return cargo;
+  }
+
+  /** The tag moves last, alone, and only to what the source's tag still is; then the source is looked at once more. */
+  async #move(look: Look, digest: Digest, manifest: Manifest, passage: Passage): Promise<void> {
+    const { target, work } = passage;
+    const reference = targetReference(look.pair, this.#request, manifest.descriptor.digest);
+    await this.#locks.hold(`${target.name}:${reference}`, work.stop, async (hold) => {
+      const stale = Date.now() - this.#startedAt > freshLookMs || hold.movedSince(this.#startedAt);
+      if (stale && !(await this.#stillAt(look.pair, digest))) return;
+      await this.#graph.push(manifest, reference, passage);
+      hold.moved();
+      this.#settle(look.pair, 'copied', {
+        digest,
+        reason: this.#request.reason,
+        ...(manifest.descriptor.digest === digest ? {} : { targetDigest: manifest.descriptor.digest }),
+      });
+    });
+    if (look.pair.target !== '') await this.#facts.noteMirrored(this.#rule.name, target.name, look.pair.target);
+    await this.#lookOnceMore(look.pair, digest);
+  }
+
+  /** Before the move: false, with its line written, where the tag is something else by now. */
+  async #stillAt(pair: TagPair, digest: Digest): Promise<boolean> {
+    const now = await this.#sides.source.resolve(sourceReference(pair, this.#request), { signal: this.#work.stop });
+    if (now?.digest === digest) return true;
+    if (now === undefined) this.#settle(pair, 'skipped', { digest, reason: 'gone at source' });
+    else this.#supersede(pair, now.digest);
+    return false;
+  }
+
+  /** After the move: a push that came in between is queued again. Its failure is not this line's. */
+  async #lookOnceMore(pair: TagPair, digest: Digest): Promise<void> {
+    if (pair.source === '') return;
+    const now = await this.#sides.source.resolve(pair.source).catch(() => undefined);
+    if (now !== undefined && now.digest !== digest) this.#moved.push({ pair, digest: now.digest });
+  }
+
+  #supersede(pair: TagPair, digest: Digest): void {
+    this.#moved.push({ pair, digest });
+    this.#settle(pair, 'superseded', { digest: this.#request.digest, reason: `the tag is now ${digest}` });
+  }
+
+  #followUp(): CopyRequest | undefined {
+    const digest = this.#moved[0]?.digest;
+    if (digest === undefined) return undefined;
+    const { referrerTags: _, ...request } = this.#request;
+    const tags = this.#moved.filter((moved) => moved.digest === digest).map((moved) => moved.pair);
+    return { ...request, digest, tags, reason: 'moved', attempt: 0 };
+  }
+
+  /** Turns what goes wrong into lines for the tags that have none yet. */
+  async #guarded(pairs: readonly TagPair[], work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof StoppedError || error instanceof BusyError) throw error;
+      if (this.#work.stop.aborted) throw this.#work.stop.reason;
+      const settled = new Set(this.#lines.map((line) => line.target));
+      const open = pairs.filter((pair) => !settled.has(this.#targetName(pair)));
+      for (const pair of open) await this.#settleFailure(pair, error);
+    }
+  }
+
+  async #settleFailure(pair: TagPair, error: unknown): Promise<void> {
+    const { digest } = this.#request;
+    if (error instanceof HubferryError && error.code === 'ERR_BLOB_MISSING' && digest !== undefined) {
+      // No failure before the tag was resolved again: what was moved or deleted loses its content at once.
+      const still = await this.#stillAt(pair, digest).catch(() => true);
+      if (!still) return;
+    }
+    const [outcome, facts] = outcomeOf(error);
+    if (outcome === 'failed' && isRetryable(error)) this.#retry ??= error;
+    this.#settle(pair, outcome, { digest, ...facts });
+  }
+
+  #settleAt({ pair, from }: Look, outcome: SyncOutcome, present: Digest, reason?: string): false {
+    return this.#settle(pair, outcome, {
+      digest: from?.digest,
+      ...(present === from?.digest ? {} : { targetDigest: present }),
+      reason,
+    });
+  }
+
+  #settle(pair: TagPair, outcome: SyncOutcome, facts: LineFacts): false {
+    const bytes = this.#work.tally.bytesCopied - this.#bytesTold;
+    this.#bytesTold += bytes;
+    const { digest, targetDigest, reason, until, error } = facts;
+    this.#lines.push({
+      rule: this.#rule.name,
+      source: `${this.#sides.source.name}${suffixOf(pair.source, digest)}`,
+      target: this.#targetName(pair),
+      ...(digest === undefined ? {} : { digest }),
+      ...(targetDigest === undefined ? {} : { targetDigest }),
+      outcome,
+      ...(reason === undefined ? {} : { reason }),
+      ...(error === undefined ? {} : { error }),
+      ...(until === undefined ? {} : { until }),
+      bytes,
+      startedAt: new Date(this.#startedAt).toISOString(),
+      durationMs: Date.now() - this.#startedAt,
+    });
+    return false;
+  }
+
+  #targetName(pair: TagPair): string {
+    return `${this.#sides.target.name}${suffixOf(pair.target, this.#request.digest)}`;
+  }
+}
+
+interface LineFacts {
+  readonly digest?: string | undefined;
+  readonly targetDigest?: string;
+  readonly reason?: string | undefined;
+  readonly until?: string | undefined;
+  readonly error?: ErrorSummary | undefined;
+}
+
+const platformReason = 'none of its platforms is kept';
+
+function suffixOf(tag: string, digest: string | undefined): string {
+  return tag === '' ? `@${digest ?? ''}` : `:${tag}`;
+}
+
+function sourceReference(pair: TagPair, request: CopyRequest): string {
+  return pair.source === '' ? (request.digest ?? '') : pair.source;
+}
+
+function targetReference(pair: TagPair, request: CopyRequest, derived?: Digest): string {
+  return pair.target === '' ? (derived ?? request.digest ?? '') : pair.target;
+}
+
+async function derive(manifest: Manifest, platforms: readonly PlatformPattern[], passage: Passage): Promise<Cargo> {
+  const content = parseManifest(manifest);
+  if (content.kind === 'index') {
+    const derived = deriveIndex(manifest, platforms).manifest;
+    return { manifest: derived, derived: derived.descriptor.digest !== manifest.descriptor.digest };
+  }
+  const platform = content.config === undefined ? undefined : await platformOf(content.config, passage);
+  if (platform === undefined || matchesPlatform(platform, platforms)) return { manifest, derived: false };
+  return { skip: `its platform ${formatPlatform(platform)} is not kept` };
+}
+
+/** The platform that a config names (image-spec v1.1 config.md); an artefact has none. */
+async function platformOf(config: Descriptor, passage: Passage): Promise<Platform | undefined> {
+  if (!/\.(image\.config|container\.image)\.v1\+json$/.test(config.mediaType)) return undefined;
+  const stream = await passage.source.openBlob(config, 0, { signal: passage.work.stop });
+  if (stream === undefined) return undefined;
+  const { os, architecture, variant } = parseJsonObject(await readAll(verified(stream, config), maxConfigBytes));
+  if (typeof os !== 'string' || typeof architecture !== 'string') return undefined;
+  return { os, architecture, ...(typeof variant === 'string' ? { variant } : {}) };
+}
+
+/** Compares the bytes behind two digests of different algorithms; equal ones are remembered. */
+export async function sameBytes(
+  expected: Digest,
+  present: Digest,
+  sides: Sides,
+  facts: Facts,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (await facts.isSame(expected, present)) return true;
+  const [there, here] = await Promise.all([
+    sides.target.fetchManifest(present, { signal }),
+    sides.source.fetchManifest(expected, { signal }),
+  ]);
+  if (there === undefined || here === undefined || Buffer.compare(there.bytes, here.bytes) !== 0) return false;
+  await facts.noteSame(expected, present);
+  return true;
+}

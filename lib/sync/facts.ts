@@ -1,0 +1,83 @@
+/**
+ * Facts that save requests or keep deletes safe. A fact is a key without content, so that one listing reads them all and
+ * writing one twice changes nothing.
+ */
+import { createHash } from 'node:crypto';
+import type { Digest } from '../oci/descriptor.ts';
+import { rewriteVersion } from '../oci/derive.ts';
+import { formatPlatformPattern, type PlatformPattern } from '../oci/platform.ts';
+import type { DocumentStore } from '../storage/ports.ts';
+
+const nothing = new Uint8Array(0);
+
+/** What a platform filter makes of a source digest: the derived digest, or nothing to copy. */
+export type Derived = Digest | 'skip';
+
+export class Facts {
+  readonly #store: DocumentStore;
+
+  constructor(store: DocumentStore) {
+    this.#store = store;
+  }
+
+  /** Derived digests by source digest, for one set of platforms; of one source digest only where it is given. */
+  async derived(platforms: readonly PlatformPattern[], source?: Digest): Promise<Map<Digest, Derived>> {
+    const found = new Map<Digest, Derived>();
+    const prefix = `derived/${platformsKey(platforms)}/`;
+    for await (const name of this.#store.list(prefix + (source === undefined ? '' : `${source}/`))) {
+      const [from, to] = name.key.slice(prefix.length).split('/');
+      if (from !== undefined && to !== undefined) found.set(from as Digest, to as Derived);
+    }
+    return found;
+  }
+
+  async noteDerived(platforms: readonly PlatformPattern[], source: Digest, derived: Derived): Promise<void> {
+    await this.#store.put(`derived/${platformsKey(platforms)}/${source}/${derived}`, nothing);
+  }
+
+  /** Whether two digests of different algorithms were found to be of the same bytes. */
+  async isSame(source: Digest, target: Digest): Promise<boolean> {
+    return (await this.#store.get(`same/${source}/${target}`)) !== undefined;
+  }
+
+  async noteSame(source: Digest, target: Digest): Promise<void> {
+    await this.#store.put(`same/${source}/${target}`, nothing);
+  }
+
+  /** Target tags that a rule has put into a target repository. */
+  async mirrored(rule: string, target: string): Promise<Set<string>> {
+    const prefix = `mirrored/${shortHash(`${rule}\n${target}`)}/`;
+    const tags = new Set<string>();
+    for await (const name of this.#store.list(prefix)) tags.add(name.key.slice(prefix.length));
+    return tags;
+  }
+
+  async noteMirrored(rule: string, target: string, tag: string): Promise<void> {
+    await this.#store.put(`mirrored/${shortHash(`${rule}\n${target}`)}/${tag}`, nothing);
+  }
+
+  async forgetMirrored(rule: string, target: string, tag: string): Promise<void> {
+    await this.#store.delete(`mirrored/${shortHash(`${rule}\n${target}`)}/${tag}`);
+  }
+
+  /** Referrer tags of the source, each with the digest it had when it was brought to the target: `tag@digest`. */
+  async referrers(target: string): Promise<Set<string>> {
+    const prefix = `referrers/${shortHash(target)}/`;
+    const seen = new Set<string>();
+    for await (const name of this.#store.list(prefix)) seen.add(name.key.slice(prefix.length).replace('/', '@'));
+    return seen;
+  }
+
+  async noteReferrer(target: string, tag: string, digest: Digest): Promise<void> {
+    await this.#store.put(`referrers/${shortHash(target)}/${tag}/${digest}`, nothing);
+  }
+}
+
+function platformsKey(platforms: readonly PlatformPattern[]): string {
+  const names = platforms.map(formatPlatformPattern).sort();
+  return shortHash(`${rewriteVersion}\n${names.join('\n')}`);
+}
+
+function shortHash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 32);
+}

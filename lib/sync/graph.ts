@@ -1,0 +1,166 @@
+/**
+ * Copies a manifest graph: everything below a manifest is at the target before the manifest is.
+ *
+ * Order for each node: claim, obtain (from the target where it is there: that costs no pull), blobs and children, self. The
+ * root is left to the caller, who moves the tag last.
+ */
+import { HubferryError } from '../errors.ts';
+import type { Descriptor, Digest, Manifest } from '../oci/descriptor.ts';
+import { type Content, isForeign, maxDepth, parseManifest } from '../oci/manifest.ts';
+import type { Source, Target } from '../oci/roles.ts';
+import type { BlobCopier, Work } from './blob.ts';
+import { forEachOf, SingleFlight } from './concurrency.ts';
+import type { Limits } from './limits.ts';
+import type { PulledManifests } from './pulled.ts';
+
+/** From where to where one graph is copied, and what is believed of the target. */
+export interface Passage {
+  readonly source: Source;
+  readonly target: Target;
+  readonly work: Work;
+  /** Digests that the target tag's present manifest names: there without asking. Empty when everything is to be checked. */
+  readonly known: ReadonlySet<Digest>;
+  /** Push manifests also where the target has them, and believe nothing that was seen before. */
+  readonly thorough: boolean;
+}
+
+export interface Obtained {
+  readonly manifest: Manifest;
+  readonly atTarget: boolean;
+}
+
+/** Blobs of together fewer bytes are copied so soon that the manifest is not worth saving. */
+const worthSaving = 8 * 1024 * 1024;
+
+export class GraphCopier {
+  readonly #blobs: BlobCopier;
+  readonly #pulled: PulledManifests;
+  readonly #limits: Limits;
+  readonly #flights = new SingleFlight<void>();
+
+  constructor(blobs: BlobCopier, pulled: PulledManifests, limits: Limits) {
+    this.#blobs = blobs;
+    this.#pulled = pulled;
+    this.#limits = limits;
+  }
+
+  /** A manifest by descriptor, wherever it costs least. @throws ERR_BLOB_MISSING when the source does not have it. */
+  async obtain(descriptor: Descriptor, passage: Passage): Promise<Obtained> {
+    const { source, target, work } = passage;
+    const { digest } = descriptor;
+    const there = await target.fetchManifest(digest, { signal: work.stop });
+    if (there !== undefined) return { manifest: there, atTarget: true };
+    const manifest = this.#pulled.recall(digest) ?? (await this.#pulled.load(descriptor)) ?? (await pull(source, digest, work));
+    this.#pulled.remember(manifest);
+    return { manifest, atTarget: false };
+  }
+
+  /** Makes sure of everything below a manifest. */
+  async ensureBelow(manifest: Manifest, passage: Passage, depth = 0): Promise<void> {
+    if (depth >= maxDepth) {
+      throw new HubferryError('ERR_TOO_LARGE', `An index at ${passage.source.name} nests deeper than ${maxDepth}`);
+    }
+    const content = parseManifest(manifest);
+    const saved = await this.#saveForRestart(manifest, content);
+    await forEachOf(content.manifests, this.#limits.children, (child) => this.ensureManifest(child, passage, depth + 1));
+    await forEachOf(content.blobs, this.#limits.blobs, (blob) => this.#ensureBlob(blob, passage));
+    if (saved) await this.#pulled.discard(manifest.descriptor.digest);
+  }
+
+  /** A manifest and everything below it, pushed by digest. */
+  async ensureManifest(descriptor: Descriptor, passage: Passage, depth = 0): Promise<void> {
+    if (passage.known.has(descriptor.digest)) return;
+    const key = `${passage.target.name}@${descriptor.digest}`;
+    await this.#flights.run(key, passage.work.stop, async () => {
+      const { manifest, atTarget } = await this.obtain(descriptor, passage);
+      await this.ensureBelow(manifest, passage, depth);
+      if (!atTarget || passage.thorough) await this.push(manifest, descriptor.digest, passage);
+    });
+  }
+
+  /** Pushes a manifest whose content is there; where the target says that something is missing, checks all of it, once. */
+  async push(manifest: Manifest, reference: string, passage: Passage): Promise<{ subjectHandled: boolean }> {
+    const { target, work } = passage;
+    work.stop.throwIfAborted();
+    try {
+      return await this.#pushCounted(manifest, reference, target, work);
+    } catch (error) {
+      if (!(error instanceof HubferryError) || error.code !== 'ERR_BLOB_UNKNOWN') throw error;
+      const all: Passage = { ...passage, known: new Set(), thorough: true };
+      this.#forgetBelow(manifest, target);
+      await this.ensureBelow(manifest, all);
+      return this.#pushCounted(manifest, reference, target, work);
+    }
+  }
+
+  async #pushCounted(manifest: Manifest, reference: string, target: Target, work: Work) {
+    const pushed = await target.pushManifest(manifest, reference);
+    work.tally.bytesCopied += manifest.bytes.length;
+    return pushed;
+  }
+
+  #forgetBelow(manifest: Manifest, target: Target): void {
+    for (const blob of parseManifest(manifest).blobs) this.#blobs.forget(target, blob.digest);
+  }
+
+  async #ensureBlob(blob: Descriptor, passage: Passage): Promise<void> {
+    const { source, target, work, known, thorough } = passage;
+    if (thorough) this.#blobs.forget(target, blob.digest);
+    else if (known.has(blob.digest)) this.#blobs.notePresent(target, blob.digest);
+    try {
+      await this.#blobs.ensure(blob, source, target, work);
+    } catch (error) {
+      // A foreign layer that the source does not serve itself stays with its urls, which are never fetched.
+      const missing = error instanceof HubferryError && error.code === 'ERR_BLOB_MISSING';
+      if (!missing || !isForeign(blob)) throw error;
+    }
+  }
+
+  /** So that a restart in the middle of long work costs no second pull. */
+  async #saveForRestart(manifest: Manifest, content: Content): Promise<boolean> {
+    const below = content.blobs.reduce((sum, blob) => sum + blob.size, 0);
+    if (content.manifests.length === 0 && below < worthSaving) return false;
+    if (this.#pulled.recall(manifest.descriptor.digest) === undefined) return false;
+    await this.#pulled.save(manifest);
+    return true;
+  }
+}
+
+async function pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
+  const manifest = await source.fetchManifest(digest, { signal: work.stop });
+  if (manifest === undefined) {
+    throw new HubferryError('ERR_BLOB_MISSING', `${source.name} does not have the manifest ${digest}`);
+  }
+  return manifest;
+}
+
+/**
+ * What the target tag's present manifest names, read from the target: blobs that a new manifest shares with it need no
+ * asking. Of an index only the children that the new one no longer has are opened.
+ */
+export async function knownFromPresent(
+  present: Digest,
+  next: Manifest,
+  target: Target,
+  signal: AbortSignal,
+): Promise<Set<Digest>> {
+  const known = new Set<Digest>();
+  const wanted = parseManifest(next);
+  const manifest = await target.fetchManifest(present, { signal });
+  if (manifest === undefined) return known;
+  const content = parseManifest(manifest);
+  for (const child of content.manifests) known.add(child.digest);
+  for (const blob of content.blobs) known.add(blob.digest);
+  const changed = wanted.manifests.some((child) => !known.has(child.digest));
+  if (!changed) return known;
+  const still = new Set(wanted.manifests.map((child) => child.digest));
+  await forEachOf(
+    content.manifests.filter((child) => !still.has(child.digest)),
+    4,
+    async (child) => {
+      const old = await target.fetchManifest(child.digest, { signal });
+      if (old !== undefined) for (const blob of parseManifest(old).blobs) known.add(blob.digest);
+    },
+  );
+  return known;
+}

@@ -1,0 +1,53 @@
+/**
+ * The bounds of one process, in one place.
+ *
+ * An instance of 2 GB (and of 512 MB) runs the Functions host (about 150 MB), Node with this program (about 100 MB)
+ * and what is in flight. host.json lets at most batchSize + newBatchThreshold = 8 requests of a queue run at once; they
+ * share these budgets:
+ *
+ *   chunks in memory   96 MiB   each transfer fills one chunk while it sends another
+ *   blobs in flight    10       so a chunk is at least 96 MiB / (2 × 10) = 4.8 MiB, rounded down to 4 MiB
+ *   manifests          8 × (1 + 4) × 4 MiB at the very most, in practice some kilobytes each
+ *   sockets            16 a host and side (registry/transport.ts), 64 KiB of kernel and stream buffers each
+ *
+ * Together under 300 MiB at the worst, whatever the size of blobs and the number of tags.
+ */
+const MiB = 1024 * 1024;
+
+export interface Limits {
+  /** Blobs in flight at once. */
+  readonly blobs: number;
+  /** Bytes of chunks held in memory, all transfers together. */
+  readonly chunkMemory: number;
+  /** Tags worked on at once by one command line run. */
+  readonly tags: number;
+  /** Children of one index worked on at once. */
+  readonly children: number;
+  /** HEADs in flight while both sides of a rule are compared. */
+  readonly lookups: number;
+}
+
+export const defaultLimits: Limits = {
+  blobs: 10,
+  chunkMemory: 96 * MiB,
+  tags: 10,
+  children: 4,
+  lookups: 16,
+};
+
+export const smallestChunk = 4 * MiB;
+export const largestChunk = 32 * MiB;
+
+/**
+ * The size of the next chunk in bytes: what the memory allows for as many transfers as run now, two chunks each, within
+ * what the target takes.
+ */
+export function chunkSizeFor(
+  transfers: number,
+  chunkMemory: number,
+  target: { maxChunk: number | undefined; minChunk: number },
+): number {
+  const share = Math.floor(chunkMemory / (2 * Math.max(1, transfers)));
+  const wanted = Math.min(Math.max(share, smallestChunk), largestChunk, chunkMemory);
+  return Math.max(Math.min(wanted, target.maxChunk ?? wanted), target.minChunk);
+}

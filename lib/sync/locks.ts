@@ -1,0 +1,67 @@
+/** Moves of one target tag are serialised, between processes too. */
+import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { DocumentStore, Lease } from '../storage/ports.ts';
+
+const leaseSeconds = 30;
+const retryMs = 250;
+/** How far the clocks of two instances may differ. */
+const skewMs = 5 * 60_000;
+
+/** What a holder learns about the moves before its own. */
+export interface Hold {
+  /** Whether anybody may have moved this tag since a time (milliseconds since the epoch), by anyone's clock. */
+  movedSince(time: number): boolean;
+  /** Notes a move, for those who come after. */
+  moved(): void;
+}
+
+export class TagLocks {
+  readonly #store: DocumentStore;
+  readonly #turns = new Map<string, Promise<unknown>>();
+
+  constructor(store: DocumentStore) {
+    this.#store = store;
+  }
+
+  /** Does something while nobody else moves this tag (`registry/repository:tag`). */
+  async hold<T>(tag: string, signal: AbortSignal, work: (hold: Hold) => Promise<T>): Promise<T> {
+    const before = this.#turns.get(tag) ?? Promise.resolve();
+    const turn = before.catch(() => {}).then(() => this.#alone(tag, signal, work));
+    const settled = turn.catch(() => {});
+    this.#turns.set(tag, settled);
+    try {
+      return await turn;
+    } finally {
+      if (this.#turns.get(tag) === settled) this.#turns.delete(tag);
+    }
+  }
+
+  async #alone<T>(tag: string, signal: AbortSignal, work: (hold: Hold) => Promise<T>): Promise<T> {
+    const key = `locks/${createHash('sha256').update(tag).digest('hex')}`;
+    const lease = await this.#take(key, signal);
+    try {
+      const document = await this.#store.get(key, { signal });
+      const movedAt = Number(Buffer.from(document?.bytes ?? []).toString());
+      let moved = false;
+      const result = await work({
+        movedSince: (time) => movedAt > 0 && movedAt + skewMs >= time,
+        moved: () => {
+          moved = true;
+        },
+      });
+      if (moved) await this.#store.put(key, Buffer.from(`${Date.now()}`), { lease });
+      return result;
+    } finally {
+      await lease.release();
+    }
+  }
+
+  async #take(key: string, signal: AbortSignal): Promise<Lease> {
+    for (;;) {
+      const lease = await this.#store.lease(key, leaseSeconds, { signal });
+      if (lease !== undefined) return lease;
+      await delay(retryMs * (0.5 + Math.random()), undefined, { signal }).catch(() => signal.throwIfAborted());
+    }
+  }
+}

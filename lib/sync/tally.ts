@@ -1,0 +1,59 @@
+import type { Allowance, Observer } from '../oci/roles.ts';
+import type { TransferTotals } from './report.ts';
+
+/** Counts what one piece of work costs, and hears of the source's allowance. */
+export class Tally {
+  bytesCopied = 0;
+  blobsCopied = 0;
+  blobsMounted = 0;
+  pulls = 0;
+  readonly requests = { source: 0, target: 0 };
+  /** Distinct blobs found at the target. */
+  readonly existing = new Set<string>();
+  /** As the source told it last. */
+  allowance: Allowance | undefined;
+
+  readonly source: Observer = {
+    onRequest: () => {
+      this.requests.source += 1;
+    },
+    onPull: () => {
+      this.pulls += 1;
+    },
+    onAllowance: (allowance) => {
+      this.allowance = allowance;
+    },
+  };
+
+  readonly target: Observer = {
+    onRequest: () => {
+      this.requests.target += 1;
+    },
+  };
+
+  totals(): TransferTotals {
+    return {
+      bytesCopied: this.bytesCopied,
+      blobsCopied: this.blobsCopied,
+      blobsMounted: this.blobsMounted,
+      blobsExisting: this.existing.size,
+      requests: { ...this.requests },
+      pulls: this.pulls,
+    };
+  }
+}
+
+export function noTransfer(): TransferTotals {
+  return new Tally().totals();
+}
+
+/** Adds the second to the first. */
+export function addTransfer(sum: TransferTotals, part: TransferTotals): void {
+  sum.bytesCopied += part.bytesCopied;
+  sum.blobsCopied += part.blobsCopied;
+  sum.blobsMounted += part.blobsMounted;
+  sum.blobsExisting += part.blobsExisting;
+  sum.requests.source += part.requests.source;
+  sum.requests.target += part.requests.target;
+  sum.pulls += part.pulls;
+}
