@@ -1,0 +1,130 @@
+import { lookup as systemLookup } from 'node:dns';
+import { readFileSync } from 'node:fs';
+import type { LookupFunction } from 'node:net';
+import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
+import { Agent, type buildConnector, type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import type { RegistrySettings } from '../config/model.ts';
+import { HubferryError } from '../errors.ts';
+import { AddressRefusedError, isInsideAddress, isInsideHost, isLoopbackHost } from './addresses.ts';
+
+export interface Timeouts {
+  /** Name resolution, connection and TLS handshake. */
+  readonly connectMs: number;
+  /** From the request, or the last byte of its body that could be sent, to the head of the answer. */
+  readonly headersMs: number;
+  /** The same where the registry has work to do first: closing an upload, taking a manifest. */
+  readonly commitMs: number;
+  /** Between two reads of a body. */
+  readonly bodyMs: number;
+}
+
+export const defaultTimeouts: Timeouts = {
+  connectMs: 15_000,
+  headersMs: 60_000,
+  commitMs: 300_000,
+  bodyMs: 60_000,
+};
+
+/**
+ * Connections to one host. A download holds one while its upload needs another: where both sides are the same registry
+ * there have to be two for each blob in flight.
+ */
+export const defaultSocketsPerHost = 32;
+
+/** Registries answer with signed Locations of some kilobytes; what is beyond this is no answer. */
+const maxHeaderSize = 64 * 1024;
+
+export interface ConnectionOptions {
+  readonly timeouts: Timeouts;
+  readonly socketsPerHost: number;
+}
+
+/** The connections of one registry, with its trust: to its own host and to where it sends its clients. */
+export interface Connections {
+  /** Where a request to this URL goes through: directly, or through the proxy of the environment. */
+  dispatcherFor(url: URL): Dispatcher;
+  /** Whether the registry may send its clients to this address: one out on the internet may not send them inside. */
+  mayReach(url: URL): boolean;
+  close(): Promise<void>;
+}
+
+export function createConnections(settings: RegistrySettings, options: ConnectionOptions): Connections {
+  const guard = new AddressGuard(new URL(settings.endpoint).hostname);
+  const trust = trustOf(settings);
+  const agentOptions = {
+    allowH2: false,
+    connections: options.socketsPerHost,
+    headersTimeout: options.timeouts.headersMs,
+    bodyTimeout: options.timeouts.bodyMs,
+    connectTimeout: options.timeouts.connectMs,
+    maxHeaderSize,
+    connect: { ...trust, lookup: guard.lookup } satisfies Partial<buildConnector.BuildOptions>,
+  };
+  const direct = new Agent(agentOptions);
+  const byEnvironment = new EnvHttpProxyAgent({ ...agentOptions, requestTls: trust, proxyTls: trust });
+  return {
+    // As curl and Docker have it: what is on this machine is never asked for through a proxy.
+    dispatcherFor: (url) => (isLoopbackHost(url.hostname) ? direct : byEnvironment),
+    mayReach: (url) => guard.mayReach(url.hostname),
+    async close() {
+      await Promise.all([direct.destroy(), byEnvironment.destroy()]);
+    },
+  };
+}
+
+/**
+ * Keeps a registry out on the internet from sending its clients to addresses inside: by a redirect, an upload Location or
+ * a token service. The addresses are checked as the connection uses them, so that no second lookup can differ.
+ */
+class AddressGuard {
+  readonly #hostname: string;
+  /** A registry that is inside itself may name its neighbours. */
+  #registryIsInside: boolean;
+
+  constructor(hostname: string) {
+    this.#hostname = hostname;
+    this.#registryIsInside = isInsideHost(hostname);
+  }
+
+  mayReach(hostname: string): boolean {
+    return hostname === this.#hostname || this.#registryIsInside || !isInsideHost(hostname);
+  }
+
+  readonly lookup: LookupFunction = (hostname, options, callback) => {
+    systemLookup(hostname, { ...options, all: true }, (error, addresses) => {
+      if (error !== null) return callback(error, []);
+      const inside = addresses.some(({ address }) => isInsideAddress(address));
+      if (hostname === this.#hostname) this.#registryIsInside ||= inside;
+      if (inside && !this.#registryIsInside) {
+        return callback(new AddressRefusedError(`${hostname} is an address inside this network`), []);
+      }
+      if (options.all) return callback(null, addresses);
+      const [first] = addresses;
+      callback(null, first?.address ?? '', first?.family ?? 4);
+    });
+  };
+}
+
+interface Trust {
+  readonly secureContext?: SecureContext;
+  readonly rejectUnauthorized?: false;
+}
+
+/** The registry's own certificate authority is trusted beside those that this process trusts anyway. */
+function trustOf(settings: RegistrySettings): Trust {
+  return {
+    // Built once: reading all the certificates takes milliseconds, too long for each connection.
+    ...(settings.ca === undefined ? {} : { secureContext: contextWith(settings.ca, settings.host) }),
+    ...(settings.skipTlsVerify ? { rejectUnauthorized: false } : {}),
+  };
+}
+
+function contextWith(file: string, host: string): SecureContext {
+  try {
+    return createSecureContext({ ca: [...getCACertificates('default'), readFileSync(file, 'utf8')] });
+  } catch (cause) {
+    throw new HubferryError('ERR_TLS', `The file \`ca\` of ${host} holds no certificates: ${file}`, {
+      cause,
+    });
+  }
+}

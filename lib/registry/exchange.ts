@@ -1,0 +1,109 @@
+import type { Readable } from 'node:stream';
+import type { Dispatcher } from 'undici';
+import { ResponseBody } from './body.ts';
+import { networkFailure } from './failure.ts';
+import type { ResponseHeaders } from './headers.ts';
+
+export interface ExchangeRequest {
+  readonly method: Dispatcher.HttpMethod;
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Sent piece by piece, without being joined. */
+  readonly body: readonly Uint8Array[];
+  readonly signal: AbortSignal | undefined;
+  readonly headersTimeoutMs: number;
+  /** Told when the request goes out: from here on its fate is unknown until there is an answer. */
+  readonly onSent: () => void;
+}
+
+export interface ExchangeResponse {
+  readonly status: number;
+  readonly headers: ResponseHeaders;
+  readonly body: ResponseBody;
+}
+
+/** One HTTP request and its answer. It rejects with the signal's reason or a `HubferryError`, and so does the body. */
+export function exchange(dispatcher: Dispatcher, request: ExchangeRequest): Promise<ExchangeResponse> {
+  request.signal?.throwIfAborted();
+  const answer = new Answer(request);
+  dispatcher.dispatch(
+    {
+      origin: request.url.origin,
+      path: request.url.pathname + request.url.search,
+      method: request.method,
+      headers: framed(request),
+      // undici takes any iterable; its types do not say so.
+      body: request.body.length === 0 ? null : (request.body as unknown as Readable),
+      headersTimeout: request.headersTimeoutMs,
+      // undici closes the connection after a HEAD unless it is told otherwise.
+      reset: false,
+    },
+    answer,
+  );
+  return answer.response;
+}
+
+function framed({ headers, body }: ExchangeRequest): Record<string, string> {
+  if (body.length === 0) return headers;
+  return { ...headers, 'content-length': String(body.reduce((sum, piece) => sum + piece.length, 0)) };
+}
+
+/** Receives one answer from undici. */
+class Answer implements Dispatcher.DispatchHandler {
+  readonly #response = Promise.withResolvers<ExchangeResponse>();
+  readonly #request: ExchangeRequest;
+  #controller: Dispatcher.DispatchController | undefined;
+  #body: ResponseBody | undefined;
+
+  constructor(request: ExchangeRequest) {
+    this.#request = request;
+    request.signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  get response(): Promise<ExchangeResponse> {
+    return this.#response.promise;
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    // It may have waited for a free connection until nobody wanted it any more.
+    if (this.#request.signal?.aborted) this.#onAbort();
+    else this.#request.onSent();
+  }
+
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: ResponseHeaders): void {
+    // Interim answers, such as 100 and 103, say nothing.
+    if (status < 200) return;
+    this.#body = new ResponseBody(controller);
+    this.#response.resolve({ status, headers, body: this.#body });
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#body?.push(chunk);
+  }
+
+  onResponseEnd(): void {
+    this.#unlisten();
+    this.#body?.end();
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#unlisten();
+    this.#fail(networkFailure(error, this.#request));
+  }
+
+  readonly #onAbort = (): void => {
+    const reason: unknown = this.#request.signal?.reason;
+    this.#fail(reason);
+    this.#controller?.abort(reason instanceof Error ? reason : new Error('Aborted', { cause: reason }));
+  };
+
+  #fail(error: unknown): void {
+    this.#response.reject(error);
+    this.#body?.fail(error);
+  }
+
+  #unlisten(): void {
+    this.#request.signal?.removeEventListener('abort', this.#onAbort);
+  }
+}

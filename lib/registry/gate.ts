@@ -1,0 +1,77 @@
+import { HubferryError } from '../errors.ts';
+import { type Clock, systemClock } from './clock.ts';
+
+/** A pull limit holds up only what it counts; anything else goes on. */
+export type Traffic = 'everything' | 'pulls';
+
+export interface GateWait {
+  readonly traffic: Traffic;
+  /** The longest wait; anything longer is an error at once. */
+  readonly maxWaitMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * What a host asked for by `Retry-After` is kept by everything that goes there. Share one gate between all registries of
+ * a process.
+ */
+export interface HostGate {
+  /**
+   * Resolves when a request may go to this host.
+   * @throws ERR_RATE_LIMITED with `retryAt` when that is too far away.
+   */
+  wait(host: string, wait: GateWait): Promise<void>;
+  /** Nothing of this traffic goes to the host before `until` (milliseconds since the epoch); never moved to an earlier time. */
+  close(host: string, until: number, traffic?: Traffic): void;
+}
+
+export interface HostGateOptions {
+  readonly clock?: Clock;
+  /** Told when requests to a host begin to wait, and until when. */
+  readonly onWaiting?: (host: string, until: number) => void;
+}
+
+export function createHostGate(options: HostGateOptions = {}): HostGate {
+  const clock = options.clock ?? systemClock;
+  const closed = new Map<string, number>();
+  const told = new Map<string, number>();
+
+  const until = (host: string, traffic: Traffic): number => {
+    const everything = closed.get(key(host, 'everything')) ?? 0;
+    return traffic === 'everything' ? everything : Math.max(everything, closed.get(key(host, 'pulls')) ?? 0);
+  };
+  const tell = (host: string, time: number): void => {
+    if (told.get(host) === time) return;
+    told.set(host, time);
+    options.onWaiting?.(host, time);
+  };
+
+  return {
+    async wait(host, { traffic, maxWaitMs, signal }) {
+      // Closed again while it waited: wait again.
+      for (let time = until(host, traffic); time > clock.now(); time = until(host, traffic)) {
+        const waitMs = time - clock.now();
+        if (waitMs > maxWaitMs) throw tooLong(host, time);
+        tell(host, time);
+        await clock.sleep(waitMs, signal);
+      }
+    },
+    close(host, time, traffic = 'everything') {
+      const at = key(host, traffic);
+      closed.set(at, Math.max(closed.get(at) ?? 0, time));
+    },
+  };
+}
+
+function key(host: string, traffic: Traffic): string {
+  return `${traffic} ${host}`;
+}
+
+/** A host asks to come back later than anybody waits. */
+export function tooLong(host: string, retryAt: number): HubferryError {
+  const when = new Date(Math.min(retryAt, 8.64e15)).toISOString();
+  return new HubferryError('ERR_RATE_LIMITED', `${host} asks for no request before ${when}`, {
+    retryable: true,
+    retryAt,
+  });
+}

@@ -1,0 +1,87 @@
+import { HubferryError } from '../errors.ts';
+import type { Clock } from './clock.ts';
+import { failureOf, isTransient } from './failure.ts';
+import type { HostGate } from './gate.ts';
+import { parseRetryAfter } from './headers.ts';
+import type { Outgoing, SendOutgoing, TransportResponse } from './send.ts';
+
+export interface RetryOptions {
+  readonly gate: HostGate;
+  readonly clock: Clock;
+  readonly maxWaitMs: number;
+  /** Attempts after the first. */
+  readonly retries: number;
+}
+
+const firstBackoffMs = 500;
+const longestBackoffMs = 15_000;
+
+/** Sends again what may succeed later, as far as sending it twice does no harm. */
+export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoing {
+  const { clock, retries } = options;
+  const backOff = (attempt: number, signal: AbortSignal | undefined): Promise<void> =>
+    clock.sleep(backoffMs(attempt), signal);
+
+  return async (request) => {
+    for (let attempt = 0; ; attempt++) {
+      const last = attempt >= retries;
+      let sent = false;
+      const onSent = (): void => {
+        sent = true;
+        request.onSent?.();
+      };
+      try {
+        const response = await next({ ...request, onSent });
+        const again = mayRepeat(request, response);
+        const waits = isTransient(response) && keepRetryAfter(request, response, options);
+        if (last || !again) return response;
+        response.body.dump();
+        // The gate of the host holds the next attempt up where the host said for how long.
+        if (!waits) await backOff(attempt, request.signal);
+      } catch (error) {
+        request.signal?.throwIfAborted();
+        const harmless = !sent || isIdempotent(request);
+        if (last || !harmless || !isRetryable(error)) throw error;
+        await backOff(attempt, request.signal);
+      }
+    }
+  };
+}
+
+/** A request that was refused with 429 was not executed; any other that failed may have been. */
+function mayRepeat(request: Outgoing, response: TransportResponse): boolean {
+  return isTransient(response) && (response.status === 429 || isIdempotent(request));
+}
+
+function isIdempotent({ method, idempotent }: Outgoing): boolean {
+  return idempotent ?? (method === 'GET' || method === 'HEAD');
+}
+
+/** An error with a time is the gate's: waiting longer is for others to decide. */
+function isRetryable(error: unknown): boolean {
+  return error instanceof HubferryError && error.retryable && error.retryAt === undefined;
+}
+
+/**
+ * Closes the host until the time that it named; false where it named none.
+ * @throws ERR_RATE_LIMITED where that is later than anybody waits.
+ */
+function keepRetryAfter(
+  request: Outgoing,
+  response: TransportResponse,
+  { gate, clock, maxWaitMs }: RetryOptions,
+): boolean {
+  const now = clock.now();
+  const until = parseRetryAfter(response.headers, now);
+  if (until === undefined || until <= now) return until !== undefined;
+  const long = until - now > maxWaitMs;
+  // A long wait for pulls is a pull limit: the rest of the host goes on. A short one is kept by everything.
+  gate.close(new URL(response.url).host, until, long && request.pull === true ? 'pulls' : 'everything');
+  if (long) throw failureOf('Asked to come back later', response, { code: 'ERR_RATE_LIMITED', now });
+  return true;
+}
+
+/** Exponential with full jitter: clients that failed together do not come back together. */
+function backoffMs(attempt: number): number {
+  return Math.random() * Math.min(longestBackoffMs, firstBackoffMs * 2 ** attempt);
+}
