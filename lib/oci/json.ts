@@ -9,36 +9,35 @@ export interface JsonObject {
 const maxNesting = 32;
 
 /**
- * Parses the bytes of a manifest: UTF-8, an object, and nothing that two readers could understand differently.
- * `JSON.parse` keeps the last of two equal keys in silence; others keep the first.
- * @throws ERR_MANIFEST_INVALID
+ * Parses the bytes of a manifest: UTF-8 without a byte order mark, an object, not deep, and no key twice, of which
+ * `JSON.parse` would keep the last and others the first.
+ * @throws ERR_MANIFEST_INVALID, whose message is what is to be said of the manifest: "is no JSON".
  */
 export function parseJsonObject(bytes: Uint8Array): JsonObject {
   const text = decode(bytes);
   const value = parse(text);
-  if (!isObject(value)) throw invalid('it is no JSON object');
+  if (!isObject(value)) throw invalid('is no JSON object');
   checkStructure(text);
   return value;
 }
 
 /** Writes JSON in the one form of RFC 8785: no space, keys in the order of their UTF-16 code units. */
 export function canonicalJson(value: Json): string {
-  return JSON.stringify(value, (_key, member: Json) => (isObject(member) ? sorted(member) : member));
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
+  if (!isObject(value)) return JSON.stringify(value);
+  const members = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return `{${members.map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`).join(',')}}`;
 }
 
 function isObject(value: Json): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function sorted(object: JsonObject): JsonObject {
-  return Object.fromEntries(Object.entries(object).toSorted(([a], [b]) => (a < b ? -1 : 1)));
-}
-
 function decode(bytes: Uint8Array): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw invalid('it is no UTF-8 text', cause);
+    throw invalid('is no UTF-8 text', cause);
   }
 }
 
@@ -47,7 +46,7 @@ function parse(text: string): Json {
     return JSON.parse(text) as Json;
   } catch {
     // The parser's own message quotes the text: it is content of others, and may be long.
-    throw invalid('it is no JSON');
+    throw invalid('is no JSON');
   }
 }
 
@@ -58,7 +57,7 @@ function checkStructure(text: string): void {
     const char = text[at];
     if (char === '{' || char === '[') {
       open.push(new Set());
-      if (open.length > maxNesting) throw invalid(`it is nested deeper than ${maxNesting} levels`);
+      if (open.length > maxNesting) throw invalid(`is nested deeper than ${maxNesting} levels`);
     } else if (char === '}' || char === ']') {
       open.pop();
     } else if (char === '"') {
@@ -88,11 +87,11 @@ function isKey(text: string, endOfString: number): boolean {
 }
 
 function addKey(keys: Set<string> | undefined, key: string): void {
-  if (key === '__proto__') throw invalid('it has a key "__proto__"');
-  if (keys?.has(key)) throw invalid(`it has the key ${JSON.stringify(key.slice(0, 100))} twice`);
+  if (key === '__proto__') throw invalid('has a key "__proto__"');
+  if (keys?.has(key)) throw invalid(`has the key ${JSON.stringify(key.slice(0, 100))} twice`);
   keys?.add(key);
 }
 
-function invalid(why: string, cause?: unknown): HubferryError {
-  return new HubferryError('ERR_MANIFEST_INVALID', `The manifest is not valid: ${why}.`, { cause });
+function invalid(what: string, cause?: unknown): HubferryError {
+  return new HubferryError('ERR_MANIFEST_INVALID', what, { cause });
 }

@@ -21,7 +21,8 @@ export const mediaTypes = {
 } as const;
 
 const indexTypes: readonly string[] = [mediaTypes.ociIndex, mediaTypes.dockerList];
-const imageTypes: readonly string[] = [mediaTypes.ociManifest, mediaTypes.dockerManifest];
+/** Manifests that must have a config; `blobs` is nothing but an unknown field in them. */
+const configTypes: readonly string[] = [mediaTypes.ociManifest, mediaTypes.dockerManifest];
 const schema1Types: readonly string[] = [mediaTypes.dockerSchema1, mediaTypes.dockerSchema1Signed];
 
 /** What servers say that know nothing of manifests. */
@@ -33,7 +34,7 @@ const genericTypes: readonly string[] = ['', 'application/json', 'application/oc
  */
 export const manifestMediaTypes: readonly string[] = [
   ...indexTypes,
-  ...imageTypes,
+  ...configTypes,
   mediaTypes.ociArtifact,
   '*/*',
 ];
@@ -69,7 +70,7 @@ export function isIndexType(mediaType: string): boolean {
 
 /** Whether it is a known type of a manifest that is no index. */
 export function isManifestType(mediaType: string): boolean {
-  return imageTypes.includes(mediaType) || mediaType === mediaTypes.ociArtifact;
+  return configTypes.includes(mediaType) || mediaType === mediaTypes.ociArtifact;
 }
 
 /** Whether it is Docker's schema 1, which `parseManifest` refuses. */
@@ -118,6 +119,19 @@ export function parseManifest(manifest: Manifest): Content {
 
 /** As `parseManifest`, with the JSON itself for whoever derives another manifest and keeps what it does not know. */
 export function parseBody(manifest: Manifest): { content: Content; json: JsonObject } {
+  try {
+    return read(manifest);
+  } catch (error) {
+    if (!(error instanceof HubferryError)) throw error;
+    // What others wrote is shown to people, so it is shown without control characters.
+    const what = error.message.replace(/[^\x20-\x7e]/g, '?');
+    throw new HubferryError(error.code, `The manifest ${manifest.descriptor.digest} ${what}.`, {
+      cause: error,
+    });
+  }
+}
+
+function read(manifest: Manifest): { content: Content; json: JsonObject } {
   if (manifest.bytes.byteLength > maxManifestBytes) throw tooLarge(`${maxManifestBytes} bytes`);
   const declared = essence(manifest.descriptor.mediaType);
   if (isSchema1Type(declared)) throw schema1();
@@ -185,7 +199,7 @@ function check(json: JsonObject): Body {
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   const path = issue?.path.join('.').slice(0, 200) ?? '';
-  throw invalid(`${path}: ${issue?.message ?? 'malformed'}`);
+  throw invalid(`is malformed at ${path}: ${issue?.message}`);
 }
 
 function refuseExcess(json: JsonObject): void {
@@ -197,24 +211,24 @@ function refuseExcess(json: JsonObject): void {
 function kindOf(body: Body, declared: string): Content['kind'] {
   const isIndex = body.manifests !== undefined;
   const isSingle = (body.config ?? body.layers ?? body.blobs) !== undefined;
-  if (isIndex && isSingle) throw invalid('it names both children and blobs');
+  if (isIndex && isSingle) throw invalid('names both children and blobs');
   if (isIndex) return 'index';
   // An artifact manifest may consist of its subject alone.
   const isArtifact = (body.mediaType ?? declared) === mediaTypes.ociArtifact;
   if (isSingle || isArtifact) return 'manifest';
-  throw invalid('it names neither children nor blobs');
+  throw invalid('names neither children nor blobs');
 }
 
 function mediaTypeOf(body: Body, declared: string, kind: Content['kind']): string {
   const fromOutside = genericTypes.includes(declared) ? undefined : declared;
   if (fromOutside !== undefined && body.mediaType !== undefined && fromOutside !== body.mediaType) {
-    throw invalid(`it was given as ${fromOutside} but says that it is ${body.mediaType}`);
+    throw invalid(`is given as ${fromOutside} but says that it is ${body.mediaType}`);
   }
   const byShape = kind === 'index' ? mediaTypes.ociIndex : mediaTypes.ociManifest;
   const mediaType = fromOutside ?? body.mediaType ?? byShape;
   if (isSchema1Type(mediaType)) throw schema1();
   const contradicts = kind === 'index' ? isManifestType(mediaType) : isIndexType(mediaType);
-  if (contradicts) throw invalid(`it is no ${mediaType}`);
+  if (contradicts) throw invalid(`is no ${mediaType}`);
   return mediaType;
 }
 
@@ -225,11 +239,10 @@ function readIndex(body: Body, mediaType: string): Content {
 }
 
 function readSingle(body: Body, mediaType: string): Content {
-  const isImage = imageTypes.includes(mediaType);
-  if (isImage && body.config === undefined) throw invalid('config: expected a descriptor');
+  const needsConfig = configTypes.includes(mediaType);
+  if (needsConfig && body.config === undefined) throw invalid('has no config');
   const config = body.config && toDescriptor(body.config);
-  // In an image manifest `blobs` is nothing but an unknown field.
-  const parts = [...(body.layers ?? []), ...(isImage ? [] : (body.blobs ?? []))].map(toDescriptor);
+  const parts = [...(body.layers ?? []), ...(needsConfig ? [] : (body.blobs ?? []))].map(toDescriptor);
   const blobs = distinct(config === undefined ? parts : [config, ...parts]);
   return {
     kind: 'manifest',
@@ -256,7 +269,7 @@ function distinct(descriptors: readonly Descriptor[]): readonly Descriptor[] {
   for (const descriptor of descriptors) {
     const first = seen.get(descriptor.digest);
     if (first === undefined) seen.set(descriptor.digest, descriptor);
-    else if (first.size !== descriptor.size) throw invalid(`it gives ${descriptor.digest} two sizes`);
+    else if (first.size !== descriptor.size) throw invalid(`gives ${descriptor.digest} two sizes`);
   }
   return [...seen.values()];
 }
@@ -290,17 +303,19 @@ function essence(mediaType: string): string {
   return mediaType.replace(/;.*$/s, '').trim();
 }
 
-function invalid(why: string): HubferryError {
-  return new HubferryError('ERR_MANIFEST_INVALID', `The manifest is not valid: ${why}.`);
+// Messages are what is to be said of the manifest; `parseBody` says of which.
+
+function invalid(what: string): HubferryError {
+  return new HubferryError('ERR_MANIFEST_INVALID', what);
 }
 
 function tooLarge(limit: string): HubferryError {
-  return new HubferryError('ERR_TOO_LARGE', `The manifest has more than ${limit}.`);
+  return new HubferryError('ERR_TOO_LARGE', `has more than ${limit}`);
 }
 
 function schema1(): HubferryError {
   return new HubferryError(
     'ERR_SCHEMA1',
-    'The manifest is Docker schema 1, which registries no longer take: push it again with a current Docker.',
+    'is Docker schema 1, which registries no longer take: push it again with a current Docker',
   );
 }

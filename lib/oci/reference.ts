@@ -25,6 +25,8 @@ const hostShape = new RegExp(
 );
 const pathShape = /^[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*$/;
 const tagShape = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
+/** What Docker takes for the ID of something local, never for a name (`normalize.go`). */
+const identifierShape = /^[0-9a-f]{64}$/;
 const schemeShape = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//;
 
 const dockerHub = 'docker.io';
@@ -77,7 +79,7 @@ function splitDigest(text: string): { rest: string; digest: Digest | undefined }
   if (at === -1) return { rest: text, digest: undefined };
   const rest = text.slice(0, at);
   const digest = text.slice(at + 1);
-  // Neither is what stands before the sign repeated: it may be a user with a password.
+  // What stands before the sign is not repeated: it may be a user with a password.
   if (rest.includes('@') || !isDigest(digest)) {
     throw referenceError(`What follows "@" in a reference is one digest, not ${quote(digest)}`);
   }
@@ -102,7 +104,7 @@ function normalize(name: string): Repository {
   if (path.length > maxPathLength) {
     throw referenceError(`${quote(name)} is longer than ${maxPathLength} characters`);
   }
-  if (!pathShape.test(path)) throw referenceError(pathFault(name, path));
+  if (!pathShape.test(path) || identifierShape.test(name)) throw referenceError(pathFault(name, path));
   if (!dockerHubNames.has(host)) return { host, path };
   return { host: dockerHub, path: path.includes('/') ? path : `library/${path}` };
 }
@@ -121,6 +123,7 @@ function isHost(host: string): boolean {
 }
 
 function pathFault(name: string, path: string): string {
+  if (identifierShape.test(name)) return `${quote(name)} is 64 hexadecimal digits, which name no repository`;
   if (path === '') return `${quote(name)} names no repository`;
   if (path !== path.toLowerCase()) return `${quote(name)} is no repository: its path must be lower case`;
   return `${quote(name)} is no repository: components of letters and digits, joined by ".", "_", "__" or "-", are separated by "/"`;
