@@ -1,0 +1,172 @@
+/** From words to an exit status: reads the files, asks the engine, prints the answer. */
+import type { Rules } from '../config/model.ts';
+import { HubferryError } from '../errors.ts';
+import { type Command, parseArguments, type RunCommand, wantsJson } from './arguments.ts';
+import { convertFiles } from './convert.ts';
+import {
+  errorDocument,
+  findingsDocument,
+  formatDocument,
+  reportDocument,
+  runsDocument,
+} from './documents.ts';
+import type { AnyReport, Engine, OpenEngine } from './engine.ts';
+import { exitCodeOfError, exitCodeOfPlan, exitCodeOfSync, exitCodeOfVerify } from './exit-code.ts';
+import { exitCodeOfDoctor, renderFindings } from './findings.ts';
+import { paintFor } from './format.ts';
+import { helpText } from './help.ts';
+import { interruptedExitCode } from './interrupt.ts';
+import { renderError, renderReport, type View } from './output.ts';
+import { loadRules, noRules } from './rules.ts';
+import { type Io, openSession, type Session } from './session.ts';
+import { stateLocation } from './state.ts';
+import { renderRun, renderRuns } from './status.ts';
+import { checkSuccessFile, writeSuccessFile } from './success-file.ts';
+
+/** Runs a command line and tells the exit status; it does not throw. */
+export async function runCommandLine(
+  argv: readonly string[],
+  io: Io,
+  openEngine: OpenEngine,
+): Promise<number> {
+  try {
+    return await runCommand(parseArguments(argv), io, openEngine);
+  } catch (thrown) {
+    // What an interrupt breaks off fails in many ways: the interrupt is the reason to tell.
+    const error: unknown = io.signal.aborted ? io.signal.reason : thrown;
+    io.stderr.write(renderError(error, paintFor(io.stderr, io.env)));
+    if (wantsJson(argv)) io.stdout.write(formatDocument(errorDocument(error)));
+    return exitCodeOfError(error);
+  }
+}
+
+/** Runs one command and prints its answer. @throws what `runCommandLine` tells */
+export async function runCommand(command: Command, io: Io, openEngine: OpenEngine): Promise<number> {
+  const answer = await answerOf(command, io, openEngine);
+  const json = 'output' in command ? command.output.json : command.json;
+  io.stdout.write(json ? formatDocument(answer.document) : answer.text(viewOf(io)));
+  return io.signal.aborted ? interruptedExitCode : answer.exitCode;
+}
+
+/** What standard output gets, as a document or for people. */
+interface Answer {
+  readonly document: unknown;
+  readonly text: (view: View) => string;
+  readonly exitCode: number;
+}
+
+/** A person is spared most of 10,000 lines; a file or another program gets them all. */
+function viewOf({ stdout, env }: Io): View {
+  const most = stdout.isTTY === true ? 100 : Number.POSITIVE_INFINITY;
+  return { paint: paintFor(stdout, env), most };
+}
+
+type SessionCommand = Exclude<Command, { command: 'help' | 'version' }>;
+type EngineCommand = Exclude<SessionCommand, { command: 'convert' }>;
+
+async function answerOf(command: Command, io: Io, openEngine: OpenEngine): Promise<Answer> {
+  switch (command.command) {
+    case 'help': {
+      const help = helpText(command.topic);
+      return { document: { help }, text: () => help, exitCode: 0 };
+    }
+    case 'version':
+      return { document: { version: io.version }, text: () => `${io.version}\n`, exitCode: 0 };
+    case 'convert':
+      return inSession(command, io, async () => {
+        const { text, document } = await convertFiles(command, io.env);
+        return { document, text: () => text, exitCode: 0 };
+      });
+    default:
+      return inSession(command, io, (session) => askEngine(command, io, openEngine, session));
+  }
+}
+
+/** The session is over before the answer is printed: the progress view is gone from the terminal then. */
+async function inSession(
+  command: SessionCommand,
+  io: Io,
+  work: (session: Session) => Promise<Answer>,
+): Promise<Answer> {
+  const session = openSession(command.output, io);
+  try {
+    return await work(session);
+  } catch (error) {
+    // For the report of a fault; people see the message alone.
+    if (error instanceof Error) session.logger.debug(error.stack ?? error.message);
+    throw error;
+  } finally {
+    session.close();
+  }
+}
+
+async function askEngine(
+  command: EngineCommand,
+  io: Io,
+  openEngine: OpenEngine,
+  { onEvent }: Session,
+): Promise<Answer> {
+  const { env, signal } = io;
+  const state = stateLocation(command.state, env);
+  const rules = command.command === 'status' ? noRules : await loadRules(command.rules, env);
+  if ('success' in command && command.success !== undefined) await checkSuccessFile(command.success);
+  const engine = await openEngine({ rules, state, options: command.engine, env, onEvent, signal });
+  try {
+    switch (command.command) {
+      case 'status':
+        return await askStatus(engine, command.run);
+      case 'doctor':
+        return await askDoctor(engine);
+      default:
+        return await askReport(engine, command, rules);
+    }
+  } finally {
+    await engine.close();
+  }
+}
+
+async function askReport(engine: Engine, command: RunCommand, rules: Rules): Promise<Answer> {
+  const { compare, exitCode, success } = command;
+  switch (command.command) {
+    case 'plan': {
+      const report = await engine.plan(compare);
+      return reportAnswer(report, exitCodeOfPlan(report, exitCode));
+    }
+    case 'sync': {
+      const report = await engine.sync(compare);
+      if (success !== undefined) await writeSuccessFile(report, success);
+      return reportAnswer(report, exitCodeOfSync(report));
+    }
+    case 'verify': {
+      const report = await engine.verify(compare);
+      const pruning = new Set(rules.rules.filter(({ prune }) => prune).map(({ name }) => name));
+      return reportAnswer(
+        report,
+        exitCodeOfVerify(report, (rule) => pruning.has(rule)),
+      );
+    }
+  }
+}
+
+function reportAnswer(report: AnyReport, exitCode: number): Answer {
+  return { document: reportDocument(report), text: (view) => renderReport(report, view), exitCode };
+}
+
+async function askStatus(engine: Engine, id: string | undefined): Promise<Answer> {
+  if (id === undefined) {
+    const runs = await engine.runs();
+    return { document: runsDocument(runs), text: (view) => renderRuns(runs, view), exitCode: 0 };
+  }
+  const report = await engine.run(id);
+  if (report === undefined) throw new HubferryError('ERR_RUN_UNKNOWN', `There is no run ${id}.`);
+  return { document: reportDocument(report), text: (view) => renderRun(report, view), exitCode: 0 };
+}
+
+async function askDoctor(engine: Engine): Promise<Answer> {
+  const findings = await engine.doctor();
+  return {
+    document: findingsDocument(findings),
+    text: ({ paint }) => renderFindings(findings, paint),
+    exitCode: exitCodeOfDoctor(findings),
+  };
+}

@@ -1,0 +1,93 @@
+/** What `--json` puts on standard output: one document on every exit, with the keys of interface.md, part 3, and no others. */
+import { ConfigError, redact, summarize } from '../errors.ts';
+import { escapeJson } from '../log.ts';
+import { type Line, planActions, type RunHeader, syncOutcomes, verifyFindings } from '../sync/report.ts';
+import type { AnyReport, Finding, RunSummary } from './engine.ts';
+import { remedyOf } from './findings.ts';
+
+/** A document as text: indented, without a raw control character. */
+export function formatDocument(document: unknown): string {
+  return `${escapeJson(JSON.stringify(document, undefined, 2))}\n`;
+}
+
+export function reportDocument(report: AnyReport): unknown {
+  return {
+    run: runDocument(report.run),
+    totals: totalsDocument(report.totals),
+    tags: report.tags.map(lineDocument),
+  };
+}
+
+/** The last runs, each with what did not end well in it. */
+export function runsDocument(runs: readonly RunSummary[]): unknown {
+  return {
+    runs: runs.map(({ run, totals, failures }) => ({
+      run: runDocument(run),
+      totals: totalsDocument(totals),
+      failures: failures.map(lineDocument),
+    })),
+  };
+}
+
+export function findingsDocument(findings: readonly Finding[]): unknown {
+  return {
+    findings: findings.map((finding) => ({
+      check: finding.check,
+      status: finding.status,
+      message: redact(finding.message),
+      code: finding.code,
+      remedy: remedyOf(finding),
+    })),
+  };
+}
+
+/** Instead of a result: exit 2, and what else leaves no report. */
+export function errorDocument(error: unknown): unknown {
+  const { file, line, path } = error instanceof ConfigError ? error : {};
+  return { error: { ...summarize(error), file, line, path } };
+}
+
+function runDocument({ id, trigger, startedAt, finishedAt, interrupted = false }: RunHeader): unknown {
+  return { id, trigger, startedAt, finishedAt, interrupted };
+}
+
+function totalsDocument(totals: AnyReport['totals']): unknown {
+  const { bytesCopied, blobsCopied, blobsMounted, blobsExisting, requests, pulls } = totals;
+  return {
+    tags: totals.tags,
+    ...Object.fromEntries(countsOf(totals)),
+    bytesCopied,
+    blobsCopied,
+    blobsMounted,
+    blobsExisting,
+    requests: { source: requests.source, target: requests.target },
+    pulls,
+  };
+}
+
+/** How many lines have each outcome, in the order of the words of this kind of report. */
+export function countsOf(totals: AnyReport['totals']): readonly (readonly [string, number])[] {
+  const counters = new Map<string, unknown>(Object.entries(totals));
+  const words: readonly string[] =
+    [syncOutcomes, verifyFindings].find(([first]) => counters.has(first)) ?? planActions;
+  return words.map((word) => [word, Number(counters.get(word) ?? 0)]);
+}
+
+function lineDocument(line: Line): unknown {
+  const { reason, error } = line;
+  return {
+    rule: line.rule,
+    source: line.source,
+    target: line.target,
+    digest: line.digest,
+    targetDigest: line.targetDigest,
+    outcome: line.outcome,
+    reason: reason === undefined ? undefined : redact(reason),
+    error: error === undefined ? undefined : { code: error.code, message: redact(error.message) },
+    until: line.until,
+    missing: line.missing,
+    bytes: line.bytes,
+    startedAt: line.startedAt,
+    durationMs: line.durationMs,
+  };
+}

@@ -1,0 +1,46 @@
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { ConfigError } from '../errors.ts';
+
+export interface LogFile {
+  write(line: string): void;
+  close(): void;
+}
+
+/**
+ * Opens the file of `--log` for appending, readable by its owner alone: earlier runs stay in it. A write that fails
+ * later (a full disk) is told once and ends the file, not the run.
+ * @throws ERR_USAGE when the file cannot be opened
+ */
+export function openLogFile(path: string, onFailure: (message: string) => void): LogFile {
+  let file: number | undefined = open(path);
+  const close = (): void => {
+    if (file !== undefined) closeSync(file);
+    file = undefined;
+  };
+  return {
+    write: (line) => {
+      if (file === undefined) return;
+      try {
+        writeSync(file, `${line}\n`);
+      } catch (error) {
+        close();
+        onFailure(`--log: cannot write to ${path}: ${reasonOf(error)}`);
+      }
+    },
+    close,
+  };
+}
+
+function open(path: string): number {
+  try {
+    return openSync(path, 'a', 0o600);
+  } catch (error) {
+    const message = `--log: cannot open ${path}: ${reasonOf(error)}.`;
+    throw new ConfigError('ERR_USAGE', message, { file: path }, { cause: error });
+  }
+}
+
+/** `EACCES`, without the path that Node's messages repeat. */
+function reasonOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+}
