@@ -1,4 +1,5 @@
 import { HubferryError } from '../errors.ts';
+import { giveBack } from './blocks.ts';
 
 /** What a body needs of the connection that it comes from. */
 export interface BodySource {
@@ -14,8 +15,7 @@ const highWaterMark = 256 * 1024;
 const dumpLimit = 64 * 1024;
 
 /**
- * The body of an answer. It hands on the very buffers that were read from the socket: no stream is in between, which
- * would cost a third of the time of a download.
+ * The body of an answer. It hands on the very buffers that were read from the socket: no stream is in between.
  */
 export class ResponseBody implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array, undefined> {
   readonly #source: BodySource;
@@ -84,6 +84,14 @@ export class ResponseBody implements AsyncIterable<Uint8Array>, AsyncIterator<Ui
       this.#abort();
     }
     return Promise.resolve({ done: true, value: undefined });
+  }
+
+  /** Lends the pieces: each is valid until the next is asked for, then its memory is read into again. */
+  async *lent(): AsyncGenerator<Uint8Array, undefined> {
+    for await (const piece of this) {
+      yield piece;
+      giveBack(piece);
+    }
   }
 
   /** Drops what is left, and keeps the connection where that is little. */

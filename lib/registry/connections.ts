@@ -1,11 +1,12 @@
 import { lookup as systemLookup } from 'node:dns';
 import { readFileSync } from 'node:fs';
-import type { LookupFunction } from 'node:net';
+import type { LookupFunction, OnReadOpts, Socket } from 'node:net';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
-import { Agent, type buildConnector, type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import type { RegistrySettings } from '../config/model.ts';
 import { HubferryError } from '../errors.ts';
 import { AddressRefusedError, isInsideAddress, isInsideHost, isLoopbackHost } from './addresses.ts';
+import { ReadBuffer } from './blocks.ts';
 
 export interface Timeouts {
   /** Name resolution, connection and TLS handshake. */
@@ -58,7 +59,7 @@ export function createConnections(settings: RegistrySettings, options: Connectio
     bodyTimeout: options.timeouts.bodyMs,
     connectTimeout: options.timeouts.connectMs,
     maxHeaderSize,
-    connect: { ...trust, lookup: guard.lookup } satisfies Partial<buildConnector.BuildOptions>,
+    connect: createConnector({ ...trust, lookup: guard.lookup, timeout: options.timeouts.connectMs }),
   };
   const direct = new Agent(agentOptions);
   const byEnvironment = new EnvHttpProxyAgent({ ...agentOptions, requestTls: trust, proxyTls: trust });
@@ -69,6 +70,28 @@ export function createConnections(settings: RegistrySettings, options: Connectio
     async close() {
       await Promise.all([direct.destroy(), byEnvironment.destroy()]);
     },
+  };
+}
+
+/** Bytes of an upload that are handed to the system at once; beyond it a stalled connection would not be noticed. */
+const writeAhead = 1024 * 1024;
+
+/** Opens connections that read into memory of ours. */
+function createConnector(options: Partial<buildConnector.BuildOptions>): buildConnector.connector {
+  return (request, callback) => {
+    const memory = new ReadBuffer();
+    const onread: OnReadOpts = {
+      buffer: () => memory.next(),
+      callback: (length) => socket.push(memory.filled(length)),
+    };
+    const connect = buildConnector({
+      ...options,
+      allowH2: false,
+      onread,
+      // undici's own mark goes for both directions.
+      ...{ highWaterMark: undefined, writableHighWaterMark: writeAhead },
+    }) as (...args: Parameters<buildConnector.connector>) => Socket;
+    const socket = connect(request, callback);
   };
 }
 

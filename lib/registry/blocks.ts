@@ -1,0 +1,72 @@
+/**
+ * Memory that sockets read into, used again and again.
+ *
+ * Node takes fresh memory for every read; on a fast download the kernel then spends more time on handing out empty pages
+ * than on the bytes. A block is used again once every byte that was read into it was part of a body, and that body's
+ * reader has given it back. What is not given back is left to the garbage collector, so that forgetting costs time but
+ * never safety.
+ */
+
+const blockSize = 1024 * 1024;
+/** With less room than this a block is full: short reads cost more than the memory. */
+const smallestRead = 64 * 1024;
+/** Blocks that wait for their next use: enough for the downloads that run at once. */
+const maxFree = 16;
+
+interface Block {
+  readonly memory: Buffer<ArrayBuffer>;
+  written: number;
+  givenBack: number;
+  /** The socket has gone on to another block. */
+  full: boolean;
+}
+
+const blocks = new WeakMap<ArrayBufferLike, Block>();
+const free: Block[] = [];
+
+/** Where one socket reads to. */
+export class ReadBuffer {
+  #block = takeBlock();
+
+  /** Room for the next read. */
+  next(): Buffer {
+    if (blockSize - this.#block.written < smallestRead) {
+      this.#block.full = true;
+      reuse(this.#block);
+      this.#block = takeBlock();
+    }
+    return this.#block.memory.subarray(this.#block.written);
+  }
+
+  /** So many bytes were read into that room. */
+  filled(length: number): Buffer {
+    const start = this.#block.written;
+    this.#block.written += length;
+    return this.#block.memory.subarray(start, start + length);
+  }
+}
+
+/** Gives back a piece of a body that nobody looks at any more; each piece once. */
+export function giveBack(piece: Uint8Array): void {
+  const block = blocks.get(piece.buffer);
+  if (block === undefined) return;
+  block.givenBack += piece.length;
+  reuse(block);
+}
+
+function reuse(block: Block): void {
+  if (!block.full || block.givenBack !== block.written || free.length === maxFree) return;
+  block.written = 0;
+  block.givenBack = 0;
+  block.full = false;
+  free.push(block);
+}
+
+function takeBlock(): Block {
+  const known = free.pop();
+  if (known !== undefined) return known;
+  const memory = Buffer.allocUnsafeSlow(blockSize);
+  const block = { memory, written: 0, givenBack: 0, full: false };
+  blocks.set(memory.buffer, block);
+  return block;
+}
