@@ -63,6 +63,14 @@ export interface TagLister {
   listTags(options?: TagListOptions): Promise<TagPage | undefined>;
 }
 
+export interface OpenOptions extends CallOptions {
+  /**
+   * Lend the pieces: each is valid until the next is asked for, then its memory is read into again. A reader that copies
+   * or consumes each piece at once needs half the CPU time this way. @default false: pieces stay valid
+   */
+  readonly lend?: boolean;
+}
+
 export interface Fetcher {
   /** The raw bytes behind a tag or digest, verified against the digest; `undefined` on 404. */
   fetchManifest(reference: string, options?: CallOptions): Promise<Manifest | undefined>;
@@ -73,7 +81,7 @@ export interface Fetcher {
   openBlob(
     blob: Descriptor,
     offset: number,
-    options?: CallOptions,
+    options?: OpenOptions,
   ): Promise<AsyncIterable<Uint8Array> | undefined>;
 }
 

@@ -16,6 +16,11 @@ export class Endpoint {
     this.#mayFallBack = settings.allowHttpFallback && this.#origin.startsWith('https:');
   }
 
+  /** Without a trailing slash. */
+  get base(): string {
+    return this.#base;
+  }
+
   /** Scheme, host and port. */
   get origin(): string {
     return this.#origin;

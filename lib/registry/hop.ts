@@ -17,6 +17,9 @@ export interface HopOptions {
   readonly onAnswer: OnAnswer | undefined;
 }
 
+/** No compression: digests are of what is stored, and a small body could become a huge one. */
+const commonHeaders = { 'user-agent': 'hubferry', 'accept-encoding': 'identity' };
+
 /** Sends one request to one host, and reads what an error answer says of itself. */
 export function createHop(options: HopOptions): SendOutgoing {
   const { endpoint, connections, gate, timeouts } = options;
@@ -30,7 +33,7 @@ export function createHop(options: HopOptions): SendOutgoing {
     const answer = await exchange(connections.dispatcherFor(url), {
       method: request.method,
       url,
-      headers: request.headers,
+      headers: { ...commonHeaders, ...request.headers },
       body: request.body,
       signal,
       headersTimeoutMs: request.slow === true ? timeouts.commitMs : timeouts.headersMs,

@@ -25,6 +25,8 @@ import {
 
 export interface Transport {
   readonly send: Send;
+  /** The base URL in use, without a trailing slash. */
+  endpoint(): string;
   /** Closes all connections; what is under way fails. */
   close(): Promise<void>;
 }
@@ -91,6 +93,7 @@ export function createTransport(options: TransportOptions): Transport {
   const authorized = withAuthorization(resent, { authorizer, endpoint, send: bare });
   return {
     send: (request) => authorized(outgoing(request, endpoint)),
+    endpoint: () => endpoint.base,
     close: () => connections.close(),
   };
 }

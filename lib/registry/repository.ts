@@ -1,0 +1,352 @@
+/** One repository of a registry, by the distribution API (distribution-spec v1.1). */
+import type { RegistrySettings } from '../config/model.ts';
+import { codeOf, HubferryError, type RegistryError } from '../errors.ts';
+import type { Descriptor, Digest, Manifest } from '../oci/descriptor.ts';
+import { algorithmOf, digestOf, isDigest } from '../oci/digest.ts';
+import { isSchema1Type, manifestMediaTypes, maxManifestBytes } from '../oci/manifest.ts';
+import { isTag, referrerTag } from '../oci/reference.ts';
+import type {
+  CallOptions,
+  Observer,
+  OpenOptions,
+  PushedManifest,
+  Referrers,
+  TagListOptions,
+  TagPage,
+  Target,
+  UploadSession,
+} from '../oci/roles.ts';
+import { failureOf, isRecord, parseJson, protocolFailure } from './failure.ts';
+import { headerOf, parseContentRange, parseDecimal } from './headers.ts';
+import { formatCursor, nextPage, parseCursor } from './paging.ts';
+import { childrenIn, type ReferrersSupport, referrersByApi } from './referrers.ts';
+import { repositoryScope } from './scope.ts';
+import type { TransportRequest, TransportResponse } from './send.ts';
+import type { Transport } from './transport.ts';
+import { knownSession, openedSession, type UploadContext } from './upload.ts';
+
+/** What is asked for is one page of it; many registries give fewer. */
+const tagsPerPage = 1000;
+/** A registry that knows no pages answers with all its tags at once. */
+const maxTagAnswer = 32 * 1024 * 1024;
+
+const accept = manifestMediaTypes.join(', ');
+
+export interface RepositoryOptions {
+  readonly settings: RegistrySettings;
+  readonly transport: Transport;
+  readonly path: string;
+  /** What tokens are asked for; a registry may refuse a login that asks for more than its rights. */
+  readonly access: Access;
+  readonly observer: Observer | undefined;
+  readonly referrers: ReferrersSupport;
+}
+
+export type Access = 'read' | 'write';
+
+export class Repository implements Target {
+  readonly name: string;
+  readonly maxChunk: number | undefined;
+  readonly #options: RepositoryOptions;
+  readonly #scopes: readonly string[];
+  /** Repositories that the login may not mount from. */
+  readonly #unmountable = new Set<string>();
+
+  constructor(options: RepositoryOptions) {
+    const { settings, path, access } = options;
+    this.name = `${settings.host}/${path}`;
+    this.maxChunk = settings.chunkSize;
+    this.#options = options;
+    this.#scopes = [
+      access === 'write' ? repositoryScope(path, 'pull', 'push') : repositoryScope(path, 'pull'),
+    ];
+  }
+
+  async resolve(reference: string, options?: CallOptions): Promise<Descriptor | undefined> {
+    const response = await this.#send(
+      { method: 'HEAD', url: this.#manifest(reference), headers: { accept } },
+      options,
+    );
+    if (response.status === 404) return undefined;
+    if (response.status !== 200) throw failureOf(`${this.name} does not tell what ${reference} is`, response);
+    const size = parseDecimal(headerOf(response.headers, 'content-length'));
+    const digest = this.#digestOf(reference, response);
+    if (digest === undefined || size === undefined) {
+      return (await this.fetchManifest(reference, options))?.descriptor;
+    }
+    return { mediaType: mediaTypeOf(response), digest, size };
+  }
+
+  /** The digest that a tag stands for, where the answer tells it; a digest stands for itself. */
+  #digestOf(reference: string, response: TransportResponse): Digest | undefined {
+    const told = headerOf(response.headers, 'docker-content-digest') ?? '';
+    if (!isDigest(reference)) return isDigest(told) ? told : undefined;
+    // `docker-registry` may tell the digest of another algorithm than the one it was asked by.
+    if (isDigest(told) && algorithmOf(told) === algorithmOf(reference) && told !== reference) {
+      throw failureOf(`${this.name} answers with ${told} to ${reference}`, response, {
+        code: 'ERR_DIGEST_MISMATCH',
+      });
+    }
+    return reference;
+  }
+
+  async fetchManifest(reference: string, options?: CallOptions): Promise<Manifest | undefined> {
+    const response = await this.#send(
+      {
+        method: 'GET',
+        url: this.#manifest(reference),
+        headers: { accept },
+        limit: maxManifestBytes,
+        pull: true,
+      },
+      options,
+    );
+    if (response.status === 404) return undefined;
+    if (response.status !== 200) throw failureOf(`${this.name} does not give ${reference}`, response);
+    refuseEncoding(response);
+    const mediaType = mediaTypeOf(response);
+    // Its digest is not that of its bytes: say what it is instead of calling it damaged.
+    if (isSchema1Type(mediaType)) {
+      throw new HubferryError('ERR_SCHEMA1', `${this.name} has ${reference} as Docker schema 1`);
+    }
+    const bytes = await response.body.bytes(maxManifestBytes);
+    const digest = verifiedDigest(bytes, this.#digestOf(reference, response), response);
+    return { descriptor: { mediaType, digest, size: bytes.length }, bytes };
+  }
+
+  async openBlob(
+    blob: Descriptor,
+    offset: number,
+    options?: OpenOptions,
+  ): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const headers = offset === 0 ? {} : { range: `bytes=${offset}-` };
+    const response = await this.#send({ method: 'GET', url: this.#blob(blob.digest), headers }, options);
+    const { status, body } = response;
+    if (status === 404) return undefined;
+    if (status === 416 && offset >= blob.size) return nothing();
+    if (status !== 200 && !(status === 206 && offset > 0)) {
+      throw failureOf(`${this.name} does not give the blob ${blob.digest}`, response);
+    }
+    refuseEncoding(response);
+    const start = status === 200 ? 0 : parseContentRange(headerOf(response.headers, 'content-range'))?.first;
+    if (start !== 0 && start !== offset) {
+      void body.return();
+      throw protocolFailure(`${this.name} gives another part of ${blob.digest}`, response);
+    }
+    const pieces = options?.lend === true ? body.lent() : body;
+    return start === offset ? pieces : skip(pieces, offset - start);
+  }
+
+  async statBlob(digest: Digest, options?: CallOptions): Promise<number | undefined> {
+    const response = await this.#send({ method: 'HEAD', url: this.#blob(digest) }, options);
+    if (response.status === 404) return undefined;
+    if (response.status !== 200)
+      throw failureOf(`${this.name} does not tell of the blob ${digest}`, response);
+    return parseDecimal(headerOf(response.headers, 'content-length'));
+  }
+
+  async listTags(options?: TagListOptions): Promise<TagPage | undefined> {
+    const { path, transport } = this.#options;
+    const first = `${transport.endpoint()}/v2/${path}/tags/list?n=${tagsPerPage}`;
+    const page =
+      options?.cursor === undefined
+        ? { url: first, pages: 0, mark: first }
+        : parseCursor(options.cursor, new URL(first).origin);
+    const response = await this.#send({ method: 'GET', url: page.url, limit: maxTagAnswer }, options);
+    if (response.status === 404) return undefined;
+    if (response.status !== 200) throw failureOf(`${this.name} does not list its tags`, response);
+    const names = tagsIn(await response.body.bytes(maxTagAnswer));
+    if (names === undefined) throw protocolFailure(`${this.name} gives no list of tags`, response);
+    const next = nextPage(page, response);
+    return {
+      tags: names.map((name) => ({ name })),
+      ...(next === undefined ? {} : { next: formatCursor(next) }),
+    };
+  }
+
+  async startUpload(options?: CallOptions): Promise<UploadSession> {
+    const response = await this.#send({ method: 'POST', url: this.#uploads() }, options);
+    response.body.dump();
+    if (response.status !== 202) throw failureOf(`${this.name} does not take uploads`, response);
+    return openedSession(response, this.#upload());
+  }
+
+  resumeUpload(location: string, offset: number): UploadSession {
+    return knownSession(location, offset, this.#upload());
+  }
+
+  async mountBlob(
+    digest: Digest,
+    from: string,
+    options?: CallOptions,
+  ): Promise<true | UploadSession | false> {
+    if (this.#unmountable.has(from)) return false;
+    const response = await this.#mount(digest, from, options);
+    response.body.dump();
+    if (response.status === 201) return true;
+    if (response.status === 202) return openedSession(response, this.#upload());
+    if (response.status === 401 || response.status === 403) this.#unmountable.add(from);
+    if (response.status === 429) throw failureOf(`${this.name} does not mount`, response);
+    return false;
+  }
+
+  /** One try with a token that also reads the other repository; where the login may not have it, with the own one. */
+  async #mount(digest: Digest, from: string, options: CallOptions | undefined): Promise<TransportResponse> {
+    const url = `${this.#uploads()}?mount=${encodeURIComponent(digest)}&from=${encodeURIComponent(from)}`;
+    const request = { method: 'POST', url } as const;
+    try {
+      return await this.#send(
+        { ...request, scopes: [...this.#scopes, repositoryScope(from, 'pull')] },
+        options,
+      );
+    } catch (error) {
+      if (codeOf(error) !== 'ERR_UNAUTHORIZED' && codeOf(error) !== 'ERR_FORBIDDEN') throw error;
+      this.#unmountable.add(from);
+      return this.#send(request, options);
+    }
+  }
+
+  async pushManifest(manifest: Manifest, reference: string, options?: CallOptions): Promise<PushedManifest> {
+    const { descriptor, bytes } = manifest;
+    const response = await this.#send(
+      {
+        method: 'PUT',
+        url: this.#manifest(reference),
+        headers: { 'content-type': descriptor.mediaType },
+        body: bytes,
+        idempotent: true,
+        slow: true,
+      },
+      options,
+    );
+    response.body.dump();
+    if (response.status < 200 || response.status >= 300) throw this.#pushFailure(reference, response);
+    const given = headerOf(response.headers, 'docker-content-digest') ?? '';
+    if (
+      isDigest(given) &&
+      algorithmOf(given) === algorithmOf(descriptor.digest) &&
+      given !== descriptor.digest
+    ) {
+      throw failureOf(`${this.name} stored ${given} instead of ${descriptor.digest}`, response, {
+        code: 'ERR_DIGEST_MISMATCH',
+      });
+    }
+    return { subjectHandled: headerOf(response.headers, 'oci-subject') !== undefined };
+  }
+
+  #pushFailure(reference: string, response: TransportResponse): RegistryError {
+    const what = `${this.name} does not take the manifest ${reference}`;
+    if (isLocked(response)) return failureOf(what, response, { code: 'ERR_LOCKED' });
+    const lacks = response.faults.some(({ code }) => missingCodes.has(code));
+    return failureOf(what, response, lacks ? { code: 'ERR_BLOB_UNKNOWN' } : {});
+  }
+
+  async deleteTag(tag: string, options?: CallOptions): Promise<void> {
+    const what = `${this.name} does not delete the tag ${tag}`;
+    if (!isTag(tag)) throw new HubferryError('ERR_REFERENCE', `Not a tag: ${JSON.stringify(tag)}`);
+    const scopes = [repositoryScope(this.#options.path, 'delete')];
+    const response = await this.#send({ method: 'DELETE', url: this.#manifest(tag), scopes }, options);
+    response.body.dump();
+    if (response.status === 404 || (response.status >= 200 && response.status < 300)) return;
+    if (isLocked(response)) throw failureOf(what, response, { code: 'ERR_LOCKED' });
+    // Registries that delete by digest only answer 400 or 405; by digest every tag of the manifest would go.
+    const unsupported = response.status === 400 || response.status === 405;
+    throw failureOf(what, response, unsupported ? { code: 'ERR_UNSUPPORTED' } : {});
+  }
+
+  async listReferrers(digest: Digest, options?: CallOptions): Promise<Referrers> {
+    const { path, transport, observer, referrers } = this.#options;
+    if (referrers.api !== 'absent') {
+      const request = { scopes: this.#scopes, observer, signal: options?.signal };
+      const descriptors = await referrersByApi(path, digest, transport.send, request);
+      referrers.api = descriptors === undefined ? 'absent' : 'present';
+      if (descriptors !== undefined) return { api: true, descriptors };
+    }
+    return { api: false, descriptors: (await this.#referrersByTag(digest, options)) ?? [] };
+  }
+
+  /** Looks by HEAD first: most digests have none, and a GET may be billed. */
+  async #referrersByTag(digest: Digest, options?: CallOptions): Promise<readonly Descriptor[] | undefined> {
+    const tag = referrerTag(digest);
+    if ((await this.resolve(tag, options)) === undefined) return undefined;
+    const manifest = await this.fetchManifest(tag, options);
+    return manifest && childrenIn(manifest);
+  }
+
+  #manifest(reference: string): string {
+    if (!isTag(reference) && !isDigest(reference)) {
+      throw new HubferryError('ERR_REFERENCE', `Neither a tag nor a digest: ${JSON.stringify(reference)}`);
+    }
+    return `/v2/${this.#options.path}/manifests/${reference}`;
+  }
+
+  #blob(digest: Digest): string {
+    return `/v2/${this.#options.path}/blobs/${digest}`;
+  }
+
+  #uploads(): string {
+    return `/v2/${this.#options.path}/blobs/uploads/`;
+  }
+
+  #upload(): UploadContext {
+    const { transport, observer } = this.#options;
+    return { transport, observer, scopes: this.#scopes, maxChunk: this.maxChunk };
+  }
+
+  #send(request: TransportRequest, options: CallOptions | undefined): Promise<TransportResponse> {
+    const { transport, observer } = this.#options;
+    return transport.send({ scopes: this.#scopes, ...request, observer, signal: options?.signal });
+  }
+}
+
+/** What registries call a blob or a child manifest that a pushed manifest names and they lack. */
+const missingCodes: ReadonlySet<string> = new Set([
+  'MANIFEST_BLOB_UNKNOWN',
+  'BLOB_UNKNOWN',
+  'MANIFEST_UNKNOWN',
+]);
+
+/** ACR's word for a locked tag or manifest; elsewhere an immutable tag is a conflict. */
+function isLocked({ status, faults }: TransportResponse): boolean {
+  return status === 409 || faults.some(({ code }) => code === 'REGISTRY_DISALLOWED_OPERATION');
+}
+
+function mediaTypeOf(response: TransportResponse): string {
+  return (headerOf(response.headers, 'content-type') ?? '').replace(/;.*$/s, '').trim();
+}
+
+/** The digest of the bytes; compared with what it has to be. */
+function verifiedDigest(bytes: Uint8Array, wanted: Digest | undefined, response: TransportResponse): Digest {
+  const digest = digestOf(bytes, wanted === undefined ? 'sha256' : algorithmOf(wanted));
+  if (wanted === undefined || digest === wanted) return digest;
+  throw failureOf(`The content of ${wanted} has the digest ${digest}`, response, {
+    code: 'ERR_DIGEST_MISMATCH',
+  });
+}
+
+/** Nothing but `identity` was asked for: decoding could make gigabytes of little, and digests are of what is stored. */
+function refuseEncoding(response: TransportResponse): void {
+  const encoding = headerOf(response.headers, 'content-encoding') ?? 'identity';
+  if (encoding === 'identity') return;
+  void response.body.return();
+  throw protocolFailure('The answer is compressed though nobody asked for it', response);
+}
+
+function tagsIn(bytes: Uint8Array): readonly string[] | undefined {
+  const body = parseJson(bytes);
+  if (!isRecord(body)) return undefined;
+  // Go writes an empty list as null.
+  const tags = body.tags ?? [];
+  return Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string' && isTag(tag)) : undefined;
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array> {}
+
+/** Drops what comes before an offset, for servers that do not know ranges. */
+async function* skip(pieces: AsyncIterable<Uint8Array>, bytes: number): AsyncGenerator<Uint8Array> {
+  let left = bytes;
+  for await (const piece of pieces) {
+    if (left < piece.length) yield piece.subarray(left);
+    left = Math.max(0, left - piece.length);
+  }
+}
