@@ -1,10 +1,11 @@
 /** Reads the command line (interface.md, part 3). Everything wrong in it is found here, before any file is opened. */
 import { parseArgs } from 'node:util';
+import { platformsFromFlags } from '../config/arguments.ts';
 import { nearest } from '../config/nearest.ts';
 import { parseDuration } from '../config/quantity.ts';
-import { ConfigError, summarize } from '../errors.ts';
+import { ConfigError } from '../errors.ts';
 import { type LogFormat, logFormats, logLevels } from '../log.ts';
-import { type PlatformPattern, parsePlatformPattern } from '../oci/platform.ts';
+import type { PlatformPattern } from '../oci/platform.ts';
 import type { LogLevel } from '../sync/events.ts';
 import type { CompareOptions, EngineOptions } from './engine.ts';
 import {
@@ -36,13 +37,9 @@ export interface RulesOptions {
 export interface Pair {
   readonly source: string;
   readonly target: string;
-  readonly sourceCredentials?: Credentials | undefined;
-  readonly targetCredentials?: Credentials | undefined;
-}
-
-export interface Credentials {
-  readonly username: string;
-  readonly password: string;
+  /** `user:password`. */
+  readonly sourceCredentials?: string | undefined;
+  readonly targetCredentials?: string | undefined;
 }
 
 export const successFormats = ['yaml', 'json'] as const;
@@ -168,13 +165,13 @@ function readRulesOptions(operands: readonly string[], words: Words): RulesOptio
     images,
     auth,
     pair: readPair(source, target, words),
-    platforms: readPlatforms(words),
+    platforms: platformsFromFlags(words.values('os'), words.values('arch')),
   };
 }
 
 function readPair(source: string | undefined, target: string | undefined, words: Words): Pair | undefined {
-  const sourceCredentials = readCredentials(words, 'src-creds');
-  const targetCredentials = readCredentials(words, 'dest-creds');
+  const sourceCredentials = words.value('src-creds');
+  const targetCredentials = words.value('dest-creds');
   if (source === undefined || target === undefined) {
     if (sourceCredentials ?? targetCredentials) {
       throw usageError(
@@ -184,33 +181,6 @@ function readPair(source: string | undefined, target: string | undefined, words:
     return undefined;
   }
   return { source, target, sourceCredentials, targetCredentials };
-}
-
-function readCredentials(words: Words, name: 'src-creds' | 'dest-creds'): Credentials | undefined {
-  const text = words.value(name);
-  if (text === undefined) return undefined;
-  const colon = text.indexOf(':');
-  // The value is never repeated: it is a secret.
-  if (colon < 1 || colon === text.length - 1) throw usageError(`--${name} takes USER:PASSWORD.`);
-  return { username: text.slice(0, colon), password: text.slice(colon + 1) };
-}
-
-/** Every --os with every --arch, as image-syncer keeps what fits one of both lists. */
-function readPlatforms(words: Words): PlatformPattern[] {
-  const systems = words.values('os');
-  const architectures = words.values('arch');
-  if (systems.length === 0 && architectures.length === 0) return [];
-  return (systems.length === 0 ? ['*'] : systems).flatMap((os) =>
-    (architectures.length === 0 ? ['*'] : architectures).map((arch) => readPlatform(os, arch)),
-  );
-}
-
-function readPlatform(os: string, arch: string): PlatformPattern {
-  try {
-    return parsePlatformPattern(`${os}/${arch}`);
-  } catch (error) {
-    throw usageError(`--os ${quote(os)} with --arch ${quote(arch)}: ${summarize(error).message}`);
-  }
 }
 
 function readEngine(words: Words): EngineOptions {

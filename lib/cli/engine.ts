@@ -1,11 +1,10 @@
 /** What the command line asks of the product; `app.ts` fills it. */
 import type { Rules } from '../config/model.ts';
+import type { Environment } from '../config/variables.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { OnEvent } from '../sync/events.ts';
 import type { Line, PlanAction, Report, RunHeader, SyncOutcome, VerifyFinding } from '../sync/report.ts';
 import type { StateLocation } from './state.ts';
-
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface EngineSetup {
   /** Without rules for `status`, which needs none. */

@@ -24,6 +24,7 @@ function generalHelp(): string {
     'Options of every command:',
     ...optionLines((spec) => spec.commands === everyCommand),
     '',
+    'AZURE_STORAGE_CONNECTION_STRING, where it is set, says where the state is unless --state does.',
     'Exit: 0 done; 1 something failed or waits; 2 the command line, a file or a variable is wrong; 130 interrupted.',
     'hubferry help COMMAND tells the options of a command.',
     '',

@@ -1,5 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { ConfigError } from '../errors.ts';
+import { reasonOf } from './file-error.ts';
 
 export interface LogFile {
   write(line: string): void;
@@ -38,9 +39,4 @@ function open(path: string): number {
     const message = `--log: cannot open ${path}: ${reasonOf(error)}.`;
     throw new ConfigError('ERR_USAGE', message, { file: path }, { cause: error });
   }
-}
-
-/** `EACCES`, without the path that Node's messages repeat. */
-function reasonOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
 }

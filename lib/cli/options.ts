@@ -53,7 +53,7 @@ export const optionSpecs = [
     name: 'config',
     value: 'FILE',
     help: "rules file, or image-syncer's config.json",
-    byDefault: 'sync.yaml here, without SOURCE TARGET',
+    byDefault: 'sync.yaml',
     commands: withFiles,
   },
   {
@@ -104,7 +104,7 @@ export const optionSpecs = [
   },
   {
     name: 'force',
-    help: 'also check everything below equal tags, fill what is missing, push again what differs in nothing',
+    help: 'check everything below equal tags, fill what is missing, push again what is equal',
     commands: comparing,
   },
   {
@@ -124,8 +124,8 @@ export const optionSpecs = [
   {
     name: 'state',
     value: 'WHERE',
-    help: "folder, or a storage account's blob endpoint (Azure identity)",
-    byDefault: 'AZURE_STORAGE_CONNECTION_STRING where it is set, else .hubferry',
+    help: 'folder, or blob endpoint of a storage account',
+    byDefault: '.hubferry',
     commands: [...withFiles, 'status'],
   },
   {

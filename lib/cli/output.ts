@@ -85,7 +85,7 @@ function renderSums(outcome: string, lines: readonly Line[], paint: Paint): stri
   return [...byReason]
     .map(([reason, members]) => {
       const why = reason === undefined || reason === outcome ? '' : `: ${escapeControls(redact(reason))}`;
-      return `  ${word(outcome, paint)}  ${plural(members.length, 'tag')}${why}\n`;
+      return `  ${word(outcome, paint)}  ${plural(members.length, outcome === 'failed' ? 'line' : 'tag')}${why}\n`;
     })
     .join('');
 }

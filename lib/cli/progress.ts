@@ -52,7 +52,7 @@ function advance(meter: Meter, total: number, now: number): void {
   while (meter.samples.length > 2 && (meter.samples[1]?.at ?? now) < now - meterWindow) meter.samples.shift();
 }
 
-/** Bytes a second over the last ten seconds; `undefined` until there is something to say. */
+/** Bytes a second over ten seconds of movement and the silence since; `undefined` until there is something to say. */
 function rateOf({ total, samples }: Meter, now: number): number | undefined {
   const first = samples[0];
   if (first === undefined || now - first.at < 2 * meterStep || total <= first.total) return undefined;
@@ -135,7 +135,7 @@ export function renderProgress(state: ProgressState, size: ScreenSize, now: numb
   const lines = [
     renderTotals(state, width, now),
     ...waits.map(([host, until]) =>
-      truncate(`  waiting ${formatDuration(until - now)} for ${escapeControls(host)}`, width),
+      truncate(` waiting ${formatDuration(until - now)} for ${escapeControls(host)}`, width),
     ),
     ...transfers.map((transfer) => renderTransfer(transfer, width, now)),
   ];
@@ -143,7 +143,7 @@ export function renderProgress(state: ProgressState, size: ScreenSize, now: numb
   if (lines.length <= room) return lines;
   if (room === 1) return lines.slice(0, 1);
   const hidden = lines.length - (room - 1);
-  return [...lines.slice(0, room - 1), truncate(`  and ${hidden} more`, width)];
+  return [...lines.slice(0, room - 1), truncate(` and ${hidden} more`, width)];
 }
 
 function renderTotals(state: ProgressState, width: number, now: number): string {
@@ -175,7 +175,7 @@ function renderTransfer(transfer: Transfer, width: number, now: number): string 
   const rate = rateOf(transfer.bytes, now);
   const left = rate === undefined ? '' : `${formatDuration(((transfer.size - total) / rate) * 1000)} left`;
   return fitParts(width, [
-    { text: `  ${transfer.digest.replace(/^[^:]*:/, '').slice(0, 12)}`, rank: 1 },
+    { text: ` ${transfer.digest.replace(/^[^:]*:/, '').slice(0, 12)}`, rank: 1 },
     { text: `${Math.floor(share * 100)}%`.padStart(4), rank: 0 },
     { text: bar(share), rank: 5 },
     { text: `${formatBytes(total)} of ${formatBytes(transfer.size)}`, rank: 4 },

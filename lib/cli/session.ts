@@ -1,7 +1,7 @@
+import type { Environment } from '../config/variables.ts';
 import { createLogger, type Logger, logEvent } from '../log.ts';
 import type { OnEvent } from '../sync/events.ts';
 import type { OutputOptions } from './arguments.ts';
-import type { Environment } from './engine.ts';
 import { openLogFile } from './log-file.ts';
 import { type Progress, showProgress, tellProgress } from './progress.ts';
 

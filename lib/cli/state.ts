@@ -1,5 +1,5 @@
+import type { Environment } from '../config/variables.ts';
 import { ConfigError } from '../errors.ts';
-import type { Environment } from './engine.ts';
 
 /** Where checkpoints, what is remembered, and reports are kept. */
 export type StateLocation =

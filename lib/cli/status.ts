@@ -5,6 +5,8 @@ import type { AnyReport, RunSummary } from './engine.ts';
 import { formatDuration, formatTime, type Paint } from './format.ts';
 import { renderCounts, renderFailures, renderReport, type View } from './output.ts';
 
+const mostFailures = 10;
+
 /** One line a run, the newest first, and below it what failed. */
 export function renderRuns(runs: readonly RunSummary[], view: View): string {
   if (runs.length === 0) return 'No run yet.\n';
@@ -34,7 +36,7 @@ function renderSummary(
     tookOf(run).padEnd(11),
     renderCounts(totals),
   ];
-  const below = renderFailures(failures, view).trimEnd();
+  const below = renderFailures(failures, { ...view, most: mostFailures }).trimEnd();
   return `${cells.join('  ')}\n${below === '' ? '' : `${below.replace(/^/gm, '    ')}\n`}`;
 }
 

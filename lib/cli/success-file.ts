@@ -3,6 +3,7 @@ import { stringify } from 'yaml';
 import { ConfigError, HubferryError } from '../errors.ts';
 import type { Report, SyncOutcome } from '../sync/report.ts';
 import type { SuccessOptions } from './arguments.ts';
+import { reasonOf } from './file-error.ts';
 
 /** What was copied in this run as image-syncer tells it: each source with its targets. */
 export function successMap(report: Report<SyncOutcome>): Record<string, string[]> {
@@ -18,7 +19,7 @@ export async function checkSuccessFile({ file }: SuccessOptions): Promise<void> 
   try {
     await (await open(file, 'a')).close();
   } catch (error) {
-    const message = `--output-success-images: cannot write ${file}.`;
+    const message = `--output-success-images: cannot write ${file}: ${reasonOf(error)}.`;
     throw new ConfigError('ERR_USAGE', message, { file }, { cause: error });
   }
 }
@@ -34,8 +35,7 @@ export async function writeSuccessFile(
   try {
     await writeFile(file, text);
   } catch (error) {
-    throw new HubferryError('ERR_STORAGE', `--output-success-images: cannot write ${file}.`, {
-      cause: error,
-    });
+    const message = `--output-success-images: cannot write ${file}: ${reasonOf(error)}.`;
+    throw new HubferryError('ERR_STORAGE', message, { cause: error });
   }
 }

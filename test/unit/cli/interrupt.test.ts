@@ -1,4 +1,6 @@
-import { EventEmitter } from 'node:events';
+import { spawn } from 'node:child_process';
+import { EventEmitter, once } from 'node:events';
+import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
 import { listenForInterrupt } from '../../../lib/cli/interrupt.ts';
 
@@ -32,3 +34,26 @@ test('once stopped, signals have their usual effect again', () => {
   interrupt.stop();
   expect(source.eventNames()).toEqual([]);
 });
+
+test.runIf(process.platform !== 'win32')(
+  'a process that hangs while it saves ends by the second Ctrl-C',
+  async () => {
+    const program = `
+    import { listenForInterrupt } from ${JSON.stringify(import.meta.resolve('../../../lib/cli/interrupt.ts'))};
+    const { signal } = listenForInterrupt(process, (exitCode) => process.exit(exitCode));
+    signal.addEventListener('abort', () => console.log('saving'));
+    setInterval(() => undefined, 1000);
+    console.log('running');`;
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const ended = once(child, 'exit');
+    const told: string[] = [];
+    for await (const line of createInterface({ input: child.stdout })) {
+      told.push(line);
+      child.kill('SIGINT');
+    }
+    expect(told).toEqual(['running', 'saving']);
+    expect(await ended).toEqual([130, null]);
+  },
+);

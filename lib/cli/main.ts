@@ -1,0 +1,24 @@
+#!/usr/bin/env node
+/** The program `hubferry`: ties the command line to its process. */
+import packageJson from '../../package.json' with { type: 'json' };
+import { createEngine } from '../app.ts';
+import { runCommandLine } from './commands.ts';
+import { listenForInterrupt } from './interrupt.ts';
+
+// A reader that went away (`hubferry plan | head`) is no reason to end a run.
+process.stdout.on('error', () => undefined);
+process.stderr.on('error', () => undefined);
+
+const interrupt = listenForInterrupt(process, (exitCode) => process.exit(exitCode));
+process.exitCode = await runCommandLine(
+  process.argv.slice(2),
+  {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    env: process.env,
+    signal: interrupt.signal,
+    version: packageJson.version,
+  },
+  createEngine,
+);
+interrupt.stop();
