@@ -31,16 +31,14 @@ export async function runCommandLine(
 ): Promise<number> {
   try {
     return await runCommand(parseArguments(argv), io, openEngine);
-  } catch (thrown) {
-    // What an interrupt breaks off fails in many ways: the interrupt is the reason to tell.
-    const error: unknown = io.signal.aborted ? io.signal.reason : thrown;
+  } catch (error) {
     io.stderr.write(renderError(error, paintFor(io.stderr, io.env)));
     if (wantsJson(argv)) io.stdout.write(formatDocument(errorDocument(error)));
     return exitCodeOfError(error);
   }
 }
 
-/** Runs one command and prints its answer. @throws what `runCommandLine` tells */
+/** Runs one command and prints its answer. @throws ERR_USAGE for a log that cannot be opened */
 export async function runCommand(command: Command, io: Io, openEngine: OpenEngine): Promise<number> {
   const answer = await answerOf(command, io, openEngine);
   const json = 'output' in command ? command.output.json : command.json;
@@ -88,13 +86,14 @@ async function inSession(
   io: Io,
   work: (session: Session) => Promise<Answer>,
 ): Promise<Answer> {
-  const session = openSession(command.output, io);
+  const session = openSession(command.output, io, 'compare' in command);
   try {
     return await work(session);
-  } catch (error) {
-    // For the report of a fault; people see the message alone.
-    if (error instanceof Error) session.logger.debug(error.stack ?? error.message);
-    throw error;
+  } catch (thrown) {
+    // What an interrupt breaks off fails in many ways: the interrupt is the reason to tell.
+    const error: unknown = io.signal.aborted ? io.signal.reason : thrown;
+    session.fail(error);
+    return { document: errorDocument(error), text: () => '', exitCode: exitCodeOfError(error) };
   } finally {
     session.close();
   }

@@ -25,7 +25,7 @@ export function openLogFile(path: string, onFailure: (message: string) => void):
         writeSync(file, `${line}\n`);
       } catch (error) {
         close();
-        onFailure(`--log: cannot write to ${path}: ${reasonOf(error)}`);
+        onFailure(`--log: the file can no longer be written: ${reasonOf(error)}.`);
       }
     },
     close,
@@ -36,7 +36,7 @@ function open(path: string): number {
   try {
     return openSync(path, 'a', 0o600);
   } catch (error) {
-    const message = `--log: cannot open ${path}: ${reasonOf(error)}.`;
+    const message = `--log: the file cannot be opened: ${reasonOf(error)}.`;
     throw new ConfigError('ERR_USAGE', message, { file: path }, { cause: error });
   }
 }

@@ -42,19 +42,19 @@ const counted = new Set([
   'failed',
 ]);
 
-const colors: Readonly<Record<string, Color>> = {
-  copy: 'green',
-  copied: 'green',
-  delete: 'yellow',
-  deleted: 'yellow',
-  deferred: 'yellow',
-  locked: 'yellow',
-  extra: 'yellow',
-  moved: 'red',
-  missing: 'red',
-  incomplete: 'red',
-  failed: 'red',
-};
+const colors: ReadonlyMap<string, Color> = new Map([
+  ['copy', 'green'],
+  ['copied', 'green'],
+  ['delete', 'yellow'],
+  ['deleted', 'yellow'],
+  ['deferred', 'yellow'],
+  ['locked', 'yellow'],
+  ['extra', 'yellow'],
+  ['moved', 'red'],
+  ['missing', 'red'],
+  ['incomplete', 'red'],
+  ['failed', 'red'],
+]);
 
 function renderRule(rule: string, lines: readonly Line[], view: View): string {
   const byOutcome = Map.groupBy(lines, ({ outcome }) => outcome);
@@ -71,7 +71,10 @@ function renderRule(rule: string, lines: readonly Line[], view: View): string {
 function renderRows(outcome: string, lines: readonly Line[], { paint, most }: View): string {
   const shown = lines.slice(0, most);
   const pairs = shown.map(pairOf);
-  const width = Math.min(100, Math.max(...pairs.map((pair) => pair.length)));
+  const width = Math.min(
+    100,
+    pairs.reduce((widest, pair) => Math.max(widest, pair.length), 0),
+  );
   const rows = shown.map((line, index) => {
     const detail = escapeControls(detailOf(line));
     const pair = pairs[index] ?? '';
@@ -91,7 +94,7 @@ function renderSums(outcome: string, lines: readonly Line[], paint: Paint): stri
 }
 
 function word(outcome: string, paint: Paint): string {
-  const color = colors[outcome];
+  const color = colors.get(outcome);
   const padded = outcome.padEnd(10);
   return color === undefined ? padded : paint(color, padded);
 }
@@ -128,17 +131,24 @@ export function renderFailures(lines: readonly Line[], { paint, most }: View): s
   return [...byCode].map(([code, members]) => renderFailure(code, members, { paint, most })).join('');
 }
 
-function renderFailure(code: ErrorCode, lines: readonly Line[], { paint, most }: View): string {
-  const { meaning, remedy } = errorCodes[code];
+function renderFailure(code: string, lines: readonly Line[], { paint, most }: View): string {
+  const { meaning, remedy } = factsOf(code);
   const shown = lines.slice(0, most);
   return [
-    `${paint('red', code)}  ${meaning} ${remedy}\n`,
+    `${paint('red', escapeControls(code))}  ${meaning} ${remedy}\n`,
     ...shown.map(
       (line) => `  ${pairOf(line)}: ${escapeControls(redact(line.error?.message ?? 'no message'))}\n`,
     ),
     renderRest(lines.length - shown.length, 2),
     '\n',
   ].join('');
+}
+
+/** A report of another version may have a code that is not known here. */
+function factsOf(code: string): { meaning: string; remedy: string } {
+  return Object.hasOwn(errorCodes, code)
+    ? errorCodes[code as ErrorCode]
+    : { meaning: 'This version does not know the code.', remedy: 'Update hubferry.' };
 }
 
 function renderRest(count: number, indent: number): string {

@@ -45,7 +45,7 @@ async function readDefaultFile(): Promise<ConfigText> {
   } catch (error) {
     if (!isAbsence(error)) throw error;
     const message = `There is no ${defaultFile} here: name SOURCE TARGET, --config FILE or --images FILE.`;
-    throw new ConfigError('ERR_USAGE', message, { file: defaultFile });
+    throw new ConfigError('ERR_USAGE', message);
   }
 }
 

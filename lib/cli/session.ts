@@ -1,8 +1,11 @@
 import type { Environment } from '../config/variables.ts';
+import { ConfigError, summarize } from '../errors.ts';
 import { createLogger, type Logger, logEvent } from '../log.ts';
 import type { OnEvent } from '../sync/events.ts';
 import type { OutputOptions } from './arguments.ts';
+import { paintFor } from './format.ts';
 import { openLogFile } from './log-file.ts';
+import { renderError } from './output.ts';
 import { type Progress, showProgress, tellProgress } from './progress.ts';
 
 /** A stream that people or programs read: `process.stdout` and `process.stderr` are such. */
@@ -25,30 +28,37 @@ export interface Io {
 
 /** The logs and the progress of one command. */
 export interface Session {
-  readonly logger: Logger;
   readonly onEvent: OnEvent;
+  /** Tells of the error that ends the command: to people as they read it, to programs as a line of the log. */
+  fail(error: unknown): void;
   /** Takes the progress view away and closes the log's file. */
   close(): void;
 }
 
 /** @throws ERR_USAGE when the file of `--log` cannot be opened */
-export function openSession(output: OutputOptions, io: Io): Session {
-  const file =
-    output.log === undefined ? undefined : openLogFile(output.log, (message) => logger.warn(message));
-  const progress = openProgress(output, io, (fields) => logger.info('progress', fields));
-  const logger = createLogger({
-    level: output.logLevel,
-    format: output.logFormat,
-    write: (line) => {
-      progress.print(line);
-      file?.write(line);
-    },
-  });
+export function openSession(output: OutputOptions, io: Io, watched: boolean): Session {
+  const { log, logLevel: level, logFormat: format } = output;
+  const file = log === undefined ? undefined : openLogFile(log, (message) => logger.warn(message));
+  const progress: Progress =
+    watched && canDraw(output, io)
+      ? showProgress(io.stderr)
+      : tellProgress(io.stderr, (fields) => logger.info('progress', fields));
+  const toFile = (line: string): void => file?.write(line);
+  const toAll = (line: string): void => {
+    progress.print(line);
+    toFile(line);
+  };
+  const logger = createLogger({ level, format, write: toAll });
   return {
-    logger,
     onEvent: (event) => {
       progress.onEvent(event);
       logEvent(logger, event);
+    },
+    fail: (error) => {
+      // For the report of a fault; people see the message alone.
+      if (error instanceof Error) logger.debug(error.stack ?? error.message);
+      if (format === 'text') progress.print(renderError(error, paintFor(io.stderr, io.env)).trimEnd());
+      logError(format === 'text' ? createLogger({ level, format, write: toFile }) : logger, error);
     },
     close: () => {
       progress.stop();
@@ -57,10 +67,13 @@ export function openSession(output: OutputOptions, io: Io): Session {
   };
 }
 
-type Tell = Parameters<typeof tellProgress>[1];
-
 /** The view needs a terminal that moves its cursor; JSON logs are for programs. */
-function openProgress({ logFormat }: OutputOptions, { stderr, env }: Io, tell: Tell): Progress {
-  const canDraw = stderr.isTTY === true && env.TERM !== 'dumb' && logFormat === 'text';
-  return canDraw ? showProgress(stderr) : tellProgress(stderr, tell);
+function canDraw({ logFormat }: OutputOptions, { stderr, env }: Io): boolean {
+  return stderr.isTTY === true && env.TERM !== 'dumb' && logFormat === 'text';
+}
+
+function logError(logger: Logger, error: unknown): void {
+  const { code, message } = summarize(error);
+  const { file, line, path } = error instanceof ConfigError ? error : {};
+  logger.error(message, { code, file, line, path });
 }

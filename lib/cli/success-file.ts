@@ -19,7 +19,7 @@ export async function checkSuccessFile({ file }: SuccessOptions): Promise<void> 
   try {
     await (await open(file, 'a')).close();
   } catch (error) {
-    const message = `--output-success-images: cannot write ${file}: ${reasonOf(error)}.`;
+    const message = `--output-success-images: the file cannot be written: ${reasonOf(error)}.`;
     throw new ConfigError('ERR_USAGE', message, { file }, { cause: error });
   }
 }
@@ -35,7 +35,7 @@ export async function writeSuccessFile(
   try {
     await writeFile(file, text);
   } catch (error) {
-    const message = `--output-success-images: cannot write ${file}: ${reasonOf(error)}.`;
+    const message = `--output-success-images: the file cannot be written: ${reasonOf(error)}.`;
     throw new HubferryError('ERR_STORAGE', message, { cause: error });
   }
 }

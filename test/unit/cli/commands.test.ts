@@ -284,7 +284,7 @@ describe('what can be known without a request ends with 2', () => {
     [
       'a log that cannot be opened',
       ['status', '--log', 'missing/run.log'],
-      '--log: cannot open missing/run.log: ENOENT.',
+      'missing/run.log: --log: the file cannot be opened: ENOENT.',
     ],
   ])('%s', async (_name, argv, message) => {
     const { exitCode, stdout, stderr, setups } = await run(argv);
@@ -375,6 +375,24 @@ describe('logs', () => {
     expect(stderr).toMatch(/INFO {2}copied/);
     expect(stderr).toContain('1/1 tag');
     expect(stderr.split('\u001b[J').at(-1)).not.toContain('1/1 tag');
+  });
+  test('of a JSON format have the error that ends the command as their last line', async () => {
+    const argv = ['sync', '--config', 'missing.yaml', '--log-format', 'json'];
+    const { stderr } = await run(argv);
+    expect(JSON.parse(stderr)).toMatchObject({ level: 'error', code: 'ERR_CONFIG', file: 'missing.yaml' });
+  });
+  test('in a file have it too', async () => {
+    const { stderr } = await run(['sync', '--config', 'missing.yaml', '--log', at('run.log')]);
+    expect(stderr).toMatch(/^hubferry: missing.yaml: /);
+    expect(readFileSync(at('run.log'), 'utf8')).toMatch(
+      / ERROR The file .* code=ERR_CONFIG file=missing.yaml\n$/,
+    );
+  });
+  test.each(['status', 'doctor'])('of %s come without a progress view', async (name) => {
+    const files = name === 'doctor' ? ['--config', at('sync.yaml')] : [];
+    const { stderr } = await run([name, ...files], { onOpen: tell, stderr: { isTTY: true } });
+    expect(stderr).toContain('INFO');
+    expect(stderr).not.toContain('\u001b');
   });
   test('have the stack of a fault at debug, and at no other level', async () => {
     const sync = async () => Promise.reject(new TypeError('x'));

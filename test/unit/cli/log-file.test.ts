@@ -35,7 +35,7 @@ test('a file that cannot be opened is a usage error that names it', () => {
   expect(() => openLogFile(path, refuse)).toThrow(
     expect.objectContaining({
       code: 'ERR_USAGE',
-      message: `--log: cannot open ${path}: ENOENT.`,
+      message: '--log: the file cannot be opened: ENOENT.',
       file: path,
     }),
   );
@@ -47,5 +47,5 @@ test.runIf(process.platform === 'linux')('a full disk is told once and does not 
   file.write('one');
   file.write('two');
   file.close();
-  expect(failures).toEqual(['--log: cannot write to /dev/full: ENOSPC']);
+  expect(failures).toEqual(['--log: the file can no longer be written: ENOSPC.']);
 });
