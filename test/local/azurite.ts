@@ -4,10 +4,13 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { Certificate } from './server.ts';
 
 export interface AzuriteOptions {
   readonly account?: string;
@@ -15,7 +18,7 @@ export interface AzuriteOptions {
    * Serve https with this certificate and accept bearer tokens too, as identity-based connections need it
    * (Azurite then checks a token's audience, issuer and times, but no signature).
    */
-  readonly tls?: { readonly certPath: string; readonly keyPath: string };
+  readonly tls?: Certificate;
 }
 
 export interface Azurite extends AsyncDisposable {
@@ -35,8 +38,9 @@ const withParent = fileURLToPath(new URL('./with-parent.ts', import.meta.url));
 export async function startAzurite(options: AzuriteOptions = {}): Promise<Azurite> {
   const account = options.account ?? 'hubferrylocal';
   const accountKey = randomBytes(64).toString('base64');
-  const child = fork(entryPoint, azuriteArguments(options), {
-    cwd: tmpdir(),
+  const folder = await mkdtemp(path.join(tmpdir(), 'hubferry-azurite-'));
+  const child = fork(entryPoint, [...quietly, ...(await secureArguments(options.tls, folder))], {
+    cwd: folder,
     env: { PATH: process.env.PATH, AZURITE_ACCOUNTS: `${account}:${accountKey}` },
     execArgv: ['--import', withParent],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -44,7 +48,10 @@ export async function startAzurite(options: AzuriteOptions = {}): Promise<Azurit
   const addresses = await listeningAddresses(child);
   const blobEndpoint = `${addresses.blob}/${account}`;
   const queueEndpoint = `${addresses.queue}/${account}`;
-  const close = () => end(child);
+  const close = async () => {
+    await end(child);
+    await rm(folder, { recursive: true, force: true });
+  };
   return {
     account,
     accountKey,
@@ -62,17 +69,21 @@ export async function startAzurite(options: AzuriteOptions = {}): Promise<Azurit
   };
 }
 
-function azuriteArguments({ tls }: AzuriteOptions): string[] {
-  const ports = ['blob', 'queue', 'table'].flatMap((service) => [`--${service}Port`, '0']);
-  const secure = tls ? ['--cert', tls.certPath, '--key', tls.keyPath, '--oauth', 'basic'] : [];
-  return [
-    ...ports,
-    ...secure,
-    '--inMemoryPersistence',
-    '--silent',
-    '--disableTelemetry',
-    '--skipApiVersionCheck',
-  ];
+const quietly = [
+  ...['blob', 'queue', 'table'].flatMap((service) => [`--${service}Port`, '0']),
+  '--inMemoryPersistence',
+  '--silent',
+  '--disableTelemetry',
+  '--skipApiVersionCheck',
+];
+
+/** Azurite reads certificate and key from files only. */
+async function secureArguments(tls: Certificate | undefined, folder: string): Promise<string[]> {
+  if (!tls) return [];
+  const [cert, key] = [path.join(folder, 'cert.pem'), path.join(folder, 'key.pem')];
+  await writeFile(cert, tls.cert);
+  await writeFile(key, tls.key, { mode: 0o600 });
+  return ['--cert', cert, '--key', key, '--oauth', 'basic'];
 }
 
 /** Reads the addresses from what Azurite prints once it listens; the child's output is drained from then on. */
