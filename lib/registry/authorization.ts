@@ -44,6 +44,7 @@ export function withAuthorization(next: SendOutgoing, options: AuthorizationOpti
   return async (request) => {
     if (request.url.origin !== endpoint.origin) return next(request);
     let { scopes = [] } = request;
+    let bare = 0;
     let refusals = 0;
     for (;;) {
       const asking = { scopes, signal: request.signal, observer: request.observer, send };
@@ -51,7 +52,7 @@ export function withAuthorization(next: SendOutgoing, options: AuthorizationOpti
       const response = await next(authorization === undefined ? request : withHeader(request, authorization));
       if (!isOwn401(response, endpoint)) return response;
       // What was made a moment ago may be refused once: a token that the registry has just forgotten. Not twice.
-      if (authorization !== undefined && ++refusals > 1) return response;
+      if (authorization === undefined ? bare++ > 0 : refusals++ > 0) return response;
       const challenges = parseChallenges(headersOf(response.headers, 'www-authenticate'));
       scopes = mergeScopes([
         ...scopes,

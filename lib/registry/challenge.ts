@@ -62,7 +62,7 @@ function elements(field: string): readonly string[] {
 
 /** `name=token` or `name="quoted string"`, with white space around the sign, which old servers send. */
 function parseParameter(text: string): Parameter | undefined {
-  const match = /^([\w!#$%&'*+.^`|~-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))$/s.exec(text);
+  const match = /^([\w!#$%&'*+.^`|~-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",=][^\s",]*))$/s.exec(text);
   if (match?.[1] === undefined) return undefined;
   const value = match[2]?.replace(/\\(.)/gs, '$1') ?? match[3] ?? '';
   return [match[1].toLowerCase(), value];

@@ -1,6 +1,6 @@
 /** Logins of the user's Docker configuration (docker/cli "docker login", docker/docker-credential-helpers). */
 import { execFile } from 'node:child_process';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { ConfigError, HubferryError } from '../errors.ts';
@@ -45,20 +45,22 @@ async function readConfig(file: string): Promise<Readonly<Record<string, unknown
 
 /** The file's bytes; `undefined` where there is none. */
 async function readBounded(file: string): Promise<Uint8Array | undefined> {
+  let handle: FileHandle | undefined;
   try {
-    await using handle = await open(file);
+    handle = await open(file);
     const { bytesRead, buffer } = await handle.read(Buffer.alloc(maxConfigBytes), 0, maxConfigBytes, 0);
     return buffer.subarray(0, bytesRead);
   } catch (cause) {
-    if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR')) {
-      return undefined;
-    }
+    const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw new ConfigError(
       'ERR_CONFIG',
       `The Docker configuration cannot be read: ${file}`,
       { file },
       { cause },
     );
+  } finally {
+    await handle?.close();
   }
 }
 

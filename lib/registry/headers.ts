@@ -119,7 +119,12 @@ function endOfElement(value: string, start: number): number {
   return value.length;
 }
 
+// One after the other from the start (sticky): a quoted title may look like a parameter.
+const linkParameter = /[ \t]*;[ \t]*([^=;,"\s]+)(?:[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;,"\s]*)))?/gsy;
+
 function relationsIn(parameters: string): readonly string[] {
-  const match = /;[ \t]*rel[ \t]*=[ \t]*(?:"([^"]*)"|([^\s;,"]+))/i.exec(parameters);
-  return (match?.[1] ?? match?.[2] ?? '').toLowerCase().split(/[ \t]+/);
+  for (const [, name = '', quoted, plain = ''] of parameters.matchAll(linkParameter)) {
+    if (name.toLowerCase() === 'rel') return (quoted ?? plain).toLowerCase().split(/[ \t]+/);
+  }
+  return [];
 }

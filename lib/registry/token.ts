@@ -94,13 +94,13 @@ class RegistryAuthorizer implements Authorizer {
   async challenged(
     challenges: readonly Challenge[],
     refused: string | undefined,
-    _request: AuthorizationRequest,
+    request: AuthorizationRequest,
   ): Promise<boolean> {
     this.#forget(refused);
     const way = this.#wayOf(challenges);
     if (way === undefined) return false;
     this.#way = way;
-    return way.scheme === 'bearer' || refused === undefined;
+    return way.scheme === 'bearer' || (refused === undefined && (await this.#basic(request)) !== undefined);
   }
 
   #wayOf(challenges: readonly Challenge[]): Way | undefined {

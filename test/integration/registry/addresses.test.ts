@@ -1,0 +1,69 @@
+import { describe, expect, it } from 'vitest';
+import { createConnections, defaultTimeouts } from '../../../lib/registry/connections.ts';
+import { exchange } from '../../../lib/registry/exchange.ts';
+import { reply } from '../../local/server.ts';
+import { afterTest, serve, settingsFor } from './support.ts';
+
+function connectionsOf(endpoint: string) {
+  const connections = createConnections(settingsFor(endpoint), {
+    timeouts: defaultTimeouts,
+    socketsPerHost: 2,
+  });
+  afterTest(() => connections.close());
+  return connections;
+}
+
+const get = (connections: ReturnType<typeof connectionsOf>, address: string) => {
+  const url = new URL(address);
+  return exchange(connections.dispatcherFor(url), {
+    method: 'GET',
+    url,
+    headers: {},
+    body: [],
+    signal: undefined,
+    headersTimeoutMs: 5000,
+    onSent() {},
+  });
+};
+
+describe('a registry out on the internet', () => {
+  it('may not send its clients to addresses inside', () => {
+    const connections = connectionsOf('https://registry.example');
+    for (const url of [
+      'http://10.0.0.1/',
+      'http://169.254.169.254/',
+      'https://[fd00::1]/',
+      'https://localhost/',
+    ]) {
+      expect(connections.mayReach(new URL(url))).toBe(false);
+    }
+    expect(connections.mayReach(new URL('https://cdn.example/'))).toBe(true);
+  });
+
+  it('may not do it by a name either: what counts is the address that is connected to', async () => {
+    const server = await serve(() => reply(200));
+    const { port } = new URL(server.url);
+    // `localhost` stands for any name that resolves to an address inside; it is asked for past the check of names.
+    const send = get(connectionsOf('https://registry.example'), `http://localhost:${port}/`);
+    await expect(send).rejects.toMatchObject({ code: 'ERR_REDIRECT', retryable: false });
+    expect(server.requests).toHaveLength(0);
+  });
+});
+
+describe('a registry inside', () => {
+  it('may name its neighbours', async () => {
+    const server = await serve(() => reply(204));
+    const { port } = new URL(server.url);
+    const connections = connectionsOf('http://127.0.0.1:1');
+    expect(connections.mayReach(new URL('http://10.0.0.1/'))).toBe(true);
+    expect((await get(connections, `http://localhost:${port}/`)).status).toBe(204);
+  });
+
+  it('is known by its address where its name does not say so', async () => {
+    const server = await serve(() => reply(204));
+    const { port } = new URL(server.url);
+    const connections = connectionsOf(`http://localhost:${port}`);
+    expect((await get(connections, `http://localhost:${port}/`)).status).toBe(204);
+    expect(connections.mayReach(new URL('http://10.0.0.1/'))).toBe(true);
+  });
+});

@@ -1,0 +1,68 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { giveBack, ReadBuffer } from '../../../lib/registry/blocks.ts';
+
+/** Reads `length` bytes as a socket would. */
+function read(buffer: ReadBuffer, length: number, value: number): Buffer {
+  buffer.next().fill(value, 0, length);
+  return buffer.filled(length);
+}
+
+const room = 1024 * 1024;
+
+describe('memory that sockets read into', () => {
+  it('is used again once all of it was given back', () => {
+    const buffer = new ReadBuffer();
+    const first = read(buffer, room, 1);
+    giveBack(first);
+    const second = read(buffer, room, 2);
+    expect(second.buffer).toBe(first.buffer);
+  });
+
+  it('is not used again while a piece of it is held', () => {
+    const buffer = new ReadBuffer();
+    const held = read(buffer, room / 2, 1);
+    giveBack(read(buffer, room / 2, 1));
+    read(buffer, room, 2);
+    read(new ReadBuffer(), room, 3);
+    expect(held.every((byte) => byte === 1)).toBe(true);
+  });
+
+  it('is not used again while its socket still reads into it', () => {
+    const buffer = new ReadBuffer();
+    const start = read(buffer, 1000, 1);
+    giveBack(start);
+    const other = read(new ReadBuffer(), 1000, 2);
+    expect(other.buffer).not.toBe(start.buffer);
+  });
+
+  it('takes back nothing that it did not give', () => {
+    expect(() => giveBack(Buffer.from('abc'))).not.toThrow();
+  });
+
+  it('never changes a piece before it is given back, whoever reads and gives back in whatever order', () => {
+    const step = fc.record({
+      socket: fc.nat(2),
+      length: fc.integer({ min: 1, max: 64 * 1024 }),
+      keep: fc.nat(40),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+        const sockets = [new ReadBuffer(), new ReadBuffer(), new ReadBuffer()];
+        const held: { piece: Buffer; value: number }[] = [];
+        steps.forEach(({ socket, length, keep }, index) => {
+          const buffer = sockets[socket] ?? new ReadBuffer();
+          held.push({ piece: read(buffer, length, index % 256), value: index % 256 });
+          while (held.length > keep) {
+            const oldest = held.shift();
+            if (oldest !== undefined) giveBack(oldest.piece);
+          }
+          for (const { piece, value } of held) {
+            expect(piece[0] === value && piece[piece.length - 1] === value).toBe(true);
+          }
+        });
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
