@@ -12,7 +12,7 @@ import {
   type ServerResponse,
 } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 
 export interface LoggedRequest {
@@ -144,10 +144,13 @@ export class Exchange {
   intervention: Intervention | undefined;
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
+  /** Node takes it off the request when the connection ends. */
+  readonly #socket: Socket;
 
   constructor(request: IncomingMessage, response: ServerResponse) {
     this.#request = request;
     this.#response = response;
+    this.#socket = request.socket;
     this.method = request.method ?? '';
     this.headers = request.headers;
     // Not `new URL(url, base)`: a path that starts with `//` would change the host.
@@ -251,12 +254,12 @@ export class Exchange {
   }
 
   reset(): void {
-    this.#request.socket.destroy();
+    this.#socket.destroy();
   }
 
   /** Last resort for what the stand-in itself did not expect: seen by the test as a 500 that names it. */
   fail(error: unknown): void {
-    if (this.#response.headersSent || this.#request.socket.destroyed) this.reset();
+    if (this.#response.headersSent || this.#socket.destroyed) this.reset();
     else this.#response.writeHead(500, { 'content-type': 'text/plain' }).end(`stand-in: ${String(error)}`);
   }
 
