@@ -162,7 +162,7 @@ export function protocolFailure(
 const timeoutCodes = /^(?:UND_ERR_(?:CONNECT|HEADERS|BODY)_TIMEOUT|ETIMEDOUT)$/;
 const tlsCodes =
   /^(?:EPROTO|UND_ERR_PRX_TLS|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED|(?:CERT|CRL|DEPTH_ZERO|ERR_SSL|ERR_TLS|SELF_SIGNED|UNABLE_TO)_\w+)$/;
-const protocolCodes = /^(?:HPE_\w+|UND_ERR_(?:HEADERS_OVERFLOW|RES_EXCEEDED_MAX_SIZE|INVALID_ARG))$/;
+const protocolCodes = /^UND_ERR_(?:HEADERS_OVERFLOW|RES_EXCEEDED_MAX_SIZE|INVALID_ARG)$/;
 
 /** The error for a request that got no answer, or half of one. */
 export function networkFailure(error: Error, request: { readonly method: string; readonly url: URL }): Error {
@@ -186,7 +186,8 @@ function kindOf(error: Error): readonly [ErrorCode, string, boolean] {
   if (tlsCodes.test(code)) return ['ERR_TLS', 'No trusted connection', false];
   // undici's word for a proxy that wants a password.
   if (error.message.includes('(407)')) return ['ERR_CONNECTION', 'The proxy refused', false];
-  if (protocolCodes.test(code)) return ['ERR_PROTOCOL', 'No proper HTTP', false];
+  if (protocolCodes.test(code) || error.name === 'HTTPParserError')
+    return ['ERR_PROTOCOL', 'No proper HTTP', false];
   return ['ERR_CONNECTION', 'No connection', true];
 }
 

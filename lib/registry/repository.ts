@@ -63,18 +63,22 @@ export class Repository implements Target {
   }
 
   async resolve(reference: string, options?: CallOptions): Promise<Descriptor | undefined> {
-    const response = await this.#send(
-      { method: 'HEAD', url: this.#manifest(reference), headers: { accept } },
-      options,
-    );
-    if (response.status === 404) return undefined;
-    if (response.status !== 200) throw failureOf(`${this.name} does not tell what ${reference} is`, response);
+    const response = await this.#head(reference, options);
+    if (response === undefined) return undefined;
     const size = parseDecimal(headerOf(response.headers, 'content-length'));
     const digest = this.#digestOf(reference, response);
     if (digest === undefined || size === undefined) {
       return (await this.fetchManifest(reference, options))?.descriptor;
     }
     return { mediaType: mediaTypeOf(response), digest, size };
+  }
+
+  async #head(reference: string, options: CallOptions | undefined): Promise<TransportResponse | undefined> {
+    const url = this.#manifest(reference);
+    const response = await this.#send({ method: 'HEAD', url, headers: { accept } }, options);
+    if (response.status === 404) return undefined;
+    if (response.status === 200) return response;
+    throw failureOf(`${this.name} does not tell what ${reference} is`, response);
   }
 
   /** The digest that a tag stands for, where the answer tells it; a digest stands for itself. */
@@ -268,7 +272,7 @@ export class Repository implements Target {
   /** Looks by HEAD first: most digests have none, and a GET may be billed. */
   async #referrersByTag(digest: Digest, options?: CallOptions): Promise<readonly Descriptor[] | undefined> {
     const tag = referrerTag(digest);
-    if ((await this.resolve(tag, options)) === undefined) return undefined;
+    if ((await this.#head(tag, options)) === undefined) return undefined;
     const manifest = await this.fetchManifest(tag, options);
     return manifest && childrenIn(manifest);
   }

@@ -115,7 +115,6 @@ describe('the error of a broken exchange', () => {
     ['ERR_TLS_CERT_ALTNAME_INVALID', 'ERR_TLS', false],
     ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'ERR_TLS', false],
     ['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_TLS', false],
-    ['HPE_INVALID_CONSTANT', 'ERR_PROTOCOL', false],
     ['UND_ERR_HEADERS_OVERFLOW', 'ERR_PROTOCOL', false],
   ])('is for %s %s', (system, code, retryable) => {
     const error = networkFailure(coded(system), { method: 'GET', url: new URL('https://x.io/v2/?sig=abc') });
