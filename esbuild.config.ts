@@ -1,0 +1,153 @@
+/**
+ * Builds what is published, into `dist/` or the folder after `--out`:
+ *
+ * - `functions/main.cjs`, the function app in one file, and its source map;
+ * - `hubferry.mjs`, the command line in one file;
+ * - `sync.schema.json`, the JSON Schema of `sync.yaml`, and `THIRD_PARTY_LICENSES` of what the command line contains;
+ * - with `--package`, `app/`: the folder in which `func azure functionapp publish NAME` is run.
+ *
+ * The same sources give the same bytes, wherever they are built.
+ */
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { type BuildOptions, build, type Metafile } from 'esbuild';
+import { rulesJsonSchema } from './lib/config/schema.ts';
+import packageJson from './package.json' with { type: 'json' };
+
+const root = import.meta.dirname;
+
+const common = {
+  absWorkingDir: root,
+  bundle: true,
+  minify: true,
+  platform: 'node',
+  target: 'node22',
+  legalComments: 'none',
+  metafile: true,
+  write: false,
+  define: {
+    // undici's own switch for bundlers: without it a second, experimental HTTP parser (150 kB) comes along.
+    esbuildDetection: 'true',
+    'process.env.JEST_WORKER_ID': 'undefined',
+  },
+  // Loaded by the Blob client only for lists in Arrow format, which nobody here asks for.
+  external: ['apache-arrow'],
+} as const satisfies BuildOptions;
+
+const functionApp = {
+  ...common,
+  entryPoints: ['functions/main.ts'],
+  outfile: 'dist/functions/main.cjs',
+  format: 'cjs',
+  // The worker answers `require('@azure/functions-core')` itself.
+  external: [...common.external, '@azure/functions-core'],
+  // Some packages call `createRequire(import.meta.url)` as they load, and CommonJS has no `import.meta`.
+  define: { ...common.define, 'import.meta.url': 'importMetaUrl' },
+  banner: { js: "'use strict';const importMetaUrl=require('node:url').pathToFileURL(__filename).href;" },
+  sourcemap: 'linked',
+  sourcesContent: false,
+} as const satisfies BuildOptions;
+
+const commandLine = {
+  ...common,
+  entryPoints: ['lib/cli/main.ts'],
+  outfile: 'dist/hubferry.mjs',
+  format: 'esm',
+  // What is CommonJS inside the bundle still calls `require` for Node's own modules.
+  banner: {
+    js: "import{createRequire as bundleRequire}from'node:module';const require=bundleRequire(import.meta.url);",
+  },
+} as const satisfies BuildOptions;
+
+interface Bundle {
+  readonly files: readonly { readonly name: string; readonly bytes: Uint8Array }[];
+  readonly licences: string;
+}
+
+async function bundle(options: BuildOptions): Promise<Bundle> {
+  const { outputFiles = [], metafile, warnings } = await build(options);
+  if (warnings.length > 0 || !metafile) throw new Error(`${options.outfile} was built with warnings`);
+  const files = outputFiles.map(({ path: file, contents }) => ({
+    name: path.relative(path.join(root, 'dist'), file),
+    bytes: contents,
+  }));
+  return { files, licences: await licencesOf(metafile) };
+}
+
+/** The licence texts of all packages that left something in a bundle. */
+async function licencesOf({ outputs }: Metafile): Promise<string> {
+  const folders = new Set<string>();
+  for (const { inputs } of Object.values(outputs)) {
+    for (const [file, { bytesInOutput }] of Object.entries(inputs)) {
+      const [folder] = /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file) ?? [];
+      if (folder && bytesInOutput > 0) folders.add(folder);
+    }
+  }
+  const notices = new Set(await Promise.all([...folders].map(noticeOf)));
+  return [...notices].sort().join(`\n${'-'.repeat(80)}\n\n`);
+}
+
+async function noticeOf(folder: string): Promise<string> {
+  const { name, version, license } = JSON.parse(
+    await readFile(path.join(root, folder, 'package.json'), 'utf8'),
+  );
+  const names = (await readdir(path.join(root, folder))).filter((file) =>
+    /^(licen[cs]e|notice|copyright)/i.test(file),
+  );
+  const texts = await Promise.all(
+    names.sort().map((file) => readFile(path.join(root, folder, file), 'utf8')),
+  );
+  const lines = texts.map((text) => text.replaceAll('\r\n', '\n').trim());
+  return `${[`${name} ${version} (${license})`, ...lines].join('\n\n')}\n`;
+}
+
+async function write(out: string, name: string, content: string | Uint8Array): Promise<void> {
+  const file = path.join(out, name);
+  await mkdir(path.dirname(file), { recursive: true });
+  await writeFile(file, content);
+}
+
+function json(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
+
+async function buildFunctionApp(out: string): Promise<Bundle> {
+  const built = await bundle(functionApp);
+  for (const { name, bytes } of built.files) await write(out, name, bytes);
+  return built;
+}
+
+async function buildCommandLine(out: string): Promise<void> {
+  const { files, licences } = await bundle(commandLine);
+  for (const { name, bytes } of files) await write(out, name, bytes);
+  await write(out, 'THIRD_PARTY_LICENSES', licences);
+}
+
+/** The folder that is published: everything in it is meant to be, and `.funcignore` names it file by file. */
+async function packageFunctionApp(out: string, { files, licences }: Bundle): Promise<void> {
+  const folder = path.join(out, 'app');
+  await rm(folder, { recursive: true, force: true });
+  for (const { name, bytes } of files) await write(folder, path.basename(name), bytes);
+  const { name, version, license, engines } = packageJson;
+  await write(folder, 'package.json', json({ name, version, license, main: 'main.cjs', engines }));
+  await write(folder, 'THIRD_PARTY_LICENSES', licences);
+  await copyFile(path.join(root, 'host.json'), path.join(folder, 'host.json'));
+  const published = (await readdir(folder)).sort();
+  await write(folder, '.funcignore', ['*', ...published.map((file) => `!${file}`), ''].join('\n'));
+  // Core Tools wants to know the runtime, and never uploads this file.
+  const Values = { FUNCTIONS_WORKER_RUNTIME: 'node' };
+  await write(folder, 'local.settings.json', json({ IsEncrypted: false, Values }));
+}
+
+const { values } = parseArgs({
+  options: {
+    out: { type: 'string', default: path.join(root, 'dist') },
+    package: { type: 'boolean', default: false },
+  },
+});
+const out = path.resolve(values.out);
+const built = await buildFunctionApp(out);
+await buildCommandLine(out);
+await write(out, 'sync.schema.json', json(rulesJsonSchema()));
+if (values.package) await packageFunctionApp(out, built);
