@@ -43,6 +43,8 @@ export async function startAzurite(options: AzuriteOptions = {}): Promise<Azurit
     cwd: folder,
     env: { PATH: process.env.PATH, AZURITE_ACCOUNTS: `${account}:${accountKey}` },
     execArgv: ['--import', withParent],
+    // Outside the terminal's process group: Ctrl-C is the parent's to handle.
+    detached: true,
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   const addresses = await listeningAddresses(child);

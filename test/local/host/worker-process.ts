@@ -41,6 +41,8 @@ export class WorkerProcess {
       cwd: options.appRoot,
       env: { ...inheritedVariables(), ...options.env },
       execArgv: ['--import', withParent],
+      // Outside the terminal's process group: Ctrl-C is the host's to handle.
+      detached: true,
       serialization: 'advanced',
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
