@@ -26,11 +26,8 @@ const common = {
   legalComments: 'none',
   metafile: true,
   write: false,
-  define: {
-    // undici's own switch for bundlers: without it a second, experimental HTTP parser (150 kB) comes along.
-    esbuildDetection: 'true',
-    'process.env.JEST_WORKER_ID': 'undefined',
-  },
+  // undici's own switch for bundlers: without it a second, experimental HTTP parser (150 kB) comes along.
+  define: { esbuildDetection: 'true' },
   // Loaded by the Blob client only for lists in Arrow format, which nobody here asks for.
   external: ['apache-arrow'],
 } as const satisfies BuildOptions;

@@ -110,14 +110,15 @@ function send(message: FromWorker): void {
 /** Log hooks may change level and message of the app's own lines. */
 function writeLog(line: LogLine, invocationContext: unknown): void {
   const { level, message, category } = line;
-  const context = { ...hookDataOf({}), level, message, category, invocationContext };
+  const context = { ...newHookData(), level, message, category, invocationContext };
   for (const hook of hooks.log) hook(context);
   const changed = category === 'user' ? { level: context.level, message: context.message } : {};
   send({ type: 'log', line: { ...line, ...changed } });
 }
 
-function hookDataOf(hookData: object): object {
-  return { hookData, appHookData };
+/** What hooks of one scope share with each other, and with all. */
+function newHookData(): object {
+  return { hookData: {}, appHookData };
 }
 
 async function runHooks(name: HookName, context: object): Promise<void> {
@@ -133,7 +134,7 @@ async function loadApp(appRoot: string): Promise<void> {
   for (const file of files) await loadScript(path.join(appRoot, file), type);
   if (registered.size === 0) throw new Error('The entry point registered no function.');
   await programmingModel?.getCapabilities?.({});
-  await runHooks('appStart', { ...hookDataOf({}), functionAppDirectory: appRoot });
+  await runHooks('appStart', { ...newHookData(), functionAppDirectory: appRoot });
   started = true;
 }
 
@@ -167,18 +168,14 @@ async function respond(request: InvocationRequest): Promise<InvocationResponse> 
   const model = await programmingModel.getInvocationModel(coreContext);
   const { context: invocationContext, inputs } = await model.getArguments();
   coreContext.invocationContext = invocationContext;
-  const shared = { ...hookDataOf({}), invocationContext };
+  const shared = { ...newHookData(), invocationContext };
 
   const before = { ...shared, inputs, functionCallback: entry.callback };
   coreContext.state = 'preInvocationHooks';
   await runHooks('preInvocation', before);
 
-  const after: { result: unknown; error: unknown } = {
-    ...shared,
-    ...{ inputs: before.inputs },
-    result: null,
-    error: null,
-  };
+  const outcome: { result: unknown; error: unknown } = { result: null, error: null };
+  const after = { ...shared, ...outcome, inputs: before.inputs };
   coreContext.state = 'invocation';
   try {
     after.result = await model.invokeFunction(invocationContext, before.inputs, before.functionCallback);
@@ -198,7 +195,7 @@ function failureOf(error: unknown): Failure {
 }
 
 async function terminate(): Promise<void> {
-  await runHooks('appTerminate', hookDataOf({}));
+  await runHooks('appTerminate', newHookData());
   process.exit(0);
 }
 
