@@ -117,6 +117,20 @@ export function parseManifest(manifest: Manifest): Content {
   return parseBody(manifest).content;
 }
 
+/** The platform that a config's bytes name (config.md); what cannot be read names none. */
+export function platformOfConfig(bytes: Uint8Array): Platform | undefined {
+  const result = platformSchema.safeParse(jsonOrNothing(bytes));
+  return result.success ? toPlatform(result.data) : undefined;
+}
+
+function jsonOrNothing(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    return undefined;
+  }
+}
+
 /** As `parseManifest`, with the JSON itself for whoever derives another manifest and keeps what it does not know. */
 export function parseBody(manifest: Manifest): { content: Content; json: JsonObject } {
   try {

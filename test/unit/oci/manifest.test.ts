@@ -15,6 +15,7 @@ import {
   maxManifestBytes,
   mediaTypes,
   parseManifest,
+  platformOfConfig,
 } from '../../../lib/oci/manifest.ts';
 import { attestation, child, descriptor, indexOf, manifestOf, textManifest } from './builders.ts';
 
@@ -485,5 +486,31 @@ describe('what descriptors tell', () => {
     }
     expect(manifestMediaTypes.at(-1)).toBe('*/*');
     expect(isIndexType('a/b') || isManifestType('a/b')).toBe(false);
+  });
+});
+
+describe('platformOfConfig', () => {
+  const platformOf = (text: string) => platformOfConfig(new TextEncoder().encode(text));
+
+  it('reads what the config says of its platform, and nothing else', () => {
+    const platform = { os: 'windows', architecture: 'amd64', 'os.version': '10.0.17763.1' };
+    expect(platformOf(JSON.stringify({ ...platform, variant: '', config: { Env: [] } }))).toEqual(platform);
+    expect(platformOf('{"os":"linux","architecture":"arm","variant":"v7"}')).toEqual({
+      os: 'linux',
+      architecture: 'arm',
+      variant: 'v7',
+    });
+  });
+
+  it.each([
+    '{}',
+    '',
+    'null',
+    '[]',
+    '{"os":"linux"}',
+    '{"os":1,"architecture":2}',
+    '{"os":"","architecture":""}',
+  ])('reads none from %j', (text) => {
+    expect(platformOf(text)).toBeUndefined();
   });
 });
