@@ -184,6 +184,8 @@ function kindOf(error: Error): readonly [ErrorCode, string, boolean] {
   if (error instanceof AddressRefusedError) return ['ERR_REDIRECT', 'An address inside is refused', false];
   if (timeoutCodes.test(code)) return ['ERR_TIMEOUT', 'No answer in time', true];
   if (tlsCodes.test(code)) return ['ERR_TLS', 'No trusted connection', false];
+  if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED')
+    return ['ERR_CONNECTION', 'Closed here', false];
   // undici's word for a proxy that wants a password.
   if (error.message.includes('(407)')) return ['ERR_CONNECTION', 'The proxy refused', false];
   if (protocolCodes.test(code) || error.name === 'HTTPParserError')

@@ -92,10 +92,11 @@ async function complete(request: Outgoing, answer: ExchangeResponse): Promise<Tr
     const bytes = await errorBody(request, answer);
     return { ...facts, faults: parseFaults(bytes), body: bodyOf(bytes) };
   }
-  if (status < 200 || status >= 300 || request.limit === undefined)
+  if (status < 200 || status >= 300 || request.limit === undefined) {
     return { ...facts, faults: [], body: answer.body };
-  const { bytes, complete } = await answer.body.head(request.limit);
-  if (complete) return { ...facts, faults: [], body: bodyOf(bytes) };
+  }
+  const whole = await answer.body.head(request.limit);
+  if (whole.complete) return { ...facts, faults: [], body: bodyOf(whole.bytes) };
   const url = redactUrl(request.url);
   const message = `${request.method} ${url} answered more than ${request.limit} bytes`;
   throw new RegistryError('ERR_TOO_LARGE', message, { method: request.method, url, status });

@@ -27,6 +27,14 @@ export function nextPage(current: PageCursor, response: TransportResponse): Page
   if (url === undefined || url.origin !== new URL(response.url).origin) {
     throw incomplete('The listing goes on at another host', response);
   }
+  return advance(current, url, response);
+}
+
+/**
+ * The cursor of a page that this answer leads to.
+ * @throws ERR_LISTING_INCOMPLETE where the listing goes round in circles.
+ */
+export function advance(current: PageCursor, url: URL, response: TransportResponse): PageCursor {
   const pages = current.pages + 1;
   const isPowerOfTwo = (pages & (pages - 1)) === 0;
   const mark = isPowerOfTwo ? current.url : current.mark;

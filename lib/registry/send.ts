@@ -6,7 +6,7 @@ export interface TransportRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Absolute, or a path below the registry's endpoint such as `/v2/`. */
   readonly url: string;
-  /** Names in lower case; never `authorization`, which is the authorizer's. */
+  /** Names in lower case. `authorization` is the authorizer's to set; in its own requests it may. */
   readonly headers?: Readonly<Record<string, string>>;
   /** Pieces are sent one after the other, without being joined. */
   readonly body?: Uint8Array | readonly Uint8Array[];

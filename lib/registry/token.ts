@@ -22,6 +22,8 @@ export type Credential =
 export interface CredentialRequest {
   /** What this source gave before, and the token service refused: give another one, or nothing. */
   readonly refused: Credential | undefined;
+  /** What the registry's challenge calls itself; empty where it did not say. */
+  readonly service: string;
   readonly signal: AbortSignal | undefined;
   readonly observer: Observer | undefined;
   /** Sends without authorization, with the registry's connections, retries and counting. */
@@ -135,7 +137,8 @@ class RegistryAuthorizer implements Authorizer {
     refused: Credential | undefined,
   ): Promise<Credential | undefined> {
     const { signal, observer, send } = request;
-    return this.#options.credentials({ refused, signal, observer, send });
+    const service = this.#way?.scheme === 'bearer' ? this.#way.service : '';
+    return this.#options.credentials({ refused, service, signal, observer, send });
   }
 
   async #fetchToken(
@@ -258,10 +261,10 @@ function secondsIn(value: unknown): number | undefined {
 }
 
 /**
- * What is left of a JSON Web Token (RFC 7519 section 4.1), which is all that ACR tells: from issue to expiry, or from now
+ * Seconds that are left of a JSON Web Token (RFC 7519 section 4.1), which is all that ACR tells: from issue to expiry, or from now
  * where that is less. ACR issues them as of some minutes ago; and the clock here may be wrong.
  */
-function lifetimeOfJwt(token: string, now: number): number | undefined {
+export function lifetimeOfJwt(token: string, now: number): number | undefined {
   const claims = parseJson(Buffer.from(token.split('.')[1] ?? '', 'base64url'));
   if (!isRecord(claims) || typeof claims.exp !== 'number' || typeof claims.iat !== 'number') return undefined;
   const whole = secondsIn(claims.exp - claims.iat);

@@ -33,7 +33,10 @@ export interface Transport {
 
 export interface TransportOptions {
   readonly settings: RegistrySettings;
-  /** Where the login comes from, for a registry that speaks Basic or Bearer. @default user name and password of the settings, else anonymous */
+  /**
+   * Where the login comes from, for a registry that speaks Basic or Bearer.
+   * @default user name and password of the settings, else anonymous
+   */
   readonly credentials?: CredentialSource;
   /** In place of the registry's own ways of logging in. */
   readonly authorizer?: Authorizer;
@@ -47,6 +50,7 @@ export interface TransportOptions {
   readonly countPulls?: boolean;
   /** For what a registry tells in the headers of any answer, such as an allowance. */
   readonly onAnswer?: OnAnswer;
+  /** Two for each blob in flight, and some for the rest. @default 32 */
   readonly socketsPerHost?: number;
   readonly timeouts?: Partial<Timeouts>;
   readonly clock?: Clock;

@@ -170,6 +170,14 @@ describe('a connection', () => {
     await closed.promise;
   });
 
+  it('that is closed here ends what is under way, for good', async () => {
+    const server = await serve(() => new Promise(() => {}));
+    const transport = transportTo(server.url);
+    server.intercept = () => void transport.close();
+    await expect(transport.send(root)).rejects.toMatchObject({ code: 'ERR_CONNECTION', retryable: false });
+    expect(server.requests).toHaveLength(1);
+  });
+
   it('that breaks in a body breaks the body, after what came before', async () => {
     const server = await serve(() => reply(200, {}, Buffer.alloc(1000)));
     server.intercept = () => ({ kind: 'cut', after: 400 });
