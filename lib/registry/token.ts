@@ -261,8 +261,8 @@ function secondsIn(value: unknown): number | undefined {
 }
 
 /**
- * Seconds that are left of a JSON Web Token (RFC 7519 section 4.1), which is all that ACR tells: from issue to expiry, or from now
- * where that is less. ACR issues them as of some minutes ago; and the clock here may be wrong.
+ * Seconds that a JSON Web Token (RFC 7519 section 4.1) has left, which is all that ACR tells: from issue to expiry, or
+ * from now where that is less. ACR issues them as of some minutes ago; and the clock here may be wrong.
  */
 export function lifetimeOfJwt(token: string, now: number): number | undefined {
   const claims = parseJson(Buffer.from(token.split('.')[1] ?? '', 'base64url'));
