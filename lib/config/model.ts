@@ -81,10 +81,16 @@ export interface Rule {
   readonly overwrite: boolean;
 }
 
+/** Which side of a rule a repository is on: the command line may give each its own credentials. */
+export type Side = 'source' | 'target';
+
 export interface Rules {
   readonly rules: readonly Rule[];
-  /** Settings for a repository: the longest matching key of `registries`, else the host's defaults. */
-  registryFor(repository: RepositoryName): RegistrySettings;
+  /**
+   * Settings for a repository: the longest matching key of `registries`, else the host's defaults.
+   * The same key (or host) and side give the same object each time.
+   */
+  registryFor(repository: RepositoryName, side: Side): RegistrySettings;
 }
 
 export type { Platform, PlatformPattern };

@@ -25,6 +25,8 @@ export interface Work {
    * The command line waits as long as it takes.
    */
   readonly patienceMs: number;
+  /** Asked before each manifest that is read at a billing source. @throws ERR_RATE_LIMITED */
+  readonly admitPull: () => Promise<void>;
 }
 
 /** Another process is sending the same blob: the request is given back and comes again. */
@@ -173,7 +175,14 @@ class Transfer {
 
   #tell(offset: number): void {
     const { digest, size } = this.#blob;
-    this.#work.onEvent({ type: 'blobStarted', id: this.#id, target: this.#target.name, digest, size, offset });
+    this.#work.onEvent({
+      type: 'blobStarted',
+      id: this.#id,
+      target: this.#target.name,
+      digest,
+      size,
+      offset,
+    });
   }
 
   /** One try with the nearest repository that has the blob; a registry that declines opens a session instead. */
@@ -207,7 +216,8 @@ class Transfer {
         for await (const piece of this.#read(0, true)) bytes.push(piece);
       });
       await this.#again(async (attempt) => {
-        const session = attempt === 0 && opened ? opened : await this.#target.startUpload({ signal: this.#work.stop });
+        const session =
+          attempt === 0 && opened ? opened : await this.#target.startUpload({ signal: this.#work.stop });
         await session.commit(this.#blob.digest, bytes);
       });
       this.#copied(this.#blob.size);
@@ -486,13 +496,20 @@ function missing(source: Source, blob: Descriptor): HubferryError {
 }
 
 function tooLong(source: Source, blob: Descriptor): HubferryError {
-  return new HubferryError('ERR_SIZE_MISMATCH', `${source.name} serves more than the ${blob.size} bytes of ${blob.digest}`);
+  return new HubferryError(
+    'ERR_SIZE_MISMATCH',
+    `${source.name} serves more than the ${blob.size} bytes of ${blob.digest}`,
+  );
 }
 
 function broken(source: Source, blob: Descriptor, offset: number): HubferryError {
-  return new HubferryError('ERR_CONNECTION', `${source.name} ended ${blob.digest} at ${offset} of ${blob.size} bytes`, {
-    retryable: true,
-  });
+  return new HubferryError(
+    'ERR_CONNECTION',
+    `${source.name} ended ${blob.digest} at ${offset} of ${blob.size} bytes`,
+    {
+      retryable: true,
+    },
+  );
 }
 
 function isRetryable(error: unknown): boolean {

@@ -49,7 +49,12 @@ export class OwnedCheckpoint {
     this.#renewal = setInterval(() => {
       lease.renew({ signal: AbortSignal.timeout(renewEveryMs) }).catch((cause: unknown) => {
         if (isLost(cause) || Date.now() + renewEveryMs >= lease.expiresAt) {
-          lost.abort(new HubferryError('ERR_LEASE_LOST', 'Another process took over this upload', { cause, retryable: true }));
+          lost.abort(
+            new HubferryError('ERR_LEASE_LOST', 'Another process took over this upload', {
+              cause,
+              retryable: true,
+            }),
+          );
         }
       });
     }, renewEveryMs);
@@ -90,7 +95,9 @@ export class OwnedCheckpoint {
   }
 
   async #write(checkpoint: Checkpoint): Promise<void> {
-    const written = await this.#store.put(this.#key, Buffer.from(JSON.stringify(checkpoint)), { lease: this.#lease });
+    const written = await this.#store.put(this.#key, Buffer.from(JSON.stringify(checkpoint)), {
+      lease: this.#lease,
+    });
     if (written === undefined) {
       throw new HubferryError('ERR_LEASE_LOST', 'Another process took over this upload', { retryable: true });
     }

@@ -121,8 +121,7 @@ export async function forEachOf<T>(
   width: number,
   work: (item: T) => Promise<void>,
 ): Promise<void> {
-  const iterator =
-    Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
+  const iterator = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
   let failed = false;
   const lane = async () => {
     while (!failed) {

@@ -1,13 +1,13 @@
 /**
  * Carries out one request: asks both sides what the tags are *now*, decides again, copies the graph, and moves the tags last.
  */
-import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
+
 import type { PlatformPattern, Rule } from '../config/model.ts';
-import type { Descriptor, Digest, Manifest, Platform } from '../oci/descriptor.ts';
+import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import { deriveIndex } from '../oci/derive.ts';
+import type { Descriptor, Digest, Manifest, Platform } from '../oci/descriptor.ts';
 import { algorithmOf } from '../oci/digest.ts';
-import { parseJsonObject } from '../oci/json.ts';
-import { parseManifest } from '../oci/manifest.ts';
+import { parseManifest, platformOfConfig } from '../oci/manifest.ts';
 import { formatPlatform, matchesPlatform } from '../oci/platform.ts';
 import type { Source, Target } from '../oci/roles.ts';
 import { readAll, verified } from '../oci/verify.ts';
@@ -16,11 +16,12 @@ import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Derived, Facts } from './facts.ts';
 import { type GraphCopier, knownFromPresent, type Passage } from './graph.ts';
 import type { TagLocks } from './locks.ts';
+import type { TagTest } from './pattern.ts';
 import type { ReferrerCopier } from './referrers.ts';
 import type { Line, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
-import type { TagTest } from './pattern.ts';
 import { matchesNames } from './select.ts';
+import { Tally } from './tally.ts';
 
 export interface Sides {
   readonly source: Source;
@@ -68,7 +69,35 @@ export class Copier {
    * process at work on the same blob (`BusyError`) are thrown: the same request is then to be delivered again.
    */
   async copy(request: CopyRequest, rule: Rule, sides: Sides, work: Work): Promise<CopyResult> {
-    return new Carriage(request, rule, sides, work, this.#graph, this.#referrers, this.#locks, this.#facts).run();
+    return new Carriage(
+      request,
+      rule,
+      sides,
+      work,
+      this.#graph,
+      this.#referrers,
+      this.#locks,
+      this.#facts,
+    ).run();
+  }
+
+  /** What a platform filter makes of a digest: read, derived and remembered. */
+  async derive(rule: Rule, sides: Sides, digest: Digest, signal: AbortSignal): Promise<Derived> {
+    const from = await sides.source.resolve(digest, { signal });
+    if (from === undefined) return 'skip';
+    const work: Work = {
+      stop: signal,
+      tally: new Tally(),
+      onEvent: () => {},
+      patienceMs: 0,
+      admitPull: async () => {},
+    };
+    const passage: Passage = { ...sides, work, known: new Set(), thorough: false };
+    const { manifest } = await this.#graph.obtain(from, passage);
+    const cargo = await deriveCargo(manifest, rule.platforms, passage);
+    const derived = 'skip' in cargo ? 'skip' : cargo.manifest.descriptor.digest;
+    await this.#facts.noteDerived(rule.platforms, digest, derived);
+    return derived;
   }
 
   /**
@@ -101,7 +130,12 @@ export class Copier {
     }
   }
 
-  async #removeTag(pair: TagPair, rule: Rule, sides: Sides, work: Work): Promise<[SyncOutcome, { reason: string }]> {
+  async #removeTag(
+    pair: TagPair,
+    rule: Rule,
+    sides: Sides,
+    work: Work,
+  ): Promise<[SyncOutcome, { reason: string }]> {
     const { source, target } = sides;
     const signal = work.stop;
     return this.#locks.hold(`${target.name}:${pair.target}`, signal, async (hold) => {
@@ -211,7 +245,8 @@ class Carriage {
       return this.#settle(pair, 'skipped', { digest: from.digest, reason: 'no longer selected by the rule' });
     }
     const expected = await this.#expected(from);
-    if (expected === 'skip') return this.#settle(pair, 'skipped', { digest: from.digest, reason: platformReason });
+    if (expected === 'skip')
+      return this.#settle(pair, 'skipped', { digest: from.digest, reason: platformReason });
     const same = expected !== undefined && to !== undefined && (await this.#isSame(expected, to.digest));
     if (same && !this.#request.force) return this.#settleAt(look, 'unchanged', expected);
     if (to !== undefined && !same && !this.#rule.overwrite) {
@@ -262,16 +297,24 @@ class Carriage {
   async #carryDigest(looks: readonly Look[]): Promise<void> {
     const from = looks[0]?.from;
     if (from === undefined) return;
-    const passage: Passage = { ...this.#sides, work: this.#work, known: new Set(), thorough: this.#request.force };
+    const passage: Passage = {
+      ...this.#sides,
+      work: this.#work,
+      known: new Set(),
+      thorough: this.#request.force,
+    };
     const cargo = await this.#load(from, passage);
     if ('skip' in cargo) {
-      for (const { pair } of looks) this.#settle(pair, 'skipped', { digest: from.digest, reason: cargo.skip });
+      for (const { pair } of looks)
+        this.#settle(pair, 'skipped', { digest: from.digest, reason: cargo.skip });
       return;
     }
     const open = await this.#withoutEqual(looks, cargo);
     if (open.length === 0) return;
     await this.#copyBelow(open, cargo, passage);
-    await forEachOf(open, 4, (look) => this.#guarded([look.pair], () => this.#move(look, from.digest, cargo.manifest, passage)));
+    await forEachOf(open, 4, (look) =>
+      this.#guarded([look.pair], () => this.#move(look, from.digest, cargo.manifest, passage)),
+    );
   }
 
   /** With `platforms`, whether a tag is equal may show only once its index is derived. */
@@ -283,7 +326,11 @@ class Carriage {
     });
   }
 
-  async #copyBelow(looks: readonly Look[], cargo: { manifest: Manifest; derived: boolean }, passage: Passage): Promise<void> {
+  async #copyBelow(
+    looks: readonly Look[],
+    cargo: { manifest: Manifest; derived: boolean },
+    passage: Passage,
+  ): Promise<void> {
     const present = looks.find((look) => look.to !== undefined)?.to?.digest;
     const { target, work } = passage;
     const known =
@@ -297,7 +344,11 @@ class Carriage {
 
   async #copyReferrers(manifest: Manifest, passage: Passage): Promise<void> {
     const listed = this.#request.referrerTags;
-    await this.#referrers.copyFor(manifest, passage, listed === undefined ? undefined : new Set(listed.map((r) => r.tag)));
+    await this.#referrers.copyFor(
+      manifest,
+      passage,
+      listed === undefined ? undefined : new Set(listed.map((r) => r.tag)),
+    );
     for (const { tag, digest } of listed ?? []) {
       if (digest !== undefined) await this.#facts.noteReferrer(passage.target.name, tag, digest);
     }
@@ -308,7 +359,7 @@ class Carriage {
     const { manifest } = await this.#graph.obtain(from, passage);
     const { platforms } = this.#rule;
     if (platforms.length === 0) return { manifest, derived: false };
-    const cargo = await derive(manifest, platforms, passage);
+    const cargo = await deriveCargo(manifest, platforms, passage);
     const derived = 'skip' in cargo ? 'skip' : cargo.manifest.descriptor.digest;
     await this.#facts.noteDerived(platforms, from.digest, derived);
     return cargo;
@@ -329,13 +380,16 @@ class Carriage {
         ...(manifest.descriptor.digest === digest ? {} : { targetDigest: manifest.descriptor.digest }),
       });
     });
-    if (look.pair.target !== '') await this.#facts.noteMirrored(this.#rule.name, target.name, look.pair.target);
+    if (look.pair.target !== '')
+      await this.#facts.noteMirrored(this.#rule.name, target.name, look.pair.target);
     await this.#lookOnceMore(look.pair, digest);
   }
 
   /** Before the move: false, with its line written, where the tag is something else by now. */
   async #stillAt(pair: TagPair, digest: Digest): Promise<boolean> {
-    const now = await this.#sides.source.resolve(sourceReference(pair, this.#request), { signal: this.#work.stop });
+    const now = await this.#sides.source.resolve(sourceReference(pair, this.#request), {
+      signal: this.#work.stop,
+    });
     if (now?.digest === digest) return true;
     if (now === undefined) this.#settle(pair, 'skipped', { digest, reason: 'gone at source' });
     else this.#supersede(pair, now.digest);
@@ -443,7 +497,11 @@ function targetReference(pair: TagPair, request: CopyRequest, derived?: Digest):
   return pair.target === '' ? (derived ?? request.digest ?? '') : pair.target;
 }
 
-async function derive(manifest: Manifest, platforms: readonly PlatformPattern[], passage: Passage): Promise<Cargo> {
+async function deriveCargo(
+  manifest: Manifest,
+  platforms: readonly PlatformPattern[],
+  passage: Passage,
+): Promise<Cargo> {
   const content = parseManifest(manifest);
   if (content.kind === 'index') {
     const derived = deriveIndex(manifest, platforms).manifest;
@@ -459,9 +517,7 @@ async function platformOf(config: Descriptor, passage: Passage): Promise<Platfor
   if (!/\.(image\.config|container\.image)\.v1\+json$/.test(config.mediaType)) return undefined;
   const stream = await passage.source.openBlob(config, 0, { signal: passage.work.stop });
   if (stream === undefined) return undefined;
-  const { os, architecture, variant } = parseJsonObject(await readAll(verified(stream, config), maxConfigBytes));
-  if (typeof os !== 'string' || typeof architecture !== 'string') return undefined;
-  return { os, architecture, ...(typeof variant === 'string' ? { variant } : {}) };
+  return platformOfConfig(await readAll(verified(stream, config), maxConfigBytes));
 }
 
 /** Compares the bytes behind two digests of different algorithms; equal ones are remembered. */
@@ -477,7 +533,8 @@ export async function sameBytes(
     sides.target.fetchManifest(present, { signal }),
     sides.source.fetchManifest(expected, { signal }),
   ]);
-  if (there === undefined || here === undefined || Buffer.compare(there.bytes, here.bytes) !== 0) return false;
+  if (there === undefined || here === undefined || Buffer.compare(there.bytes, here.bytes) !== 0)
+    return false;
   await facts.noteSame(expected, present);
   return true;
 }

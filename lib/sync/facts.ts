@@ -3,8 +3,8 @@
  * writing one twice changes nothing.
  */
 import { createHash } from 'node:crypto';
-import type { Digest } from '../oci/descriptor.ts';
 import { rewriteVersion } from '../oci/derive.ts';
+import type { Digest } from '../oci/descriptor.ts';
 import { formatPlatformPattern, type PlatformPattern } from '../oci/platform.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 
@@ -64,7 +64,8 @@ export class Facts {
   async referrers(target: string): Promise<Set<string>> {
     const prefix = `referrers/${shortHash(target)}/`;
     const seen = new Set<string>();
-    for await (const name of this.#store.list(prefix)) seen.add(name.key.slice(prefix.length).replace('/', '@'));
+    for await (const name of this.#store.list(prefix))
+      seen.add(name.key.slice(prefix.length).replace('/', '@'));
     return seen;
   }
 

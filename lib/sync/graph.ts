@@ -50,7 +50,10 @@ export class GraphCopier {
     const { digest } = descriptor;
     const there = await target.fetchManifest(digest, { signal: work.stop });
     if (there !== undefined) return { manifest: there, atTarget: true };
-    const manifest = this.#pulled.recall(digest) ?? (await this.#pulled.load(descriptor)) ?? (await pull(source, digest, work));
+    const manifest =
+      this.#pulled.recall(digest) ??
+      (await this.#pulled.load(descriptor)) ??
+      (await pull(source, digest, work));
     this.#pulled.remember(manifest);
     return { manifest, atTarget: false };
   }
@@ -58,11 +61,16 @@ export class GraphCopier {
   /** Makes sure of everything below a manifest. */
   async ensureBelow(manifest: Manifest, passage: Passage, depth = 0): Promise<void> {
     if (depth >= maxDepth) {
-      throw new HubferryError('ERR_TOO_LARGE', `An index at ${passage.source.name} nests deeper than ${maxDepth}`);
+      throw new HubferryError(
+        'ERR_TOO_LARGE',
+        `An index at ${passage.source.name} nests deeper than ${maxDepth}`,
+      );
     }
     const content = parseManifest(manifest);
     const saved = await this.#saveForRestart(manifest, content);
-    await forEachOf(content.manifests, this.#limits.children, (child) => this.ensureManifest(child, passage, depth + 1));
+    await forEachOf(content.manifests, this.#limits.children, (child) =>
+      this.ensureManifest(child, passage, depth + 1),
+    );
     await forEachOf(content.blobs, this.#limits.blobs, (blob) => this.#ensureBlob(blob, passage));
     if (saved) await this.#pulled.discard(manifest.descriptor.digest);
   }
@@ -127,6 +135,7 @@ export class GraphCopier {
 }
 
 async function pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
+  if (source.billed === true) await work.admitPull();
   const manifest = await source.fetchManifest(digest, { signal: work.stop });
   if (manifest === undefined) {
     throw new HubferryError('ERR_BLOB_MISSING', `${source.name} does not have the manifest ${digest}`);

@@ -61,7 +61,9 @@ export class TagLocks {
     for (;;) {
       const lease = await this.#store.lease(key, leaseSeconds, { signal });
       if (lease !== undefined) return lease;
-      await delay(retryMs * (0.5 + Math.random()), undefined, { signal }).catch(() => signal.throwIfAborted());
+      await delay(retryMs * (0.5 + Math.random()), undefined, { signal }).catch(() =>
+        signal.throwIfAborted(),
+      );
     }
   }
 }

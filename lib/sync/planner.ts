@@ -2,8 +2,9 @@
  * What is out of date, with a reason for each line. Two listings are read, source and target; neither side is written, and
  * of Docker Hub no manifest is pulled.
  */
-import { HubferryError, summarize } from '../errors.ts';
+
 import type { Rule, RuleTarget } from '../config/model.ts';
+import { HubferryError, summarize } from '../errors.ts';
 import type { Digest } from '../oci/descriptor.ts';
 import { algorithmOf } from '../oci/digest.ts';
 import { formatPlatform, matchesPlatform } from '../oci/platform.ts';
@@ -72,8 +73,10 @@ export class Planner {
   async plan(input: PlanInput): Promise<PlannedLine[]> {
     const source = await readSource(input, this.#limits);
     const target = await readTarget(input, source, this.#limits);
-    const derived = input.rule.platforms.length === 0 ? undefined : await this.#facts.derived(input.rule.platforms);
-    const late = source.referrers.size === 0 ? new Set<string>() : await this.#facts.referrers(input.sides.target.name);
+    const derived =
+      input.rule.platforms.length === 0 ? undefined : await this.#facts.derived(input.rule.platforms);
+    const late =
+      source.referrers.size === 0 ? new Set<string>() : await this.#facts.referrers(input.sides.target.name);
     const comparison = new Comparison(input, source, target, derived, late, this.#facts, this.#derive);
     const lines = await comparison.lines(this.#limits.lookups);
     if (input.rule.prune) lines.push(...(await this.#prune(input, source, target)));
@@ -88,7 +91,11 @@ export class Planner {
     const named = matchesNames(rule);
     const gone = [...mirrored].filter(
       (tag) =>
-        target.tags.has(tag) && !source.names.has(tag) && named(tag) && !isReferrerTag(tag) && input.rival(tag) === undefined,
+        target.tags.has(tag) &&
+        !source.names.has(tag) &&
+        named(tag) &&
+        !isReferrerTag(tag) &&
+        input.rival(tag) === undefined,
     );
     if (gone.length === 0) return [];
     if (gone.length > input.pruneLimit * mirrored.size && !input.allowMassDelete) {
@@ -119,7 +126,8 @@ async function readSource(input: PlanInput, limits: Limits): Promise<SourceListi
   const { selector } = rule.source;
   if (selector.kind === 'digest') return readDigest(input, selector.digest);
   const asked = input.only ?? (selector.kind === 'tags' ? selector.tags : undefined);
-  if (asked !== undefined && asked.length < listingPaysFrom && !rule.prune) return readTags(input, asked, limits);
+  if (asked !== undefined && asked.length < listingPaysFrom && !rule.prune)
+    return readTags(input, asked, limits);
   return listSource(input, asked, limits);
 }
 
@@ -156,11 +164,20 @@ async function readTags(input: PlanInput, tags: readonly string[], limits: Limit
   return { ...nothingListed, selected, young, absent: explicit ? absent.sort() : [] };
 }
 
-async function listSource(input: PlanInput, asked: readonly string[] | undefined, limits: Limits): Promise<SourceListing> {
+async function listSource(
+  input: PlanInput,
+  asked: readonly string[] | undefined,
+  limits: Limits,
+): Promise<SourceListing> {
   const { rule, sides, onEvent } = input;
-  const listing = await listAll(sides.source, input.signal, (tags) => onEvent({ type: 'listing', rule: rule.name, tags }));
+  const listing = await listAll(sides.source, input.signal, (tags) =>
+    onEvent({ type: 'listing', rule: rule.name, tags }),
+  );
   if (listing === undefined) {
-    throw new HubferryError('ERR_NOT_FOUND', `${sides.source.name} does not exist, or the login may not see it`);
+    throw new HubferryError(
+      'ERR_NOT_FOUND',
+      `${sides.source.name} does not exist, or the login may not see it`,
+    );
   }
   const names = new Set(listing.map((entry) => entry.name));
   const referrers = new Map<string, Digest | undefined>();
@@ -217,7 +234,8 @@ async function withDigests(
 async function readTarget(input: PlanInput, source: SourceListing, limits: Limits): Promise<TargetListing> {
   const { sides, signal, rule } = input;
   const wanted = source.selected.map((entry) => targetTagOf(input, entry));
-  if (wanted.length < listingPaysFrom && !source.whole && !rule.prune) return askTarget(input, wanted, limits);
+  if (wanted.length < listingPaysFrom && !source.whole && !rule.prune)
+    return askTarget(input, wanted, limits);
   let listing: TagEntry[] | undefined;
   try {
     listing = await listAll(sides.target, signal);
@@ -227,7 +245,12 @@ async function readTarget(input: PlanInput, source: SourceListing, limits: Limit
   }
   const needed = new Set(wanted);
   const entries = (listing ?? []).filter((entry) => needed.has(entry.name) || rule.prune);
-  const complete = await withDigests(sides.target, entries.filter((e) => needed.has(e.name)), signal, limits);
+  const complete = await withDigests(
+    sides.target,
+    entries.filter((e) => needed.has(e.name)),
+    signal,
+    limits,
+  );
   return { tags: new Map([...entries, ...complete].map((entry) => [entry.name, entry])) };
 }
 
@@ -317,8 +340,13 @@ class Comparison {
       if (this.#hasLateReferrers(entry.digest)) return this.#copy(entry, 'new referrers', undefined);
       return this.#line(entry, 'unchanged', { targetDigest: present.digest });
     }
-    if (present.locked === true) return this.#line(entry, 'locked', { targetDigest: present.digest, reason: 'the target refuses changes' });
-    if (!rule.overwrite) return this.#line(entry, 'skip', { targetDigest: present.digest, reason: 'not overwritten' });
+    if (present.locked === true)
+      return this.#line(entry, 'locked', {
+        targetDigest: present.digest,
+        reason: 'the target refuses changes',
+      });
+    if (!rule.overwrite)
+      return this.#line(entry, 'skip', { targetDigest: present.digest, reason: 'not overwritten' });
     return this.#copy(entry, this.#reasonToMove(entry), present.digest);
   }
 
@@ -332,7 +360,8 @@ class Comparison {
     const { sides, confirm, signal } = this.#input;
     const present = this.#target.tags.get(targetTagOf(this.#input, entry))?.digest;
     if (!confirm || entry.name === '' || present === entry.digest || !this.#source.whole) return entry;
-    if (entry.digest !== undefined && this.#derived?.get(entry.digest) === present && present !== undefined) return entry;
+    if (entry.digest !== undefined && this.#derived?.get(entry.digest) === present && present !== undefined)
+      return entry;
     const found = await sides.source.resolve(entry.name, { signal });
     return found === undefined ? undefined : { ...entry, digest: found.digest };
   }
@@ -340,7 +369,8 @@ class Comparison {
   async #present(targetTag: string, entry: TagEntry): Promise<TagEntry | undefined> {
     if (targetTag !== '') return this.#target.tags.get(targetTag);
     const { sides, signal } = this.#input;
-    const found = entry.digest === undefined ? undefined : await sides.target.resolve(entry.digest, { signal });
+    const found =
+      entry.digest === undefined ? undefined : await sides.target.resolve(entry.digest, { signal });
     return found === undefined ? undefined : { name: '', digest: found.digest };
   }
 
@@ -428,10 +458,12 @@ class Comparison {
     const facts = { reason, ...(present === undefined ? {} : { targetDigest: present }) };
     const planned = this.#line(entry, 'copy', facts);
     if (!this.#source.whole || entry.digest === undefined) return planned;
-    const referrerTags = referrerTagsFor(entry.digest, this.#source.referrers.keys(), this.#tagged).map((tag) => ({
-      tag,
-      digest: this.#source.referrers.get(tag),
-    }));
+    const referrerTags = referrerTagsFor(entry.digest, this.#source.referrers.keys(), this.#tagged).map(
+      (tag) => ({
+        tag,
+        digest: this.#source.referrers.get(tag),
+      }),
+    );
     return referrerTags.length > maxReferrerTags ? planned : { ...planned, referrerTags };
   }
 
@@ -447,7 +479,11 @@ class Comparison {
     return this.#line({ name: tag }, 'failed', { error: { code: 'ERR_TAG_UNKNOWN', message } });
   }
 
-  #line(entry: TagEntry, outcome: PlanAction, facts: Pick<PlanLine, 'reason' | 'error' | 'targetDigest'>): PlannedLine {
+  #line(
+    entry: TagEntry,
+    outcome: PlanAction,
+    facts: Pick<PlanLine, 'reason' | 'error' | 'targetDigest'>,
+  ): PlannedLine {
     const { rule, sides } = this.#input;
     const targetTag = targetTagOf(this.#input, entry);
     const { targetDigest, ...rest } = facts;
@@ -531,7 +567,11 @@ function copyRequest(
     request: {
       ...base,
       kind: 'copy',
-      id: idOf('copy', digest ?? '', tags.map((tag) => tag.target)),
+      id: idOf(
+        'copy',
+        digest ?? '',
+        tags.map((tag) => tag.target),
+      ),
       tags,
       ...(digest === undefined ? {} : { digest }),
       reason: first?.line.reason ?? 'new tag',

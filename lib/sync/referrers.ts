@@ -35,7 +35,9 @@ export class ReferrerCopier {
   async copyFor(manifest: Manifest, passage: Passage, listed: ListedReferrers): Promise<void> {
     if (listed?.size === 0) return;
     await this.#copyOf(manifest.descriptor.digest, passage, listed, 0);
-    await forEachOf(parseManifest(manifest).manifests, 4, (child) => this.#copyOf(child.digest, passage, listed, 0));
+    await forEachOf(parseManifest(manifest).manifests, 4, (child) =>
+      this.#copyOf(child.digest, passage, listed, 0),
+    );
   }
 
   async #copyOf(subject: Digest, passage: Passage, listed: ListedReferrers, depth: number): Promise<void> {
@@ -47,14 +49,24 @@ export class ReferrerCopier {
     }
   }
 
-  async #copyManifests(subject: Digest, passage: Passage, listed: ListedReferrers, depth: number): Promise<void> {
+  async #copyManifests(
+    subject: Digest,
+    passage: Passage,
+    listed: ListedReferrers,
+    depth: number,
+  ): Promise<void> {
     const { source, target, work } = passage;
     if (listed !== undefined && !listed.has(referrerTag(subject))) return;
     const { descriptors } = await source.listReferrers(subject, { signal: work.stop });
     if (descriptors.length > maxReferrers) {
-      throw new HubferryError('ERR_TOO_LARGE', `${source.name} lists ${descriptors.length} referrers of ${subject}`);
+      throw new HubferryError(
+        'ERR_TOO_LARGE',
+        `${source.name} lists ${descriptors.length} referrers of ${subject}`,
+      );
     }
-    const there = new Set((await target.listReferrers(subject, { signal: work.stop })).descriptors.map((d) => d.digest));
+    const there = new Set(
+      (await target.listReferrers(subject, { signal: work.stop })).descriptors.map((d) => d.digest),
+    );
     for (const descriptor of descriptors) {
       if (there.has(descriptor.digest) && !passage.thorough) continue;
       await this.#copyReferrer(subject, descriptor, passage);
@@ -79,7 +91,9 @@ export class ReferrerCopier {
     if (from === undefined || from.digest === to?.digest) return;
     const { manifest } = await this.#graph.obtain(from, passage);
     await this.#graph.ensureBelow(manifest, passage);
-    await this.#locks.hold(`${target.name}:${tag}`, work.stop, () => this.#graph.push(manifest, tag, passage));
+    await this.#locks.hold(`${target.name}:${tag}`, work.stop, () =>
+      this.#graph.push(manifest, tag, passage),
+    );
   }
 
   /** The client keeps the tag schema's index where the registry does not (distribution-spec v1.1 "Pushing manifests with subject"). */
@@ -95,7 +109,11 @@ export class ReferrerCopier {
   }
 }
 
-async function fallbackEntries(target: Target, tag: string, signal: AbortSignal): Promise<readonly Descriptor[]> {
+async function fallbackEntries(
+  target: Target,
+  tag: string,
+  signal: AbortSignal,
+): Promise<readonly Descriptor[]> {
   const manifest = await target.fetchManifest(tag, { signal });
   if (manifest === undefined || !isIndexType(manifest.descriptor.mediaType)) return [];
   return parseManifest(manifest).manifests;
@@ -122,7 +140,11 @@ function fallbackIndex(manifests: readonly Descriptor[]): Manifest {
 }
 
 /** The referrer tags of a listing that may concern a digest: its own, and those of anything that is no tag's digest. */
-export function referrerTagsFor(digest: Digest, listing: Iterable<string>, tagged: ReadonlySet<string>): string[] {
+export function referrerTagsFor(
+  digest: Digest,
+  listing: Iterable<string>,
+  tagged: ReadonlySet<string>,
+): string[] {
   const concerned: string[] = [];
   for (const tag of listing) {
     const subject = referrerTagSubject(tag)?.digest;

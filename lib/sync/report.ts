@@ -65,3 +65,17 @@ export interface Report<Outcome extends string = string> {
   readonly totals: { tags: number } & Record<Outcome, number> & TransferTotals;
   readonly tags: readonly Line<Outcome>[];
 }
+
+/** Counts the lines and sums up. */
+export function buildReport<Outcome extends string>(
+  run: RunHeader,
+  outcomes: readonly Outcome[],
+  lines: readonly Line<Outcome>[],
+  transfer: TransferTotals,
+): Report<Outcome> {
+  const counts = Object.fromEntries(outcomes.map((outcome) => [outcome, 0])) as Record<Outcome, number>;
+  for (const line of lines) counts[line.outcome] += 1;
+  return { run, totals: { tags: lines.length, ...counts, ...transfer }, tags: lines };
+}
+
+export type AnyReport = Report<PlanAction> | Report<SyncOutcome> | Report<VerifyFinding>;

@@ -45,7 +45,10 @@ export const copyRequestSchema = z.strictObject({
   digest: digest.optional(),
   reason: name,
   /** Referrer tags of the source's listing that may concern the digest; absent: the listing was not read. */
-  referrerTags: z.array(z.strictObject({ tag, digest: digest.optional() })).max(200).optional(),
+  referrerTags: z
+    .array(z.strictObject({ tag, digest: digest.optional() }))
+    .max(200)
+    .optional(),
   force: z.boolean().default(false),
   /** When the push was told, in milliseconds since the epoch; measures push to mirror. */
   pushedAt: z.number().optional(),

@@ -1,0 +1,188 @@
+/** Composition root: builds what a process needs, once. The only file that knows everyone. */
+import { randomBytes } from 'node:crypto';
+import type { CompareOptions, Engine, EngineSetup, Finding, RunSummary } from './cli/engine.ts';
+import type { StateLocation } from './cli/state.ts';
+import { Clients } from './clients.ts';
+import type { Rule, Rules, RuleTarget } from './config/model.ts';
+import { createHostGate } from './registry/gate.ts';
+import { openFolderStores } from './storage/folder.ts';
+import type { Stores } from './storage/ports.ts';
+import { AllowanceKeeper } from './sync/allowance.ts';
+import { BlobCopier } from './sync/blob.ts';
+import { StoppedError } from './sync/concurrency.ts';
+import { Copier } from './sync/copier.ts';
+import { type Core, DirectRun } from './sync/direct.ts';
+import { Facts } from './sync/facts.ts';
+import { GraphCopier } from './sync/graph.ts';
+import { defaultLimits, type Limits } from './sync/limits.ts';
+import { TagLocks } from './sync/locks.ts';
+import { MountCandidates } from './sync/mount.ts';
+import { Planner } from './sync/planner.ts';
+import { PulledManifests } from './sync/pulled.ts';
+import { ReferrerCopier } from './sync/referrers.ts';
+import {
+  type AnyReport,
+  buildReport,
+  type Line,
+  planActions,
+  type Report,
+  type RunHeader,
+  syncOutcomes,
+  verifyFindings,
+} from './sync/report.ts';
+import { listRuns, readRun, saveRun } from './sync/runs.ts';
+import { Tally } from './sync/tally.ts';
+import { Verifier } from './sync/verifier.ts';
+
+/** Share of a rule's tags that one prune may delete unasked. */
+const defaultPruneLimit = 0.2;
+
+export interface CoreOptions {
+  readonly rules: Rules;
+  readonly stores: Stores;
+  readonly clients: Clients;
+  readonly limits: Limits;
+  /** Pulls to leave to others. */
+  readonly pullReserve: number;
+}
+
+/** The engine over the roles: the same for command line and function app. */
+export function createCore({ rules, stores, clients, limits, pullReserve }: CoreOptions): Core {
+  const facts = new Facts(stores.state);
+  const candidates = new MountCandidates(stores.state);
+  const blobs = new BlobCopier({ checkpoints: stores.checkpoints, candidates, limits });
+  const graph = new GraphCopier(blobs, new PulledManifests(stores.checkpoints), limits);
+  const locks = new TagLocks(stores.state);
+  const copier = new Copier(graph, new ReferrerCopier(graph, locks), locks, facts);
+  const planner = new Planner(facts, limits, (rule, sides, digest, signal) =>
+    copier.derive(rule, sides, digest, signal),
+  );
+  const allowance = new AllowanceKeeper(stores.state);
+  return {
+    planner,
+    copier,
+    blobs,
+    limits,
+    verifier: new Verifier(planner, limits),
+    open: (rule: Rule, target: RuleTarget, tally: Tally) => ({
+      source: clients.source(rules, rule.source, tally.source),
+      target: clients.target(rules, target, tally.target),
+    }),
+    expand: (rule, tally, signal) => clients.expand(rules, rule, tally.source, signal),
+    admitPull: (sides, tally) => allowance.admit(hostOf(sides.source.name), tally.allowance, pullReserve),
+  };
+}
+
+function hostOf(name: string): string {
+  return name.slice(0, name.indexOf('/'));
+}
+
+/** The engine of the command line. */
+export async function createEngine(setup: EngineSetup): Promise<Engine> {
+  return new DirectEngine(setup, await openState(setup.state));
+}
+
+async function openState(state: StateLocation): Promise<Stores> {
+  if (state.kind === 'folder') return openFolderStores(state.path);
+  const { openBlobStores } = await import('./storage/blob.ts');
+  if (state.kind === 'connection')
+    return openBlobStores({ connectionString: state.connectionString }, { create: true });
+  const { DefaultAzureCredential } = await import('@azure/identity');
+  return openBlobStores({ blobServiceUri: state.blobEndpoint, credential: new DefaultAzureCredential() });
+}
+
+class DirectEngine implements Engine {
+  readonly #setup: EngineSetup;
+  readonly #stores: Stores;
+  #clients: Clients | undefined;
+
+  constructor(setup: EngineSetup, stores: Stores) {
+    this.#setup = setup;
+    this.#stores = stores;
+  }
+
+  plan(options: CompareOptions) {
+    return this.#report(planActions, options, (run) => run.plan());
+  }
+
+  async sync(options: CompareOptions) {
+    const report = await this.#report(syncOutcomes, options, (run) => run.sync());
+    await saveRun(this.#stores.runs, report);
+    return report;
+  }
+
+  verify(options: CompareOptions) {
+    return this.#report(verifyFindings, options, (run) => run.verify());
+  }
+
+  runs(): Promise<readonly RunSummary[]> {
+    return listRuns(this.#stores.runs);
+  }
+
+  run(id: string): Promise<AnyReport | undefined> {
+    return readRun(this.#stores.runs, id);
+  }
+
+  async doctor(): Promise<readonly Finding[]> {
+    const { diagnose } = await import('./doctor.ts');
+    return diagnose({ ...this.#setup, stores: this.#stores, clients: this.#open(60_000) });
+  }
+
+  async close(): Promise<void> {
+    await this.#clients?.close();
+  }
+
+  #open(wait: number): Clients {
+    const { env, options, onEvent } = this.#setup;
+    const gate = createHostGate({ onWaiting: (host, until) => onEvent({ type: 'waiting', host, until }) });
+    this.#clients ??= new Clients({ env, gate, retries: options.retries, maxWaitMs: Math.max(60_000, wait) });
+    return this.#clients;
+  }
+
+  async #report<O extends string>(
+    outcomes: readonly O[],
+    options: CompareOptions,
+    work: (run: DirectRun) => Promise<Line<O>[]>,
+  ): Promise<Report<O>> {
+    const { rules, onEvent, signal } = this.#setup;
+    const startedAt = new Date();
+    const id = runId(startedAt, 'cli');
+    const tally = new Tally();
+    const limits = { ...defaultLimits, blobs: this.#setup.options.proc };
+    const clients = this.#open(options.wait);
+    const core = createCore({ rules, stores: this.#stores, clients, limits, pullReserve: 0 });
+    const run = new DirectRun(core, rules.rules, {
+      run: id,
+      force: options.force,
+      allowMassDelete: options.allowMassDelete,
+      pruneLimit: defaultPruneLimit,
+      signal: stopWith(signal),
+      onEvent,
+      tally,
+    });
+    const lines = await work(run);
+    const header: RunHeader = {
+      id,
+      trigger: 'cli',
+      startedAt: startedAt.toISOString(),
+      finishedAt: new Date().toISOString(),
+      interrupted: signal.aborted,
+    };
+    return buildReport(header, outcomes, lines, tally.totals());
+  }
+}
+
+/** Sorts by time. */
+export function runId(time: Date, trigger: string): string {
+  const stamp = time.toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');
+  return `${stamp}-${trigger}-${randomBytes(3).toString('hex')}`;
+}
+
+/** The engine finishes what is under way and saves it before it ends: whatever the signal's reason, it is a stop. */
+function stopWith(signal: AbortSignal): AbortSignal {
+  const stop = new AbortController();
+  const forward = () => stop.abort(new StoppedError('The run was interrupted'));
+  if (signal.aborted) forward();
+  else signal.addEventListener('abort', forward, { once: true });
+  return stop.signal;
+}

@@ -1,0 +1,191 @@
+/**
+ * A YAML or JSON text as plain values, with the line of every key and value. Only the plain part of YAML: no tags,
+ * no merge keys, each key once; nothing that grows beyond its text by much, nothing that reaches a prototype.
+ */
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  type Pair,
+  parseDocument,
+  type Scalar,
+} from 'yaml';
+import { ConfigError, type ErrorCode } from '../errors.ts';
+
+export type Path = readonly (string | number)[];
+
+/** A text with the name it is known by: a path, a blob, a setting. */
+export interface ConfigText {
+  readonly text: string;
+  readonly file?: string | undefined;
+}
+
+export interface ConfigDocument {
+  readonly value: unknown;
+  /** The error for what is wrong at a path. The line is that of the key or value, else of what should contain it. */
+  mistake(path: Path, message: string, code?: ErrorCode): ConfigError;
+  /** Where a path stands, counted from 1. */
+  lineOf(path: Path): number | undefined;
+  /** The text of a scalar as it is written, where YAML would read a number, a truth value or nothing from it. */
+  spelling(path: Path): string | undefined;
+}
+
+/** Some 20,000 rules. The parser needs about two hundred times as much memory. */
+const maxLength = 2 * 1024 * 1024;
+const maxDepth = 32;
+/** Aliases repeat nodes; this bounds what they make of a text. */
+const maxNodes = 500_000;
+
+const plainTags = new Set(
+  ['str', 'int', 'float', 'bool', 'null', 'map', 'seq'].map((name) => `tag:yaml.org,2002:${name}`),
+);
+
+/** @throws ERR_CONFIG for a text that is no plain YAML or JSON */
+export function readDocument({ text, file }: ConfigText): ConfigDocument {
+  if (text.length > maxLength)
+    throw new ConfigError('ERR_CONFIG', 'The file is larger than 2 MiB.', { file });
+  return new PlacedDocument(text, file);
+}
+
+/** `rules[0].tags.include`, `registries["docker.io"].username`. */
+export function formatPath(path: Path): string {
+  return path.reduce<string>((out, part) => {
+    if (typeof part === 'number') return `${out}[${part}]`;
+    if (!/^[A-Za-z_]\w*$/.test(part)) return `${out}[${JSON.stringify(part)}]`;
+    return out === '' ? part : `${out}.${part}`;
+  }, '');
+}
+
+/** Where a value hangs: under its key, in a list, or on its own as the root. */
+interface Spot {
+  readonly key?: Node | undefined;
+  readonly value?: Node | undefined;
+}
+
+class PlacedDocument implements ConfigDocument {
+  readonly value: unknown;
+  readonly #file: string | undefined;
+  readonly #lines = new LineCounter();
+  readonly #document: Document.Parsed;
+  #nodes = 0;
+
+  constructor(text: string, file: string | undefined) {
+    this.#file = file;
+    this.#document = parseDocument(text, {
+      lineCounter: this.#lines,
+      // Also under a `%YAML 1.1` directive: dates stay text, and `<<` is a key like any other.
+      schema: 'core',
+      merge: false,
+      // Looked for in `#convertMap`, in linear time: the parser compares each key with each.
+      uniqueKeys: false,
+      prettyErrors: false,
+    });
+    const problem = this.#document.errors[0] ?? this.#document.warnings[0];
+    if (problem !== undefined) {
+      // What the parser quotes after the colon may be part of a password.
+      const [what] = problem.message.split(/: *"/);
+      throw this.#error(this.#lineAt(problem.pos[0]), [], `This is no plain YAML or JSON: ${what}.`);
+    }
+    this.value = this.#convert(this.#document.contents, []);
+  }
+
+  mistake(path: Path, message: string, code: ErrorCode = 'ERR_CONFIG'): ConfigError {
+    return this.#error(this.lineOf(path), path, message, code);
+  }
+
+  lineOf(path: Path): number | undefined {
+    for (let length = path.length; length >= 0; length--) {
+      const spot = this.#find(path.slice(0, length));
+      if (spot !== undefined) return this.#lineOfSpot(spot);
+    }
+    return undefined;
+  }
+
+  spelling(path: Path): string | undefined {
+    const node = this.#find(path)?.value;
+    if (!isScalar(node)) return undefined;
+    return node.source ?? String(node.value ?? '');
+  }
+
+  /** A scalar is shown where it stands; a list or map at its key, which may be a line above. */
+  #lineOfSpot({ key, value }: Spot): number | undefined {
+    const node = isScalar(value) && value.range?.[0] !== value.range?.[1] ? value : (key ?? value);
+    return this.#lineAt(node?.range?.[0]);
+  }
+
+  #lineAt(offset: number | undefined): number | undefined {
+    return offset === undefined ? undefined : Math.max(1, this.#lines.linePos(offset).line);
+  }
+
+  #error(line: number | undefined, path: Path, message: string, code: ErrorCode = 'ERR_CONFIG'): ConfigError {
+    const place = { file: this.#file, line, path: path.length === 0 ? undefined : formatPath(path) };
+    return new ConfigError(code, message, place);
+  }
+
+  #find(path: Path): Spot | undefined {
+    let spot: Spot = { value: this.#document.contents ?? undefined };
+    for (const part of path) {
+      const parent = this.#resolve(spot.value);
+      const next = childOf(parent, part);
+      if (next === undefined) return undefined;
+      spot = next;
+    }
+    return { ...spot, value: this.#resolve(spot.value) };
+  }
+
+  #resolve(node: Node | undefined): Node | undefined {
+    return isAlias(node) ? node.resolve(this.#document) : node;
+  }
+
+  #convert(written: Node | null, path: Path): unknown {
+    const node = this.#resolve(written ?? undefined);
+    if (written !== null && node === undefined)
+      throw this.mistake(path, 'This alias stands for nothing before it.');
+    if (path.length > maxDepth)
+      throw this.mistake(path.slice(0, maxDepth), `Nested deeper than ${maxDepth} levels.`);
+    this.#nodes += 1;
+    if (this.#nodes > maxNodes)
+      throw this.mistake([], `More than ${maxNodes} values, aliases counted each time.`);
+    if (node?.tag !== undefined && !plainTags.has(node.tag))
+      throw this.mistake(path, 'YAML tags are not allowed.');
+    if (isMap<Node, Node | null>(node)) return this.#convertMap(node.items, path);
+    if (isSeq<Node>(node)) return node.items.map((item, index) => this.#convert(item, [...path, index]));
+    return isScalar(node) ? node.value : null;
+  }
+
+  #convertMap(pairs: readonly Pair<Node, Node | null>[], path: Path): Record<string, unknown> {
+    const map: Record<string, unknown> = {};
+    const lines = new Map<string, number | undefined>();
+    for (const { key, value } of pairs) {
+      const name = keyOf(key);
+      const line = this.#lineAt(key.range?.[0]);
+      if (name === undefined) throw this.#error(line, path, 'A key must be plain text.');
+      if (name === '__proto__') throw this.#error(line, [...path, name], 'This key is not allowed.');
+      if (lines.has(name)) {
+        throw this.#error(line, [...path, name], `This key is there already, in line ${lines.get(name)}.`);
+      }
+      lines.set(name, line);
+      map[name] = this.#convert(value, [...path, name]);
+    }
+    return map;
+  }
+}
+
+function childOf(parent: Node | undefined, part: string | number): Spot | undefined {
+  if (isSeq<Node>(parent)) {
+    const value = typeof part === 'number' ? parent.items[part] : undefined;
+    return value && { value };
+  }
+  if (!isMap<Node, Node | null>(parent)) return undefined;
+  const pair = parent.items.find(({ key }) => keyOf(key) === String(part));
+  return pair && { key: pair.key, value: pair.value ?? undefined };
+}
+
+function keyOf(key: Node): string | undefined {
+  if (!isScalar(key) || key.value === null) return undefined;
+  return typeof key.value === 'string' ? key.value : (key as Scalar).source;
+}

@@ -1,0 +1,99 @@
+/**
+ * Docker Hub's pull allowance, shared by all instances: who may pull now, and until when nobody may.
+ *
+ * A HEAD tells what is left for nothing, so the question is answered before a pull is spent. "No pulls before T" is kept in
+ * storage under the name that Docker Hub counts by (`docker-ratelimit-source`), and is never undercut.
+ */
+import { createHash } from 'node:crypto';
+import * as z from 'zod';
+import { HubferryError } from '../errors.ts';
+import type { Allowance } from '../oci/roles.ts';
+import type { DocumentStore } from '../storage/ports.ts';
+
+const noteSchema = z.object({ until: z.number() });
+
+/** How long what storage said is believed, in milliseconds. */
+const believedMs = 5000;
+/** Where no header tells the window: Docker Hub's has been six hours since there is one. */
+const usualWindowSeconds = 6 * 3600;
+
+export class AllowanceKeeper {
+  readonly #store: DocumentStore;
+  readonly #closed = new Map<string, { until: number; readAt: number }>();
+
+  constructor(store: DocumentStore) {
+    this.#store = store;
+  }
+
+  /**
+   * Lets one pull pass.
+   * @param reserve pulls to leave for others.
+   * @throws ERR_RATE_LIMITED with the time from which on it may be tried again.
+   */
+  async admit(host: string, allowance: Allowance | undefined, reserve: number): Promise<void> {
+    const until = await this.#closedUntil(host, allowance?.source);
+    if (until > Date.now()) throw limited(host, until);
+    if (allowance === undefined || allowance.remaining > Math.min(reserve, allowance.limit - 1)) return;
+    throw limited(host, nextTry(allowance.windowSeconds));
+  }
+
+  /** A pull was refused: nobody pulls before the time that the registry names, or before the window has some room again. */
+  async refused(
+    host: string,
+    allowance: Allowance | undefined,
+    retryAt: number | undefined,
+  ): Promise<number> {
+    const until = retryAt ?? nextTry(allowance?.windowSeconds ?? usualWindowSeconds);
+    const key = keyOf(host, allowance?.source);
+    const known = await this.#closedUntil(host, allowance?.source);
+    if (known >= until) return known;
+    this.#closed.set(key, { until, readAt: Date.now() });
+    await this.#store.put(key, Buffer.from(JSON.stringify({ until })));
+    return until;
+  }
+
+  async #closedUntil(host: string, source: string | undefined): Promise<number> {
+    const key = keyOf(host, source);
+    const known = this.#closed.get(key);
+    if (known !== undefined && (Date.now() - known.readAt < believedMs || known.until > Date.now()))
+      return known.until;
+    const document = await this.#store.get(key);
+    const until = document === undefined ? 0 : (parse(document.bytes)?.until ?? 0);
+    this.#closed.set(key, { until, readAt: Date.now() });
+    return until;
+  }
+}
+
+function parse(bytes: Uint8Array): z.infer<typeof noteSchema> | undefined {
+  try {
+    return noteSchema.safeParse(JSON.parse(Buffer.from(bytes).toString())).data;
+  } catch {
+    return undefined;
+  }
+}
+
+function keyOf(host: string, source: string | undefined): string {
+  const account = createHash('sha256')
+    .update(source ?? '')
+    .digest('hex')
+    .slice(0, 16);
+  return `allowance/${host}/${account}`;
+}
+
+/** The window's reset is told by no header: a sixth of it later there is some room, and a HEAD then tells for nothing. */
+function nextTry(windowSeconds: number): number {
+  const wait = Math.max(windowSeconds / 6, 60) * 1000;
+  return Date.now() + wait * (1 + Math.random() / 10);
+}
+
+function limited(host: string, until: number): HubferryError {
+  const when = new Date(until).toISOString();
+  return new HubferryError(
+    'ERR_RATE_LIMITED',
+    `The pull allowance at ${host} is used up until about ${when}`,
+    {
+      retryable: true,
+      retryAt: until,
+    },
+  );
+}

@@ -1,0 +1,210 @@
+/** A run in this process, from plan to report, without queues: the command line's way, with the function app's engine. */
+
+import type { Rule, RuleTarget } from '../config/model.ts';
+import { HubferryError, summarize } from '../errors.ts';
+import type { BlobCopier } from './blob.ts';
+import { forEachOf, StoppedError } from './concurrency.ts';
+import type { Copier, CopyResult, Sides } from './copier.ts';
+import type { OnEvent } from './events.ts';
+import type { Limits } from './limits.ts';
+import type { PlanInput, PlanLine, Planner } from './planner.ts';
+import { requestsOf } from './planner.ts';
+import type { Line, PlanAction, SyncOutcome } from './report.ts';
+import type { CopyRequest } from './request.ts';
+import { claimsOf, type Expander, type RivalClaims } from './rivals.ts';
+import type { Tally } from './tally.ts';
+import type { Verifier, VerifyLine } from './verifier.ts';
+
+export interface Core {
+  readonly planner: Planner;
+  readonly copier: Copier;
+  readonly verifier: Verifier;
+  readonly blobs: BlobCopier;
+  readonly limits: Limits;
+  /** The two repositories of a rule's line, counted on a tally. */
+  open(rule: Rule, target: RuleTarget, tally: Tally): Sides;
+  /** What one namespace rule stands for; a rule for one repository is itself. */
+  readonly expand: Expander;
+  /** Called before each billed pull; throws ERR_RATE_LIMITED. */
+  admitPull(sides: Sides, tally: Tally): Promise<void>;
+}
+
+export interface DirectOptions {
+  readonly run: string;
+  readonly force: boolean;
+  readonly allowMassDelete: boolean;
+  readonly pruneLimit: number;
+  readonly signal: AbortSignal;
+  readonly onEvent: OnEvent;
+  readonly tally: Tally;
+}
+
+/** Rules whose two sides are compared at once. */
+const rulesAtOnce = 4;
+/** A tag that moves again and again while it is copied is left to the next run. */
+const followUps = 3;
+
+export class DirectRun {
+  readonly #core: Core;
+  readonly #rules: readonly Rule[];
+  readonly #options: DirectOptions;
+
+  constructor(core: Core, rules: readonly Rule[], options: DirectOptions) {
+    this.#core = core;
+    this.#rules = rules;
+    this.#options = options;
+  }
+
+  async plan(): Promise<PlanLine[]> {
+    const lines: PlanLine[] = [];
+    await this.#eachTarget(lines, async (input) => {
+      for (const { line } of await this.#core.planner.plan({ ...input, confirm: true })) lines.push(line);
+    });
+    return lines;
+  }
+
+  async verify(): Promise<VerifyLine[]> {
+    const lines: VerifyLine[] = [];
+    await this.#eachTarget(lines, async (input) => {
+      lines.push(...(await this.#core.verifier.verify(input)));
+    });
+    return lines;
+  }
+
+  /** After a stop it answers with what has ended; checkpoints are saved. */
+  async sync(): Promise<Line<SyncOutcome>[]> {
+    const lines: Line<SyncOutcome>[] = [];
+    await this.#eachTarget(lines, (input) => this.#syncTarget(input, lines));
+    return lines;
+  }
+
+  async #syncTarget(input: PlanInput, lines: Line<SyncOutcome>[]): Promise<void> {
+    const planned = await this.#core.planner.plan(input);
+    for (const { line } of planned) {
+      const outcome = finalOutcomes[line.outcome];
+      if (outcome !== undefined) this.#tell(lines, { ...line, outcome });
+    }
+    const { rule, sides, force } = input;
+    const base = {
+      run: this.#options.run,
+      rule: rule.name,
+      source: sides.source.name,
+      target: sides.target.name,
+      force,
+    };
+    const requests = requestsOf(planned, base, (kind, digest) => `${kind}-${digest}`);
+    const count = requests.reduce((sum, { lines: open }) => sum + open.length, 0);
+    this.#options.onEvent({ type: 'planned', rule: rule.name, lines: count });
+    await forEachOf(requests, this.#core.limits.tags, ({ request }) =>
+      this.#carryOut(request, rule, sides, lines),
+    );
+  }
+
+  async #carryOut(request: CopyRequest, rule: Rule, sides: Sides, lines: Line<SyncOutcome>[]): Promise<void> {
+    const { signal, tally, onEvent } = this.#options;
+    const work = {
+      stop: signal,
+      tally,
+      onEvent,
+      patienceMs: Number.POSITIVE_INFINITY,
+      admitPull: () => this.#core.admitPull(sides, tally),
+    };
+    let next: CopyRequest | undefined = request;
+    for (let turn = 0; next !== undefined && turn <= followUps; turn += 1) {
+      const { copier } = this.#core;
+      const carry = next.kind === 'delete' ? copier.remove : copier.copy;
+      const result: CopyResult = await carry.call(copier, next, rule, sides, work);
+      for (const line of result.lines) this.#tell(lines, line);
+      next = result.followUp;
+    }
+  }
+
+  #tell(lines: Line<SyncOutcome>[], line: Line<SyncOutcome>): void {
+    lines.push(line);
+    this.#options.onEvent({ type: 'line', line });
+  }
+
+  /** Each rule and target on its own: what fails for one is its line, and the others go on. */
+  async #eachTarget<O extends string>(
+    lines: Line<O | 'failed'>[],
+    work: (input: PlanInput) => Promise<void>,
+  ): Promise<void> {
+    const rules = await this.#expanded(lines);
+    const claims = claimsOf(
+      rules,
+      (rule, target) => this.#core.open(rule, target, this.#options.tally),
+      this.#options.signal,
+    );
+    const pairs = rules.flatMap((rule) => rule.targets.map((target) => ({ rule, target })));
+    try {
+      await forEachOf(pairs, rulesAtOnce, ({ rule, target }) =>
+        this.#oneTarget(rule, target, claims, lines, work),
+      );
+    } catch (error) {
+      if (!(error instanceof StoppedError)) throw error;
+    }
+  }
+
+  async #oneTarget<O extends string>(
+    rule: Rule,
+    target: RuleTarget,
+    claims: RivalClaims,
+    lines: Line<O | 'failed'>[],
+    work: (input: PlanInput) => Promise<void>,
+  ): Promise<void> {
+    const { signal, onEvent, tally, force, allowMassDelete, pruneLimit } = this.#options;
+    try {
+      const sides = this.#core.open(rule, target, tally);
+      const rival = await claims(rule, target);
+      await work({
+        rule,
+        target,
+        sides,
+        rival,
+        confirm: false,
+        force,
+        allowMassDelete,
+        pruneLimit,
+        signal,
+        onEvent,
+      });
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      if (error instanceof StoppedError) throw error;
+      lines.push(failedRule(rule, target, error));
+    }
+  }
+
+  async #expanded<O extends string>(lines: Line<O | 'failed'>[]): Promise<Rule[]> {
+    const rules: Rule[] = [];
+    for (const rule of this.#rules) {
+      try {
+        rules.push(...(await this.#core.expand(rule, this.#options.tally, this.#options.signal)));
+      } catch (error) {
+        if (this.#options.signal.aborted) return rules;
+        for (const target of rule.targets) lines.push(failedRule(rule, target, error));
+      }
+    }
+    return rules;
+  }
+}
+
+const finalOutcomes: Partial<Record<PlanAction, SyncOutcome>> = {
+  unchanged: 'unchanged',
+  skip: 'skipped',
+  locked: 'locked',
+  failed: 'failed',
+};
+
+/** One line without a tag for what concerns a whole rule. */
+export function failedRule(rule: Rule, target: RuleTarget, error: unknown): Line<'failed'> {
+  return {
+    rule: rule.name,
+    source: `${rule.source.host}/${rule.source.path}`,
+    target: `${target.host}/${target.path}`,
+    outcome: 'failed',
+    error: summarize(
+      error instanceof HubferryError ? error : new HubferryError('ERR_INTERNAL', String(error)),
+    ),
+  };
+}

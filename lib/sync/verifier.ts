@@ -1,0 +1,136 @@
+/** Compares source and target, down to every manifest and blob; pulls nothing that is billed where a memory spares it. */
+import { HubferryError, summarize } from '../errors.ts';
+import type { Descriptor, Digest } from '../oci/descriptor.ts';
+import { isForeign, maxDepth, parseManifest } from '../oci/manifest.ts';
+import { isReferrerTag } from '../oci/reference.ts';
+import type { Target } from '../oci/roles.ts';
+import { forEachOf, SingleFlight } from './concurrency.ts';
+import type { Limits } from './limits.ts';
+import { listAll, type PlanInput, type PlannedLine, type Planner } from './planner.ts';
+import type { Line, VerifyFinding } from './report.ts';
+import { matchesNames } from './select.ts';
+
+export type VerifyLine = Line<VerifyFinding>;
+
+export class Verifier {
+  readonly #planner: Planner;
+  readonly #limits: Limits;
+
+  constructor(planner: Planner, limits: Limits) {
+    this.#planner = planner;
+    this.#limits = limits;
+  }
+
+  /** Looks at one rule and one target repository. @throws what a listing throws. */
+  async verify(input: PlanInput): Promise<VerifyLine[]> {
+    const rule = { ...input.rule, prune: false };
+    const planned = await this.#planner.plan({ ...input, rule, confirm: true, force: false });
+    const walk = new Walk(input.sides.target, this.#limits, input.signal);
+    const lines: (VerifyLine | undefined)[] = [];
+    await forEachOf(planned.entries(), this.#limits.tags, async ([index, one]) => {
+      lines[index] = await this.#judge(one, walk, input);
+    });
+    const found = lines.filter((line) => line !== undefined);
+    return [...found, ...(await this.#extras(input, planned))];
+  }
+
+  async #judge(planned: PlannedLine, walk: Walk, input: PlanInput): Promise<VerifyLine | undefined> {
+    const { line } = planned;
+    if (line.outcome === 'failed') return { ...line, outcome: 'failed' };
+    if (line.outcome === 'skip' && line.targetDigest === undefined) return undefined;
+    if (line.outcome === 'copy' && line.reason === 'new tag')
+      return { ...line, outcome: 'missing', reason: 'not at the target' };
+    if (line.targetDigest !== undefined && line.outcome !== 'unchanged') return { ...line, outcome: 'moved' };
+    const digest = (line.targetDigest ?? line.digest) as Digest | undefined;
+    if (digest === undefined) return undefined;
+    try {
+      const missing = await walk.missingBelow(digest);
+      const { reason: _, ...rest } = line;
+      return missing.length === 0
+        ? { ...rest, outcome: 'same' }
+        : { ...rest, outcome: 'incomplete', missing };
+    } catch (error) {
+      input.signal.throwIfAborted();
+      return { ...line, outcome: 'failed', error: summarize(error) };
+    }
+  }
+
+  /** Target tags that the rule would take and the source does not have; told for every rule, wrong only where it prunes. */
+  async #extras(input: PlanInput, planned: readonly PlannedLine[]): Promise<VerifyLine[]> {
+    const { rule, sides, signal } = input;
+    if (
+      rule.source.selector.kind === 'digest' ||
+      rule.source.selector.kind === 'tags' ||
+      input.only !== undefined
+    )
+      return [];
+    const listed = await listAll(sides.target, signal);
+    const source = await listAll(sides.source, signal);
+    const names = new Set(source?.map((entry) => entry.name));
+    const wanted = new Set(planned.map((one) => one.targetTag));
+    const named = matchesNames(rule);
+    const extra = (listed ?? []).filter(
+      ({ name }) =>
+        !wanted.has(name) &&
+        !names.has(name) &&
+        named(name) &&
+        !isReferrerTag(name) &&
+        input.rival(name) === undefined,
+    );
+    return extra.map((entry) => ({
+      rule: rule.name,
+      source: `${sides.source.name}:${entry.name}`,
+      target: `${sides.target.name}:${entry.name}`,
+      ...(entry.digest === undefined ? {} : { targetDigest: entry.digest }),
+      outcome: 'extra',
+      reason: 'not at the source',
+    }));
+  }
+}
+
+/** Walks what a target repository has; what many tags share is asked for once. */
+class Walk {
+  readonly #target: Target;
+  readonly #limits: Limits;
+  readonly #signal: AbortSignal;
+  readonly #manifests = new Map<Digest, Promise<Digest[]>>();
+  readonly #blobs = new Map<Digest, boolean>();
+  readonly #flights = new SingleFlight<void>();
+
+  constructor(target: Target, limits: Limits, signal: AbortSignal) {
+    this.#target = target;
+    this.#limits = limits;
+    this.#signal = signal;
+  }
+
+  /** Digests of manifests and blobs that are named at or below this one and are not there. */
+  missingBelow(digest: Digest, depth = 0): Promise<Digest[]> {
+    const known = this.#manifests.get(digest) ?? this.#look(digest, depth);
+    this.#manifests.set(digest, known);
+    return known;
+  }
+
+  async #look(digest: Digest, depth: number): Promise<Digest[]> {
+    if (depth > maxDepth) throw new HubferryError('ERR_TOO_LARGE', `An index nests deeper than ${maxDepth}`);
+    const manifest = await this.#target.fetchManifest(digest, { signal: this.#signal });
+    if (manifest === undefined) return [digest];
+    const content = parseManifest(manifest);
+    const missing = new Set<Digest>();
+    await forEachOf(content.manifests, this.#limits.children, async (child) => {
+      for (const one of await this.missingBelow(child.digest, depth + 1)) missing.add(one);
+    });
+    await forEachOf(content.blobs, this.#limits.children, async (blob) => {
+      if (!isForeign(blob) && !(await this.#has(blob))) missing.add(blob.digest);
+    });
+    return [...missing].sort();
+  }
+
+  async #has(blob: Descriptor): Promise<boolean> {
+    await this.#flights.run(blob.digest, this.#signal, async () => {
+      if (this.#blobs.has(blob.digest)) return;
+      const size = await this.#target.statBlob(blob.digest, { signal: this.#signal });
+      this.#blobs.set(blob.digest, size === blob.size);
+    });
+    return this.#blobs.get(blob.digest) === true;
+  }
+}
