@@ -112,6 +112,7 @@ function outgoing(request: TransportRequest, endpoint: Endpoint): Outgoing {
   };
 }
 
-function credentialIn({ username, password }: RegistrySettings): Credential | undefined {
+/** The login in the settings. */
+export function credentialIn({ username, password }: RegistrySettings): Credential | undefined {
   return username === undefined || password === undefined ? undefined : { username, password };
 }
