@@ -1,6 +1,7 @@
 /** From words to an exit status: reads the files, asks the engine, prints the answer. */
 import type { Rules } from '../config/model.ts';
 import { HubferryError } from '../errors.ts';
+import type { AnyReport } from '../sync/report.ts';
 import { type Command, parseArguments, type RunCommand, wantsJson } from './arguments.ts';
 import { convertFiles } from './convert.ts';
 import {
@@ -10,7 +11,7 @@ import {
   reportDocument,
   runsDocument,
 } from './documents.ts';
-import type { AnyReport, Engine, OpenEngine } from './engine.ts';
+import type { Engine, OpenEngine } from './engine.ts';
 import { exitCodeOfError, exitCodeOfPlan, exitCodeOfSync, exitCodeOfVerify } from './exit-code.ts';
 import { exitCodeOfDoctor, renderFindings } from './findings.ts';
 import { paintFor } from './format.ts';

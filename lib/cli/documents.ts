@@ -1,8 +1,16 @@
 /** What `--json` puts on standard output: one document on every exit, with the keys of interface.md, part 3, and no others. */
 import { ConfigError, redact, summarize } from '../errors.ts';
 import { escapeJson } from '../log.ts';
-import { type Line, planActions, type RunHeader, syncOutcomes, verifyFindings } from '../sync/report.ts';
-import type { AnyReport, Finding, RunSummary } from './engine.ts';
+import {
+  type AnyReport,
+  type Line,
+  planActions,
+  type RunHeader,
+  syncOutcomes,
+  verifyFindings,
+} from '../sync/report.ts';
+import type { RunSummary } from '../sync/runs.ts';
+import type { Finding } from './engine.ts';
 import { remedyOf } from './findings.ts';
 
 /** A document as text: indented, without a raw control character. */

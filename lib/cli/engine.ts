@@ -3,7 +3,8 @@ import type { Rules } from '../config/model.ts';
 import type { Environment } from '../config/variables.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { OnEvent } from '../sync/events.ts';
-import type { Line, PlanAction, Report, RunHeader, SyncOutcome, VerifyFinding } from '../sync/report.ts';
+import type { AnyReport, PlanAction, Report, SyncOutcome, VerifyFinding } from '../sync/report.ts';
+import type { RunSummary } from '../sync/runs.ts';
 import type { StateLocation } from './state.ts';
 
 export interface EngineSetup {
@@ -30,9 +31,6 @@ export interface CompareOptions {
   readonly wait: number;
 }
 
-/** What any run reports. */
-export type AnyReport = Report<PlanAction> | Report<SyncOutcome> | Report<VerifyFinding>;
-
 /** Opens the engine; it opens no connection before it is asked for something. */
 export type OpenEngine = (setup: EngineSetup) => Promise<Engine>;
 
@@ -48,13 +46,6 @@ export interface Engine {
   close(): Promise<void>;
 }
 
-export interface RunSummary {
-  readonly run: RunHeader;
-  readonly totals: AnyReport['totals'];
-  /** The lines that did not end well: `failed`, `deferred`, and what `verify` found. */
-  readonly failures: readonly Line[];
-}
-
 export interface Finding {
   /** What was checked, such as `login docker.io`. */
   readonly check: string;
@@ -64,3 +55,5 @@ export interface Finding {
   /** What a person does about it; where it is absent, the code's. */
   readonly remedy?: string;
 }
+
+export type { RunSummary };

@@ -418,3 +418,43 @@ test('people see the report, and nothing of the log on standard output', async (
   const { stdout } = await run(['sync', '--config', at('sync.yaml')], { answers: { sync } });
   expect(stdout).toBe('app\n  copied      1 tag: new tag\n\n1 copied. 0 requests, 0 pulls in 34s.\n');
 });
+
+describe('convert', () => {
+  const images = 'nginx:1: x.azurecr.io/nginx\n';
+  test('prints the sync.yaml that means the same, and planning from it gives the same rules', async () => {
+    writeFileSync(at('images.yaml'), images);
+    writeFileSync(at('auth.yaml'), 'x.azurecr.io: {username: me, password: $PW}\n');
+    const files = ['--images', at('images.yaml'), '--auth', at('auth.yaml')];
+    const env = { PW: 'hunter2' };
+    const { exitCode, stdout } = await run(['convert', ...files], { env });
+    expect(exitCode).toBe(0);
+    expect(stdout).not.toContain('hunter2');
+    writeFileSync(at('sync.yaml'), stdout);
+    const before = await run(['plan', ...files], { env });
+    const after = await run(['plan', '--config', at('sync.yaml')], { env });
+    expect(after.setups[0]?.rules.rules).toEqual(before.setups[0]?.rules.rules);
+  });
+  test('with --json prints the same as one document', async () => {
+    writeFileSync(at('images.yaml'), images);
+    const { stdout } = await run(['convert', '--images', at('images.yaml'), '--json']);
+    expect(JSON.parse(stdout)).toMatchObject({
+      version: 1,
+      rules: [{ source: 'docker.io/library/nginx:1' }],
+    });
+  });
+  test('takes the older config.json too', async () => {
+    writeFileSync(
+      at('config.json'),
+      JSON.stringify({ auth: {}, images: { 'nginx:1': 'x.azurecr.io/nginx' } }),
+    );
+    const { exitCode, stdout } = await run(['convert', '--images', at('config.json')]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain('docker.io/library/nginx:1');
+  });
+  test('of a file with a mistake says where it is', async () => {
+    writeFileSync(at('images.yaml'), 'nginx:1: [1, 2]\n');
+    const { exitCode, stderr } = await run(['convert', '--images', at('images.yaml')]);
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain(`${at('images.yaml')}:1: `);
+  });
+});
