@@ -24,20 +24,29 @@ export async function findBicep(): Promise<string | undefined> {
   return (await answers('bicep')) ? 'bicep' : undefined;
 }
 
-/** Runs the compiler. What it prints on standard error is diagnostics, and a failure. */
+/** Runs the compiler, and returns what it printed on standard output. A diagnostic is a failure, were it a warning. */
 export async function bicep(
   compiler: string,
   args: readonly string[],
   folder: string = infraFolder,
 ): Promise<string> {
-  const { stdout, stderr } = await run(compiler, [...args], {
+  const { stdout, stderr } = await runBicep(compiler, args, folder);
+  if (stderr.trim() !== '') throw new Error(stderr.trim());
+  return stdout;
+}
+
+/** Runs the compiler for those who want to see its diagnostics. Fails only where it fails. */
+export async function runBicep(
+  compiler: string,
+  args: readonly string[],
+  folder: string,
+): Promise<{ readonly stdout: string; readonly stderr: string }> {
+  return run(compiler, [...args], {
     cwd: folder,
     maxBuffer: 64 * 1024 * 1024,
     // Single-file .NET programs want a library for languages that small machines lack.
     env: { ...process.env, DOTNET_SYSTEM_GLOBALIZATION_INVARIANT: '1' },
   });
-  if (stderr.trim() !== '') throw new Error(stderr.trim());
-  return stdout;
 }
 
 /** Restores into a folder of its own and moves the result, so that two processes do not disturb each other. */

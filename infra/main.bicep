@@ -319,7 +319,9 @@ module network 'modules/network.bicep' = if (privateNetwork) {
     #disable-next-line what-if-short-circuiting
     vaultId: keyVault.outputs.id
     #disable-next-line what-if-short-circuiting
-    registryId: registryFacts.outputs.sku == 'Premium' ? registryFacts.outputs.id : ''
+    registryId: (registry.kind == 'new' ? registry.sku : registryFacts.outputs.sku) == 'Premium'
+      ? registryFacts.outputs.id
+      : ''
   }
 }
 
