@@ -71,7 +71,7 @@ param syncSchedule string = '0 0 0 * * *'
 @description('When everything is checked in depth: NCRONTAB, UTC.')
 param verifySchedule string = '0 0 6 * * 0'
 
-@description('A copier stops by itself after this time and goes on in a new invocation.')
+@description('A copier stops by itself after this time (10s to 9m) and goes on in a new invocation.')
 param copyDeadline string = '8m'
 
 @description('Pulls of Docker Hub\'s allowance kept back for pushes.')
@@ -79,10 +79,10 @@ param copyDeadline string = '8m'
 param pullReserve int = 20
 
 @description('Largest share of a rule\'s tags that one prune may delete.')
-param pruneLimit string = '10%'
+param pruneLimit string = '20%'
 
 @description('What is posted to `NOTIFY_URL`.')
-param notifyOn string = 'failed'
+param notifyOn ('failed' | 'parked' | 'changed' | 'recovered')[] = ['failed', 'parked', 'recovered']
 
 // ---- The function app ----
 
@@ -356,7 +356,7 @@ module app 'modules/app.bicep' = {
       COPY_DEADLINE: copyDeadline
       PULL_RESERVE: string(pullReserve)
       PRUNE_LIMIT: pruneLimit
-      NOTIFY_ON: notifyOn
+      NOTIFY_ON: join(notifyOn, ',')
       REPOSITORY_PREFIXES: join(repositoryPrefixes, ',')
     }
     secretSettings: map(items(secretValues), entry => entry.key)
