@@ -1,5 +1,5 @@
 /** Composition root: builds what a process needs, once. The only file that knows everyone. */
-import { randomBytes } from 'node:crypto';
+import { DefaultAzureCredential } from '@azure/identity';
 import type { CompareOptions, Engine, EngineSetup, Finding, RunSummary } from './cli/engine.ts';
 import type { StateLocation } from './cli/state.ts';
 import { Clients } from './clients.ts';
@@ -30,6 +30,7 @@ import {
   syncOutcomes,
   verifyFindings,
 } from './sync/report.ts';
+import { newRunId } from './sync/run-id.ts';
 import { listRuns, readRun, saveRun } from './sync/runs.ts';
 import { Tally } from './sync/tally.ts';
 import { Verifier } from './sync/verifier.ts';
@@ -87,7 +88,6 @@ async function openState(state: StateLocation): Promise<Stores> {
   const { openBlobStores } = await import('./storage/blob.ts');
   if (state.kind === 'connection')
     return openBlobStores({ connectionString: state.connectionString }, { create: true });
-  const { DefaultAzureCredential } = await import('@azure/identity');
   return openBlobStores({ blobServiceUri: state.blobEndpoint, credential: new DefaultAzureCredential() });
 }
 
@@ -135,7 +135,14 @@ class DirectEngine implements Engine {
   #open(wait: number): Clients {
     const { env, options, onEvent } = this.#setup;
     const gate = createHostGate({ onWaiting: (host, until) => onEvent({ type: 'waiting', host, until }) });
-    this.#clients ??= new Clients({ env, gate, retries: options.retries, maxWaitMs: Math.max(60_000, wait) });
+    this.#clients ??= new Clients({
+      env,
+      gate,
+      retries: options.retries,
+      maxWaitMs: Math.max(60_000, wait),
+      blobs: options.proc,
+      identity: () => new DefaultAzureCredential(),
+    });
     return this.#clients;
   }
 
@@ -146,7 +153,7 @@ class DirectEngine implements Engine {
   ): Promise<Report<O>> {
     const { rules, onEvent, signal } = this.#setup;
     const startedAt = new Date();
-    const id = runId(startedAt, 'cli');
+    const id = newRunId(startedAt, 'cli');
     const tally = new Tally();
     const limits = { ...defaultLimits, blobs: this.#setup.options.proc };
     const clients = this.#open(options.wait);
@@ -170,12 +177,6 @@ class DirectEngine implements Engine {
     };
     return buildReport(header, outcomes, lines, tally.totals());
   }
-}
-
-/** Sorts by time. */
-export function runId(time: Date, trigger: string): string {
-  const stamp = time.toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');
-  return `${stamp}-${trigger}-${randomBytes(3).toString('hex')}`;
 }
 
 /** The engine finishes what is under way and saves it before it ends: whatever the signal's reason, it is a stop. */

@@ -1,66 +1,100 @@
 /** Which client speaks to which registry: one for each settings object of the rules file, opened when it is needed. */
-import type { RegistrySettings, RepositoryName, Rule, Rules, Side } from './config/model.ts';
+import type { TokenCredential } from '@azure/core-auth';
+import { type Acr, createAcr } from './acr.ts';
+import type { RegistrySettings, RepositoryName, Rule, Rules } from './config/model.ts';
+import { createDockerHub, type DockerHub } from './dockerhub.ts';
+import { HubferryError } from './errors.ts';
 import type { Observer, Source, Target } from './oci/roles.ts';
 import { readDockerCredential } from './registry/credentials.ts';
 import type { HostGate } from './registry/gate.ts';
 import { createRegistry, type Registry } from './registry/registry.ts';
 import { type CredentialSource, fixedCredential } from './registry/token.ts';
+import { forRepository } from './sync/namespace.ts';
 
 export interface ClientOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly gate: HostGate;
   readonly retries: number;
   readonly maxWaitMs: number;
+  /** Blobs in flight, which decide how many sockets a host gets. */
+  readonly blobs: number;
+  /** The Azure identity, for registries of kind `acr`; asked for when one is opened. */
+  readonly identity: () => TokenCredential;
 }
 
 /** The clients of one process, by settings: `registryFor` gives the same object for the same entry. */
 export class Clients {
   readonly #options: ClientOptions;
-  readonly #open = new Map<RegistrySettings, Registry>();
+  readonly #registries = new Map<RegistrySettings, Registry>();
+  readonly #hubs = new Map<RegistrySettings, DockerHub>();
+  readonly #acrs = new Map<RegistrySettings, Acr>();
 
   constructor(options: ClientOptions) {
     this.#options = options;
   }
 
   source(rules: Rules, repository: RepositoryName, observer: Observer): Source {
-    return this.#client(rules, repository, 'source').repository(repository.path, {
-      access: 'read',
-      observer,
-    });
+    const settings = rules.registryFor(repository, 'source');
+    if (settings.kind === 'dockerhub')
+      return this.#hub(settings, repository).repository(repository.path, { observer });
+    return this.#open(settings, repository).repository(repository.path, { access: 'read', observer });
   }
 
   target(rules: Rules, repository: RepositoryName, observer: Observer): Target {
-    return this.#client(rules, repository, 'target').repository(repository.path, {
-      access: 'write',
-      observer,
-    });
+    const settings = rules.registryFor(repository, 'target');
+    return this.#open(settings, repository).repository(repository.path, { access: 'write', observer });
   }
 
-  /** What a rule for a whole namespace stands for; any other rule is itself. */
-  async expand(_rules: Rules, rule: Rule, _observer: Observer, _signal: AbortSignal): Promise<Rule[]> {
-    return [rule];
+  /** What a rule for a whole namespace stands for; any other rule is itself. @throws ERR_UNSUPPORTED where nobody lists it */
+  async expand(rules: Rules, rule: Rule, observer: Observer, signal: AbortSignal): Promise<Rule[]> {
+    const { source } = rule;
+    if (!source.path.endsWith('/*')) return [rule];
+    const settings = rules.registryFor(source, 'source');
+    if (settings.kind !== 'dockerhub') {
+      throw new HubferryError('ERR_UNSUPPORTED', `${source.host} lists no namespaces: name its repositories`);
+    }
+    const expanded: Rule[] = [];
+    const namespace = source.path.slice(0, -'/*'.length);
+    for await (const path of this.#hub(settings, source).listNamespace(namespace, { observer, signal })) {
+      expanded.push(forRepository(rule, path));
+    }
+    return expanded;
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.#open.values()].map((client) => client.close()));
+    const open = [...this.#registries.values(), ...this.#hubs.values(), ...this.#acrs.values()];
+    await Promise.all(open.map((client) => client.close()));
   }
 
-  #client(rules: Rules, repository: RepositoryName, side: Side): Registry {
-    const settings = rules.registryFor(repository, side);
-    const open = this.#open.get(settings) ?? this.#create(settings, repository);
-    this.#open.set(settings, open);
+  #open(settings: RegistrySettings, repository: RepositoryName): Registry | Acr {
+    return settings.kind === 'acr' ? this.#acr(settings, repository) : this.#registry(settings, repository);
+  }
+
+  #acr(settings: RegistrySettings, repository: RepositoryName): Acr {
+    const identity = settings.identity ? { identity: this.#options.identity() } : {};
+    const open =
+      this.#acrs.get(settings) ?? createAcr({ ...this.#transportFor(settings, repository), ...identity });
+    this.#acrs.set(settings, open);
     return open;
   }
 
-  #create(settings: RegistrySettings, repository: RepositoryName): Registry {
-    const { env, gate, retries, maxWaitMs } = this.#options;
-    return createRegistry({
-      settings,
-      gate,
-      retries,
-      maxWaitMs,
-      credentials: credentialsOf(settings, repository, env),
-    });
+  #registry(settings: RegistrySettings, repository: RepositoryName): Registry {
+    const open = this.#registries.get(settings) ?? createRegistry(this.#transportFor(settings, repository));
+    this.#registries.set(settings, open);
+    return open;
+  }
+
+  #hub(settings: RegistrySettings, repository: RepositoryName): DockerHub {
+    const open = this.#hubs.get(settings) ?? createDockerHub(this.#transportFor(settings, repository));
+    this.#hubs.set(settings, open);
+    return open;
+  }
+
+  #transportFor(settings: RegistrySettings, repository: RepositoryName) {
+    const { env, gate, retries, maxWaitMs, blobs } = this.#options;
+    const credentials = credentialsOf(settings, repository, env);
+    // A copy within one registry needs two sockets a blob; what is over serves manifests and listings.
+    return { settings, gate, retries, maxWaitMs, credentials, socketsPerHost: 2 * blobs + 12 };
   }
 }
 

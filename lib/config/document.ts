@@ -13,6 +13,7 @@ import {
   type Pair,
   parseDocument,
   type Scalar,
+  type YAMLError,
 } from 'yaml';
 import { ConfigError, type ErrorCode } from '../errors.ts';
 
@@ -38,7 +39,7 @@ export interface ConfigDocument {
 const maxLength = 2 * 1024 * 1024;
 const maxDepth = 32;
 /** Aliases repeat nodes; this bounds what they make of a text. */
-const maxNodes = 500_000;
+const maxNodes = 200_000;
 
 const plainTags = new Set(
   ['str', 'int', 'float', 'bool', 'null', 'map', 'seq'].map((name) => `tag:yaml.org,2002:${name}`),
@@ -71,6 +72,8 @@ class PlacedDocument implements ConfigDocument {
   readonly #file: string | undefined;
   readonly #lines = new LineCounter();
   readonly #document: Document.Parsed;
+  /** Anchors passed so far: finding one through the document takes as long as the document is. */
+  readonly #anchors = new Map<string, Node>();
   #nodes = 0;
 
   constructor(text: string, file: string | undefined) {
@@ -86,10 +89,13 @@ class PlacedDocument implements ConfigDocument {
     });
     const problem = this.#document.errors[0] ?? this.#document.warnings[0];
     if (problem !== undefined) {
-      // What the parser quotes after the colon may be part of a password.
-      const [what] = problem.message.split(/: *"/);
-      throw this.#error(this.#lineAt(problem.pos[0]), [], `This is no plain YAML or JSON: ${what}.`);
+      throw this.#error(
+        this.#lineAt(problem.pos[0]),
+        [],
+        `This is no plain YAML or JSON: ${reasonOf(problem)}.`,
+      );
     }
+    if (this.#document.contents === null) throw this.#error(1, [], 'The file is empty.');
     this.value = this.#convert(this.#document.contents, []);
   }
 
@@ -106,7 +112,7 @@ class PlacedDocument implements ConfigDocument {
   }
 
   spelling(path: Path): string | undefined {
-    const node = this.#find(path)?.value;
+    const node = this.#resolve(this.#find(path)?.value);
     if (!isScalar(node)) return undefined;
     return node.source ?? String(node.value ?? '');
   }
@@ -134,7 +140,7 @@ class PlacedDocument implements ConfigDocument {
       if (next === undefined) return undefined;
       spot = next;
     }
-    return { ...spot, value: this.#resolve(spot.value) };
+    return spot;
   }
 
   #resolve(node: Node | undefined): Node | undefined {
@@ -142,7 +148,7 @@ class PlacedDocument implements ConfigDocument {
   }
 
   #convert(written: Node | null, path: Path): unknown {
-    const node = this.#resolve(written ?? undefined);
+    const node = isAlias(written) ? this.#anchors.get(written.source) : (written ?? undefined);
     if (written !== null && node === undefined)
       throw this.mistake(path, 'This alias stands for nothing before it.');
     if (path.length > maxDepth)
@@ -152,6 +158,7 @@ class PlacedDocument implements ConfigDocument {
       throw this.mistake([], `More than ${maxNodes} values, aliases counted each time.`);
     if (node?.tag !== undefined && !plainTags.has(node.tag))
       throw this.mistake(path, 'YAML tags are not allowed.');
+    if (node?.anchor !== undefined) this.#anchors.set(node.anchor, node);
     if (isMap<Node, Node | null>(node)) return this.#convertMap(node.items, path);
     if (isSeq<Node>(node)) return node.items.map((item, index) => this.#convert(item, [...path, index]));
     return isScalar(node) ? node.value : null;
@@ -173,6 +180,12 @@ class PlacedDocument implements ConfigDocument {
     }
     return map;
   }
+}
+
+function reasonOf({ code, message }: YAMLError): string {
+  if (code === 'RESOURCE_EXHAUSTION') return 'it is nested too deeply';
+  // What the parser quotes after the colon may be part of a password.
+  return message.split(/: *"/)[0] ?? code;
 }
 
 function childOf(parent: Node | undefined, part: string | number): Spot | undefined {

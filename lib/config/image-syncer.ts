@@ -8,7 +8,7 @@ import { assembleRules, defaultName, noFilter } from './assemble.ts';
 import { type ConfigDocument, type ConfigText, type Path, readDocument } from './document.ts';
 import type { RuleDraft, TargetDraft } from './draft.ts';
 import { formatTarget, parseSource, parseTarget } from './forms.ts';
-import type { PlatformPattern, RuleSource, Rules } from './model.ts';
+import type { PlatformPattern, Rule, RuleSource, Rules } from './model.ts';
 import { nearest } from './nearest.ts';
 import { readAt } from './origin.ts';
 import { type RegistryDraft, type RegistryLookup, readRegistries } from './registries.ts';
@@ -42,16 +42,18 @@ interface Part {
 interface Parts {
   readonly images: Part;
   readonly auth: Part | undefined;
-  /** In `config.json` image-syncer leaves `$NAME` in credentials as it is. */
   readonly expandsLogins: boolean;
 }
+
+/** As many rules as `sync.yaml` may have. */
+const maxSources = 10_000;
 
 /** Which of image-syncer's files a document is; `undefined` for a file of another kind. */
 export function imageSyncerForm(value: unknown): 'images' | 'config' | undefined {
   if (!isRecord(value) || ['version', 'rules', 'registries'].some((key) => Object.hasOwn(value, key))) {
     return undefined;
   }
-  if (isRecord(value['images'])) return 'config';
+  if (isRecord(value.images)) return 'config';
   return Object.values(value).some(isTargets) ? 'images' : undefined;
 }
 
@@ -69,20 +71,29 @@ export function rulesOfImageSyncer(
   return rulesOf(form === 'images' ? imagesParts(document) : configParts(document), options);
 }
 
-/** What the files say, before credentials are expanded and rules are checked. @throws ConfigError */
-export function readImageSyncerParts(files: ImageSyncerFiles, scope: VariableScope) {
-  const parts = partsOf(files);
-  return {
-    drafts: readImages(parts.images, scope),
-    auth: readAuth(parts.auth),
-    expandsLogins: parts.expandsLogins,
-  };
+/** What the files say, with credentials as they are written. */
+export interface ImageSyncerContents {
+  readonly rules: readonly Rule[];
+  readonly auth: readonly AuthEntry[];
+  /** In `config.json` image-syncer leaves `$NAME` in credentials as it is. */
+  readonly expandsLogins: boolean;
+}
+
+/** Reads the files for a conversion: no variable of a credential needs to be set. @throws ConfigError */
+export function readImageSyncerContents(files: ImageSyncerFiles, scope: VariableScope): ImageSyncerContents {
+  const { images, auth, expandsLogins } = partsOf(files);
+  const entries = readAuth(auth);
+  const registries = entries.map(({ key, path }) => ({ key: wholeKey(key), path, entry: {} }));
+  const registryFor = readRegistries(registries, (auth ?? images).document);
+  const { rules } = assembleRules(readImages(images, scope), { origin: images.document, registryFor });
+  return { rules, auth: entries, expandsLogins };
 }
 
 function partsOf(files: ImageSyncerFiles): Parts {
   if ('config' in files) return configParts(readDocument(files.config));
-  const auth = files.auth && wholeOf(readDocument(files.auth));
-  return { ...imagesParts(readDocument(files.images)), auth };
+  const images = readDocument(files.images);
+  if (files.auth !== undefined) return { ...imagesParts(images), auth: wholeOf(readDocument(files.auth)) };
+  return imageSyncerForm(images.value) === 'config' ? configParts(images) : imagesParts(images);
 }
 
 function imagesParts(document: ConfigDocument): Parts {
@@ -124,7 +135,9 @@ function registriesOf({ auth, images, expandsLogins }: Parts, scope: VariableSco
 
 function readImages(part: Part, scope: VariableScope): readonly RuleDraft[] {
   const images = mapOf(part, 'a map from sources to targets');
-  const drafts = Object.entries(images).map(([source, targets]) => draftOf(part, source, targets, scope));
+  const entries = Object.entries(images);
+  if (entries.length > maxSources) throw part.document.mistake(part.path, `More than ${maxSources} sources.`);
+  const drafts = entries.map(([source, targets]) => draftOf(part, source, targets, scope));
   // Two spellings of one entry, as `nginx` and `docker.io/library/nginx`.
   const byName = new Map(drafts.toReversed().map((draft) => [draftName(draft), draft]));
   return drafts.filter((draft) => byName.get(draftName(draft)) === draft);
@@ -208,8 +221,8 @@ function readAuthEntry(
   entry: Readonly<Record<string, unknown>>,
 ): AuthEntry {
   checkKeys(document, path, entry, ['username', 'password', 'insecure']);
-  const username = readText(document, [...path, 'username'], entry['username']);
-  const password = readText(document, [...path, 'password'], entry['password']);
+  const username = readText(document, [...path, 'username'], entry.username);
+  const password = readText(document, [...path, 'password'], entry.password);
   if (username === '_oauth2_' && /\.?gcr\.io\b/.test(key)) {
     throw document.mistake(
       [...path, 'username'],
@@ -220,7 +233,7 @@ function readAuthEntry(
     key,
     path,
     login: username === '' || password === '' ? undefined : { username, password },
-    insecure: readFlag(document, [...path, 'insecure'], entry['insecure']),
+    insecure: readFlag(document, [...path, 'insecure'], entry.insecure),
   };
 }
 
@@ -247,10 +260,11 @@ function registryOf(
   };
 }
 
-/** A key without a host is a namespace of Docker Hub, as the short names of sources are. */
+/** The key as `registries` has it: one without a host is a namespace of Docker Hub, as the short names of sources are. */
 export function wholeKey(key: string): string {
   const [first = ''] = key.split('/');
-  return /[.:]/.test(first) || first === 'localhost' ? key : `docker.io/${key}`;
+  const whole = /[.:]/.test(first) || first === 'localhost' ? key : `docker.io/${key}`;
+  return whole.replace(/\/$/, '');
 }
 
 /** image-syncer ignores keys that it does not know; one that looks misspelt is an error here. */

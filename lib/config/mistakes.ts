@@ -79,7 +79,7 @@ function describe(found: unknown, issue: z.core.$ZodIssue): string {
   if (found === null) return ', found nothing';
   if (Array.isArray(found)) return found.length === 0 ? ', found an empty list' : ', found a list';
   if (typeof found === 'object') return ', found a map';
+  if (issue.code !== 'invalid_type') return '';
   const kind = typeof found === 'number' ? 'a number' : 'true or false';
-  const expectsText = issue.code === 'invalid_type' && issue.expected === 'string';
-  return expectsText ? `, found ${kind}: write it in quotes` : `, found ${kind}`;
+  return `, found ${kind}${issue.expected === 'string' ? ': write it in quotes' : ''}`;
 }

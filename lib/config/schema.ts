@@ -17,7 +17,7 @@ function record<Shape extends z.ZodRawShape>(shape: Shape) {
 /** What a person is told of a key that a map does not know. */
 export function unknownKey(key: string, known: readonly string[]): string {
   const meant = nearest(key, known);
-  const remedy = meant === undefined ? `known are ${known.join(', ')}` : `did you mean ${meant}?`;
+  const remedy = meant === undefined ? `known are ${known.join(', ')}.` : `did you mean ${meant}?`;
   return `Unknown key ${JSON.stringify(key.slice(0, 100))}: ${remedy}`;
 }
 
@@ -107,7 +107,7 @@ const targetText = 'a reference such as example.azurecr.io/nginx, or a list of t
 const ruleSchema = record({
   name: z
     .string({ error: 'text' })
-    .regex(/^\P{C}{1,200}$/u, 'a name of 1 to 200 printable characters')
+    .regex(/^\P{C}{1,500}$/u, 'a name of 1 to 500 printable characters')
     .describe('Name of the rule, unique. Default: source and target.')
     .optional(),
   source: text(repositoryText).describe(

@@ -1,5 +1,4 @@
 /** `sync.yaml`, from its form to drafts of rules. */
-import type * as z from 'zod';
 import { parsePlatformPattern } from '../oci/platform.ts';
 import { compilePattern, parsePattern } from '../sync/pattern.ts';
 import { parseRange } from '../sync/version.ts';

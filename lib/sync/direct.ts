@@ -189,7 +189,7 @@ export class DirectRun {
   }
 }
 
-const finalOutcomes: Partial<Record<PlanAction, SyncOutcome>> = {
+export const finalOutcomes: Partial<Record<PlanAction, SyncOutcome>> = {
   unchanged: 'unchanged',
   skip: 'skipped',
   locked: 'locked',

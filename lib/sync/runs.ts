@@ -36,6 +36,6 @@ function summaryOf({ run, totals, tags }: AnyReport): RunSummary {
   return { run, totals, failures: tags.filter((line) => troubles.has(line.outcome)) };
 }
 
-function reportKey(id: string): string {
+export function reportKey(id: string): string {
   return `reports/${id}.json`;
 }

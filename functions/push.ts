@@ -1,0 +1,13 @@
+import { app } from '@azure/functions';
+import { getService } from '../lib/service.ts';
+import { copyRequestSchema } from '../lib/sync/request.ts';
+import { eventsOf } from './log.ts';
+
+app.storageQueue('push', {
+  queueName: 'push-requests',
+  connection: 'HubferryStorage',
+  handler: async (message, context) => {
+    const request = copyRequestSchema.parse(message);
+    await (await getService().worker(eventsOf(context))).copy(request, 'push');
+  },
+});

@@ -1,0 +1,12 @@
+import { app } from '@azure/functions';
+import { getService } from '../lib/service.ts';
+import { eventsOf } from './log.ts';
+
+app.timer('schedule', {
+  schedule: '%SYNC_SCHEDULE%',
+  handler: async (_timer, context) => {
+    const service = getService();
+    const worker = await service.worker(eventsOf(context));
+    await worker.start(service.runFor('schedule', new Date()), 'schedule', { dryRun: false, force: false });
+  },
+});

@@ -1,0 +1,26 @@
+import { app, type HttpRequest, type HttpResponseInit, type InvocationContext } from '@azure/functions';
+import { parsePushEvent } from '../lib/dockerhub/push-event.ts';
+import { getService } from '../lib/service.ts';
+import { bodyOf, refusal } from './http.ts';
+import { eventsOf } from './log.ts';
+
+app.http('webhook', { methods: ['POST'], authLevel: 'function', route: 'webhook', handler: webhook });
+
+async function webhook(request: HttpRequest, context: InvocationContext): Promise<HttpResponseInit> {
+  try {
+    const push = parsePushEvent(await bodyOf(request));
+    const now = new Date();
+    const service = getService();
+    const run = service.runFor('webhook', now);
+    const worker = await service.worker(eventsOf(context));
+    const repository = `docker.io/${push.repository}`;
+    const requests = await worker.push(run, {
+      repository,
+      tag: push.tag,
+      pushedAt: push.pushedAt ?? now.getTime(),
+    });
+    return { status: 202, jsonBody: { run, requests } };
+  } catch (error) {
+    return refusal(error);
+  }
+}

@@ -1,0 +1,36 @@
+/** What `POST /api/sync` and `POST /api/control` take. */
+import * as z from 'zod';
+import { HubferryError } from './errors.ts';
+
+const manualSchema = z.strictObject({
+  rules: z.array(z.string()).optional(),
+  tags: z.array(z.string().max(128)).max(1000).optional(),
+  dryRun: z.boolean().default(false),
+  force: z.boolean().default(false),
+});
+
+const controlSchema = z.strictObject({
+  action: z.enum(['pause', 'resume', 'cancel', 'retry']),
+  run: z.string().optional(),
+});
+
+export function parseManualRequest(body: string): z.infer<typeof manualSchema> {
+  return parse(manualSchema, body);
+}
+
+export function parseControlRequest(body: string): z.infer<typeof controlSchema> {
+  return parse(controlSchema, body);
+}
+
+/** An empty body asks for the defaults. @throws ERR_REQUEST_INVALID */
+function parse<T>(schema: z.ZodType<T>, body: string): T {
+  let json: unknown;
+  try {
+    json = body.trim() === '' ? {} : JSON.parse(body);
+  } catch {
+    throw new HubferryError('ERR_REQUEST_INVALID', 'The body is no JSON');
+  }
+  const parsed = schema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw new HubferryError('ERR_REQUEST_INVALID', z.prettifyError(parsed.error));
+}

@@ -1,0 +1,192 @@
+/** Composition root of the function app: one a process, built when the first function is called. */
+import type { TokenCredential } from '@azure/core-auth';
+import { DefaultAzureCredential, ManagedIdentityCredential } from '@azure/identity';
+import { createCore } from './app.ts';
+import type { Finding } from './cli/engine.ts';
+import { Clients } from './clients.ts';
+import { type AppSettings, readAppSettings, type StorageSettings } from './config/environment.ts';
+import type { Rules } from './config/model.ts';
+import { readRules } from './config/rules.ts';
+import { diagnose } from './doctor.ts';
+import { type ErrorSummary, HubferryError, summarize } from './errors.ts';
+import { createHostGate } from './registry/gate.ts';
+import type { StorageConnection } from './storage/azure.ts';
+import { openBlobStores } from './storage/blob.ts';
+import type { RequestQueues, Stores } from './storage/ports.ts';
+import { openQueues } from './storage/queue.ts';
+import { RunBook } from './sync/book.ts';
+import type { Core } from './sync/direct.ts';
+import { DirectRun } from './sync/direct.ts';
+import type { OnEvent } from './sync/events.ts';
+import { defaultLimits } from './sync/limits.ts';
+import { Outstanding } from './sync/outstanding.ts';
+import { ParkingLot } from './sync/parked.ts';
+import { type AnyReport, buildReport, type Trigger, verifyFindings } from './sync/report.ts';
+import { newRunId } from './sync/run-id.ts';
+import { listRuns, type RunSummary, saveRun } from './sync/runs.ts';
+import { Tally } from './sync/tally.ts';
+import { Worker } from './sync/worker.ts';
+
+/** Where the rules live in the container `config`. */
+const rulesKey = 'sync.yaml';
+const controlKey = 'control/paused';
+
+export interface Status {
+  readonly paused: boolean;
+  /** Why the newest rules are not in force. */
+  readonly rulesError?: ErrorSummary | undefined;
+  readonly openRuns: readonly string[];
+  readonly runs: readonly RunSummary[];
+}
+
+export class Service {
+  readonly #settings: AppSettings;
+  readonly #stores: Stores;
+  readonly #queues: RequestQueues;
+  readonly #clients: Clients;
+  #rules: { etag: string; rules: Rules; core: Core } | undefined;
+  #rulesError: ErrorSummary | undefined;
+
+  constructor(settings: AppSettings) {
+    this.#settings = settings;
+    const connection = connectionOf(settings.storage);
+    const local = settings.storage.kind === 'connection';
+    this.#stores = openBlobStores(connection, { create: local });
+    this.#queues = openQueues(connection, { create: local });
+    this.#clients = new Clients({
+      env: process.env,
+      gate: createHostGate(),
+      retries: 3,
+      maxWaitMs: 60_000,
+      blobs: defaultLimits.blobs,
+      identity: () => identity(settings.azureClientId),
+    });
+  }
+
+  /** The messages' engine under the rules that are in force now. */
+  async worker(onEvent: OnEvent): Promise<Worker> {
+    const { rules, core } = await this.#current();
+    const { copyDeadline, pruneLimit } = this.#settings;
+    return new Worker({
+      core,
+      rules,
+      queues: this.#queues,
+      book: this.#book,
+      parked: new ParkingLot(this.#stores.state),
+      outstanding: new Outstanding(this.#stores.state),
+      deadlineMs: copyDeadline,
+      pruneLimit,
+      onEvent,
+      onClosed: async (run) =>
+        onEvent({ type: 'log', level: 'info', message: 'run closed', fields: { run } }),
+    });
+  }
+
+  /** Compares everything, down to every blob, and keeps the report. */
+  async verify(onEvent: OnEvent, signal: AbortSignal): Promise<AnyReport> {
+    const { rules, core } = await this.#current();
+    const startedAt = new Date();
+    const tally = new Tally();
+    const id = newRunId(startedAt, 'verify');
+    const { pruneLimit } = this.#settings;
+    const options = { run: id, force: false, allowMassDelete: false, pruneLimit, signal, onEvent, tally };
+    const lines = await new DirectRun(core, rules.rules, options).verify();
+    const times = { startedAt: startedAt.toISOString(), finishedAt: new Date().toISOString() };
+    const header = { id, trigger: 'verify' as const, ...times, interrupted: signal.aborted };
+    const report = buildReport(header, verifyFindings, lines, tally.totals());
+    await saveRun(this.#stores.runs, report);
+    return report;
+  }
+
+  async status(): Promise<Status> {
+    const [paused, openRuns, runs] = await Promise.all([
+      this.isPaused(),
+      this.#book.openRuns(),
+      listRuns(this.#stores.runs),
+    ]);
+    return { paused, rulesError: this.#rulesError, openRuns, runs };
+  }
+
+  report(run: string): Promise<AnyReport | undefined> {
+    return this.#book.report(run);
+  }
+
+  async isPaused(): Promise<boolean> {
+    return (await this.#stores.state.get(controlKey)) !== undefined;
+  }
+
+  async pause(paused: boolean): Promise<void> {
+    if (paused) await this.#stores.state.put(controlKey, new Uint8Array(0));
+    else await this.#stores.state.delete(controlKey);
+  }
+
+  async health(signal: AbortSignal): Promise<Finding[]> {
+    const { rules } = await this.#current();
+    return diagnose({ rules, signal, stores: this.#stores, clients: this.#clients });
+  }
+
+  /** Webhooks of one minute share a run; any other trigger opens its own. */
+  runFor(trigger: Trigger, now: Date): string {
+    return trigger === 'webhook'
+      ? `${now.toISOString().slice(0, 16).replace(/[-:]/g, '')}-webhook`
+      : newRunId(now, trigger);
+  }
+
+  get #book(): RunBook {
+    return new RunBook(this.#stores.runs);
+  }
+
+  /** The rules of the blob by its etag; while a new version is wrong, the last good one stays in force. */
+  async #current(): Promise<{ rules: Rules; core: Core }> {
+    const { text, etag } = await this.#readText();
+    if (this.#rules?.etag === etag) return this.#rules;
+    try {
+      const rules = readRules(text, { file: rulesKey, env: this.#settings.variables, variables: 'prefixed' });
+      const core = createCore({
+        rules,
+        stores: this.#stores,
+        clients: this.#clients,
+        limits: defaultLimits,
+        pullReserve: this.#settings.pullReserve,
+      });
+      this.#rules = { etag, rules, core };
+      this.#rulesError = undefined;
+      return this.#rules;
+    } catch (error) {
+      this.#rulesError = summarize(error);
+      if (this.#rules === undefined) throw error;
+      return this.#rules;
+    }
+  }
+
+  async #readText(): Promise<{ text: string; etag: string }> {
+    const { syncConfig } = this.#settings;
+    if (syncConfig !== undefined) return { text: syncConfig, etag: 'SYNC_CONFIG' };
+    const document = await this.#stores.config.get(rulesKey);
+    if (document === undefined) {
+      throw new HubferryError(
+        'ERR_SETTING',
+        `There is no ${rulesKey} in the container config, and no SYNC_CONFIG`,
+      );
+    }
+    return { text: Buffer.from(document.bytes).toString(), etag: document.etag };
+  }
+}
+
+function connectionOf(storage: StorageSettings): StorageConnection {
+  if (storage.kind === 'connection') return { connectionString: storage.connectionString };
+  const { blobServiceUri, queueServiceUri, clientId } = storage;
+  return { blobServiceUri, queueServiceUri, credential: identity(clientId) };
+}
+
+function identity(clientId: string | undefined): TokenCredential {
+  return clientId === undefined ? new DefaultAzureCredential() : new ManagedIdentityCredential({ clientId });
+}
+
+let service: Service | undefined;
+
+/** The one service of this process. @throws ERR_SETTING while a setting is wrong */
+export function getService(): Service {
+  service ??= new Service(readAppSettings());
+  return service;
+}

@@ -1,0 +1,404 @@
+/** What the function app does with its messages: plans are fanned out, requests carried out, parked, and sent again. */
+import { createHash } from 'node:crypto';
+import type { Rule, Rules, RuleTarget } from '../config/model.ts';
+import { HubferryError, summarize } from '../errors.ts';
+import type { Queue, RequestQueues } from '../storage/ports.ts';
+import { BusyError, type Work } from './blob.ts';
+import type { RunBook } from './book.ts';
+import { forEachOf, StoppedError } from './concurrency.ts';
+import { type Core, failedRule, finalOutcomes } from './direct.ts';
+import type { OnEvent } from './events.ts';
+import { forRepository } from './namespace.ts';
+import type { Outstanding } from './outstanding.ts';
+import type { Lane, ParkingLot } from './parked.ts';
+import { requestsOf } from './planner.ts';
+import type { Line, SyncOutcome, Trigger } from './report.ts';
+import type { CopyRequest, PlanRequest } from './request.ts';
+import { claimsOf } from './rivals.ts';
+import { matchesNames, needsWholeList } from './select.ts';
+import { noTransfer, Tally } from './tally.ts';
+
+export interface WorkerOptions {
+  readonly core: Core;
+  readonly rules: Rules;
+  readonly queues: RequestQueues;
+  readonly book: RunBook;
+  readonly parked: ParkingLot;
+  readonly outstanding: Outstanding;
+  /** Milliseconds that one message may be worked on. */
+  readonly deadlineMs: number;
+  readonly pruneLimit: number;
+  readonly onEvent: OnEvent;
+  /** Called once for each run that closes. */
+  readonly onClosed: (run: string) => Promise<void>;
+}
+
+export interface ManualRequest {
+  readonly rules?: readonly string[] | undefined;
+  readonly tags?: readonly string[] | undefined;
+  readonly dryRun: boolean;
+  readonly force: boolean;
+}
+
+export interface Push {
+  /** Canonical, `docker.io/library/nginx`. */
+  readonly repository: string;
+  readonly tag: string;
+  /** Milliseconds since the epoch. */
+  readonly pushedAt: number;
+}
+
+/** Attempts at a request that fails in a way that may pass. */
+const attempts = 5;
+/** A push that the source does not show yet is looked at again after so many milliseconds. */
+const looksAgain = [60_000, 240_000];
+/** Who only waits for another instance gives the request back. */
+const patienceMs = 5000;
+const busyDelaySeconds = 15;
+const sendsAtOnce = 8;
+
+export class Worker {
+  readonly #options: WorkerOptions;
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+  }
+
+  /** Opens a run with a plan request for each rule (or those that are named). @throws ERR_REQUEST_INVALID for unknown rules */
+  async start(run: string, trigger: Trigger, request: ManualRequest): Promise<number> {
+    const rules = this.#chosen(request.rules);
+    const { book, queues } = this.#options;
+    await book.open(run, trigger, new Date(), 'start-plan', rules.length);
+    for (const rule of rules) {
+      const id = `plan-${hash(rule.name)}`;
+      const { tags, dryRun, force } = request;
+      const plan = {
+        kind: 'plan',
+        id,
+        run,
+        rule: rule.name,
+        dryRun,
+        force,
+        ...(tags === undefined ? {} : { tags: [...tags] }),
+      };
+      await queues.send('plan-requests', plan);
+    }
+    if (rules.length === 0) await this.#close(run);
+    return rules.length;
+  }
+
+  /** Turns a push into requests: 0 where no rule wants the tag. */
+  async push(run: string, push: Push): Promise<number> {
+    const { rules, queues, book } = this.#options;
+    const wanting = rules.rules.filter((rule) => wants(rule, push));
+    const messages = wanting.flatMap((rule) => this.#pushMessages(run, rule, push));
+    if (messages.length === 0) return 0;
+    const opener = `start-${hash(messages.map(({ message }) => message.id).join())}`;
+    await book.open(run, 'webhook', new Date(), opener, messages.length);
+    for (const { queue, message } of messages) await queues.send(queue, message);
+    return messages.length;
+  }
+
+  #pushMessages(run: string, rule: Rule, push: Push): { queue: Queue; message: { id: string } }[] {
+    const id = hash(`${rule.name}\n${push.repository}\n${push.tag}\n${push.pushedAt}`);
+    const path = push.repository.slice(push.repository.indexOf('/') + 1);
+    if (needsWholeList(rule)) {
+      const message = { kind: 'plan', id: `plan-${id}`, run, rule: rule.name, repository: path };
+      return [{ queue: 'plan-requests', message }];
+    }
+    return forRepository(rule, path).targets.map((target, index) => ({
+      queue: 'push-requests' as const,
+      message: {
+        kind: 'copy',
+        id: `push-${id}-${index}`,
+        run,
+        rule: rule.name,
+        source: push.repository,
+        target: `${target.host}/${target.path}`,
+        tags: [{ source: push.tag, target: targetTag(rule, target, push.tag) }],
+        reason: 'push',
+        pushedAt: push.pushedAt,
+      },
+    }));
+  }
+
+  /** Plans one rule for all its targets, and fans the difference out. */
+  async plan(request: PlanRequest): Promise<void> {
+    const { core, book } = this.#options;
+    const tally = new Tally();
+    const lines: Line<SyncOutcome>[] = [];
+    let opened = 0;
+    const stop = this.#deadline();
+    try {
+      for (const rule of await this.#rulesOf(request, tally, stop)) {
+        for (const target of rule.targets) {
+          try {
+            opened += await this.#planTarget(request, rule, target, tally, lines, stop);
+          } catch (error) {
+            if (stop.aborted) throw error;
+            lines.push(failedRule(rule, target, error));
+          }
+        }
+      }
+    } catch (error) {
+      if (stop.aborted) throw error;
+      const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
+      for (const target of rule?.targets ?? [])
+        if (rule !== undefined) lines.push(failedRule(rule, target, error));
+    }
+    void core;
+    await book.write(request.run, { id: request.id, opened, lines, transfer: tally.totals() });
+    await this.#close(request.run);
+  }
+
+  async #rulesOf(request: PlanRequest, tally: Tally, signal: AbortSignal): Promise<Rule[]> {
+    const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
+    if (rule === undefined) return [];
+    if (request.repository !== undefined) return [forRepository(rule, request.repository)];
+    return this.#options.core.expand(rule, tally, signal);
+  }
+
+  async #planTarget(
+    request: PlanRequest,
+    rule: Rule,
+    target: RuleTarget,
+    tally: Tally,
+    lines: Line<SyncOutcome>[],
+    signal: AbortSignal,
+  ): Promise<number> {
+    const { core, rules, onEvent, pruneLimit } = this.#options;
+    const sides = core.open(rule, target, tally);
+    const claims = claimsOf(rules.rules, (other, shared) => core.open(other, shared, tally), signal);
+    const planned = await core.planner.plan({
+      rule,
+      target,
+      sides,
+      rival: await claims(rule, target),
+      only: request.tags,
+      confirm: request.dryRun,
+      force: request.force,
+      allowMassDelete: request.allowMassDelete,
+      pruneLimit,
+      signal,
+      onEvent,
+    });
+    for (const { line } of planned) {
+      const outcome = finalOutcomes[line.outcome];
+      if (outcome !== undefined) lines.push({ ...line, outcome });
+      else if (request.dryRun)
+        lines.push({ ...line, outcome: 'skipped', reason: `would ${line.outcome}: ${line.reason ?? ''}` });
+    }
+    if (request.dryRun) return 0;
+    const base = {
+      run: request.run,
+      rule: rule.name,
+      source: sides.source.name,
+      target: sides.target.name,
+      force: request.force,
+    };
+    const requests = requestsOf(
+      planned,
+      base,
+      (kind, digest, tags) => `${kind}-${hash([rule.name, sides.target.name, digest, ...tags].join('\n'))}`,
+    );
+    let opened = 0;
+    await forEachOf(requests, sendsAtOnce, async ({ request: copy, lines: open }) => {
+      if (await this.#options.outstanding.claim(copy)) {
+        await this.#options.queues.send('copy-requests', copy);
+        opened += 1;
+      } else {
+        for (const line of open)
+          lines.push({ ...line, outcome: 'deferred', reason: 'an earlier run is working on it' });
+      }
+    });
+    return opened;
+  }
+
+  /** Carries out a copy or push request. It throws only what a later delivery of the same message can mend. */
+  async copy(request: CopyRequest, lane: Lane): Promise<void> {
+    const rule = this.#ruleFor(request);
+    const tally = new Tally();
+    if (rule === undefined) {
+      return this.#end(request, [lineOf(request, 'skipped', 'the rule is gone')], tally, 0);
+    }
+    const { core, onEvent } = this.#options;
+    const sides = core.open(rule, targetOf(request), tally);
+    const stop = this.#deadline();
+    const work: Work = { stop, tally, onEvent, patienceMs, admitPull: () => core.admitPull(sides, tally) };
+    try {
+      const carry = request.kind === 'delete' ? core.copier.remove : core.copier.copy;
+      await this.#settle(await carry.call(core.copier, request, rule, sides, work), request, lane, tally);
+    } catch (error) {
+      if (error instanceof StoppedError) return this.#sendAgain(request, lane, 0);
+      if (error instanceof BusyError) return this.#sendAgain(request, lane, busyDelaySeconds);
+      throw error;
+    }
+  }
+
+  async #settle(
+    result: Awaited<ReturnType<Core['copier']['copy']>>,
+    request: CopyRequest,
+    lane: Lane,
+    tally: Tally,
+  ): Promise<void> {
+    if (result.retry !== undefined && request.attempt + 1 < attempts) {
+      return this.#sendAgain({ ...request, attempt: request.attempt + 1 }, lane, 5 * 2 ** request.attempt);
+    }
+    const again = looksAgain[request.attempt];
+    const unseen = result.lines.every(
+      ({ outcome, reason }) => outcome === 'unchanged' || reason === 'gone at source',
+    );
+    if (request.reason === 'push' && unseen && again !== undefined) {
+      const until = Date.now() + again;
+      return this.#park({ ...request, attempt: request.attempt + 1 }, lane, until, result.lines, tally);
+    }
+    const deferred = result.lines.filter((line) => line.outcome === 'deferred');
+    if (deferred.length > 0) {
+      const until = Math.max(...deferred.map((line) => Date.parse(line.until ?? '')));
+      return this.#park(request, lane, until, result.lines, tally);
+    }
+    const { followUp } = result;
+    const next =
+      followUp === undefined
+        ? undefined
+        : { ...followUp, id: `${lane}-${hash(`${request.id}\n${followUp.digest}`)}` };
+    if (next !== undefined) await this.#options.queues.send(queueOf(lane), next);
+    await this.#end(request, result.lines, tally, next === undefined ? 0 : 1);
+  }
+
+  async #park(
+    request: CopyRequest,
+    lane: Lane,
+    until: number,
+    lines: readonly Line<SyncOutcome>[],
+    tally: Tally,
+  ): Promise<void> {
+    const { parked, book } = this.#options;
+    await parked.park(request, lane, until);
+    const { id, run } = request;
+    await book.write(run, {
+      id,
+      opened: 0,
+      lines: lines.map((line) => ({ ...line })),
+      transfer: tally.totals(),
+      parkedUntil: until,
+    });
+    await this.#close(run);
+  }
+
+  async #end(
+    request: CopyRequest,
+    lines: readonly Line<SyncOutcome>[],
+    tally: Tally,
+    opened: number,
+  ): Promise<void> {
+    const { outstanding, book, onEvent } = this.#options;
+    for (const line of lines) onEvent({ type: 'line', line });
+    await book.write(request.run, { id: request.id, opened, lines, transfer: tally.totals() });
+    await outstanding.end(request);
+    await this.#close(request.run);
+  }
+
+  /** The same request once more, as a message of its own: no delivery of this one is burned. */
+  async #sendAgain(request: CopyRequest, lane: Lane, delaySeconds: number): Promise<void> {
+    await this.#options.queues.send(queueOf(lane), request, { delaySeconds });
+  }
+
+  /** Sends parked requests whose time has come, and closes runs that nobody else closed. */
+  async release(): Promise<void> {
+    const { parked, book } = this.#options;
+    const signal = this.#deadline();
+    for (const { key, lane, request } of await parked.due(Date.now(), signal)) {
+      await this.#options.queues.send(queueOf(lane), request);
+      await parked.remove(key);
+    }
+    for (const run of await book.openRuns()) await this.#close(run);
+  }
+
+  /** A request that failed at every delivery: it ends as failed. */
+  async poison(request: CopyRequest | PlanRequest): Promise<void> {
+    const error = summarize(new HubferryError('ERR_POISON', 'The request failed at every delivery'));
+    if (request.kind === 'plan') {
+      const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
+      const target = rule?.targets[0];
+      const lines =
+        rule === undefined || target === undefined ? [] : [{ ...failedRule(rule, target, error), error }];
+      await this.#options.book.write(request.run, {
+        id: request.id,
+        opened: 0,
+        lines,
+        transfer: noTransfer(),
+      });
+      return this.#close(request.run);
+    }
+    const lines = request.tags.map((tag) => ({
+      ...lineOf(request, 'failed'),
+      target: `${request.target}:${tag.target}`,
+      error,
+    }));
+    await this.#end(request, lines, new Tally(), 0);
+  }
+
+  async #close(run: string): Promise<void> {
+    if (await this.#options.book.close(run)) await this.#options.onClosed(run);
+  }
+
+  #chosen(names: readonly string[] | undefined): readonly Rule[] {
+    const { rules } = this.#options.rules;
+    const unknown = names?.find((name) => !rules.some((rule) => rule.name === name));
+    if (unknown !== undefined)
+      throw new HubferryError('ERR_REQUEST_INVALID', `There is no rule "${unknown}"`);
+    return names === undefined ? rules : rules.filter((rule) => names.includes(rule.name));
+  }
+
+  #ruleFor(request: CopyRequest): Rule | undefined {
+    const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
+    return rule === undefined
+      ? undefined
+      : forRepository(rule, request.source.slice(request.source.indexOf('/') + 1));
+  }
+
+  #deadline(): AbortSignal {
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(new StoppedError('The deadline is near')), this.#options.deadlineMs).unref();
+    return stop.signal;
+  }
+}
+
+function queueOf(lane: Lane): Queue {
+  return lane === 'push' ? 'push-requests' : 'copy-requests';
+}
+
+function hash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 24);
+}
+
+/** Whether a push concerns a rule by its names alone. */
+function wants(rule: Rule, push: Push): boolean {
+  const { host, path } = rule.source;
+  const name = `${host}/${path}`;
+  const here = path.endsWith('/*') ? push.repository.startsWith(name.slice(0, -1)) : push.repository === name;
+  return here && matchesNames(rule)(push.tag);
+}
+
+function targetTag(rule: Rule, target: RuleTarget, tag: string): string {
+  const { selector } = rule.source;
+  const index = selector.kind === 'tags' ? selector.tags.indexOf(tag) : 0;
+  return target.tags?.[index] ?? tag;
+}
+
+function targetOf(request: CopyRequest): RuleTarget {
+  const slash = request.target.indexOf('/');
+  return { host: request.target.slice(0, slash), path: request.target.slice(slash + 1) };
+}
+
+function lineOf(request: CopyRequest, outcome: SyncOutcome, reason?: string): Line<SyncOutcome> {
+  const [tag] = request.tags;
+  return {
+    rule: request.rule,
+    source: `${request.source}:${tag?.source ?? ''}`,
+    target: `${request.target}:${tag?.target ?? ''}`,
+    outcome,
+    ...(reason === undefined ? {} : { reason }),
+  };
+}

@@ -1,0 +1,122 @@
+/** The published function app, with everything that it speaks to on this machine. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Report } from '../../lib/sync/report.ts';
+import { buildApp, type Cloud, startCloud } from '../local/cloud.ts';
+import { buildManifest, buildMultiPlatform } from '../local/content.ts';
+import { webhookBody } from '../local/dockerhub.ts';
+
+const rules = `rules:
+  - name: app
+    source: docker.io/acme/app
+    target: $ACR/mirror/app
+`;
+const platforms = [
+  { os: 'linux', architecture: 'amd64' },
+  { os: 'linux', architecture: 'arm64' },
+];
+
+let cloud: Cloud;
+let app: Awaited<ReturnType<typeof buildApp>>;
+
+beforeAll(async () => {
+  app = await buildApp();
+  cloud = await startCloud({ appRoot: app.appRoot, rules });
+});
+afterAll(async () => {
+  await cloud?.close();
+  app?.remove();
+});
+
+const key = () => ({ 'x-functions-key': cloud.host.key() });
+
+async function call(method: string, path: string, body?: unknown) {
+  const answer = await fetch(`${cloud.host.url}/api/${path}`, {
+    method,
+    headers: key(),
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  return {
+    status: answer.status,
+    location: answer.headers.get('location'),
+    json: (await answer.json()) as never,
+  };
+}
+
+async function lastReport(trigger: string): Promise<Report> {
+  const { json } = await call('GET', 'status');
+  const status: { runs: { run: { id: string; trigger: string } }[] } = json;
+  const last = status.runs.find(({ run }) => run.trigger === trigger);
+  return (await call('GET', `status/${last?.run.id}`)).json;
+}
+
+const digestAt = (tag: string) => cloud.acr.repository('mirror/app').tags.get(tag)?.digest;
+
+describe('the function app', () => {
+  it('mirrors every tag of a rule when the timer fires, into ACR with the identity', async () => {
+    const single = buildManifest({ layers: [20_000_000, 1000] });
+    const multi = buildMultiPlatform('multi', platforms);
+    await cloud.hub.push('acme/app', '1.0', single);
+    await cloud.hub.push('acme/app', 'latest', multi);
+    await cloud.host.invokeTimer('schedule');
+    await cloud.host.idle();
+    expect(digestAt('1.0')).toBe(single.descriptor.digest);
+    expect(digestAt('latest')).toBe(multi.descriptor.digest);
+    const report = await lastReport('schedule');
+    expect(report.totals).toMatchObject({ tags: 2, copied: 2, failed: 0 });
+  });
+
+  it('moves nothing and pulls nothing when nothing has changed', async () => {
+    const pulls = cloud.hub.pulls;
+    await cloud.host.invokeTimer('schedule');
+    await cloud.host.idle();
+    const report = await lastReport('schedule');
+    expect(report.totals).toMatchObject({ tags: 2, unchanged: 2, bytesCopied: 0, pulls: 0 });
+    expect(cloud.hub.pulls).toBe(pulls);
+  });
+
+  it('mirrors a push that a webhook tells of', async () => {
+    const next = buildManifest({ layers: [1000, 2000] });
+    await cloud.hub.push('acme/app', 'latest', next);
+    const { status, json } = await call('POST', 'webhook', webhookBody('acme/app', 'latest'));
+    expect(status).toBe(202);
+    expect(json).toMatchObject({ requests: 1 });
+    await cloud.host.idle();
+    expect(digestAt('latest')).toBe(next.descriptor.digest);
+  });
+
+  it('accepts a webhook for what no rule wants, and refuses what is no push event', async () => {
+    expect(await call('POST', 'webhook', webhookBody('acme/other', 'x'))).toMatchObject({
+      status: 202,
+      json: { requests: 0 },
+    });
+    expect((await call('POST', 'webhook', { nonsense: true })).status).toBe(400);
+  });
+
+  it('runs by hand and tells where the report will be', async () => {
+    await cloud.hub.push('acme/app', '2.0', buildManifest({ layers: [3000] }));
+    const { status, location } = await call('POST', 'sync', { rules: ['app'] });
+    expect(status).toBe(202);
+    await cloud.host.idle();
+    const report: Report = (await call('GET', `${location}`.replace('/api/', ''))).json;
+    expect(report.totals).toMatchObject({ tags: 3, copied: 1, unchanged: 2 });
+  });
+
+  it('refuses unknown rules and strangers', async () => {
+    expect((await call('POST', 'sync', { rules: ['nobody'] })).status).toBe(400);
+    expect((await fetch(`${cloud.host.url}/api/status`)).status).toBe(401);
+    expect((await call('GET', 'status/none')).status).toBe(404);
+  });
+
+  it('reports a tag that the source cannot serve, and copies the others', async () => {
+    const broken = buildManifest({ layers: [4000] });
+    await cloud.hub.push('acme/app', 'broken', broken);
+    await cloud.hub.push('acme/app', '3.0', buildManifest({ layers: [5000] }));
+    cloud.hub.repository('acme/app').blobs.delete(broken.blobs[1]?.descriptor.digest ?? 'sha256:0');
+    await cloud.host.invokeTimer('schedule');
+    await cloud.host.idle();
+    const report = await lastReport('schedule');
+    expect(report.totals).toMatchObject({ copied: 1, failed: 1 });
+    expect(report.tags.find((line) => line.outcome === 'failed')?.error?.code).toBe('ERR_BLOB_MISSING');
+    expect(digestAt('broken')).toBeUndefined();
+  });
+});

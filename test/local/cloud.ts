@@ -1,0 +1,91 @@
+/** All that stands in for the cloud, started together: Docker Hub, ACR, the identity endpoint, Azurite, and the app on a host. */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { BlobServiceClient } from '@azure/storage-blob';
+import { startAcr } from './acr.ts';
+import { startAzurite } from './azurite.ts';
+import { startDockerHub } from './dockerhub.ts';
+import { startFunctionsHost } from './functions-host.ts';
+import { startIdentity } from './identity.ts';
+import { createProductStorage } from './product-storage.ts';
+
+const root = path.resolve(import.meta.dirname, '../..');
+
+/** Builds the app as it is published, into a folder of its own. */
+export async function buildApp(): Promise<{ appRoot: string; remove(): void }> {
+  const out = mkdtempSync(path.join(tmpdir(), 'hubferry-app-'));
+  await promisify(execFile)(process.execPath, ['esbuild.config.ts', '--package', '--out', out], {
+    cwd: root,
+  });
+  return { appRoot: path.join(out, 'app'), remove: () => rmSync(out, { recursive: true, force: true }) };
+}
+
+export interface CloudOptions {
+  readonly appRoot: string;
+  /** The rules; `$ACR` stands for the registry's host. */
+  readonly rules: string;
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Whether timers fire on their own. @default false */
+  readonly timers?: boolean;
+}
+
+/** `registries` for the stand-ins, to put before the rules. */
+export function registriesOf(
+  hub: { url: string; apiUrl: string },
+  acr: { host: string; url: string; caFile: string },
+): string {
+  return `version: 1
+registries:
+  docker.io: { endpoint: "${hub.url}", hubApi: "${hub.apiUrl}" }
+  ${acr.host}: { kind: acr, endpoint: "${acr.url}", ca: "${acr.caFile}" }
+`;
+}
+
+export async function startCloud(options: CloudOptions) {
+  const [hub, acr, identity, azurite] = await Promise.all([
+    startDockerHub(),
+    startAcr(),
+    startIdentity(),
+    startAzurite(),
+  ]);
+  const { connectionString } = azurite;
+  await createProductStorage(connectionString);
+  const config = BlobServiceClient.fromConnectionString(connectionString).getContainerClient('config');
+  const writeRules = async (rules: string) => {
+    const text = registriesOf(hub, acr) + rules.replaceAll('$ACR', acr.host);
+    await config.getBlockBlobClient('sync.yaml').upload(text, Buffer.byteLength(text));
+    return text;
+  };
+  const rulesText = await writeRules(options.rules);
+  const host = await startFunctionsHost({
+    appRoot: options.appRoot,
+    timers: options.timers ?? false,
+    settings: {
+      FUNCTIONS_WORKER_RUNTIME: 'node',
+      AzureWebJobsStorage: connectionString,
+      HubferryStorage: connectionString,
+      SYNC_SCHEDULE: '0 0 0 * * *',
+      VERIFY_SCHEDULE: '0 0 6 * * 0',
+      ...identity.env,
+      ...options.settings,
+    },
+  });
+  return {
+    hub,
+    acr,
+    identity,
+    azurite,
+    host,
+    rulesText,
+    writeRules,
+    async close(): Promise<void> {
+      await host.close();
+      await Promise.all([hub.close(), acr.close(), identity.close(), azurite.close()]);
+    },
+  };
+}
+
+export type Cloud = Awaited<ReturnType<typeof startCloud>>;
