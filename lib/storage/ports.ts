@@ -11,6 +11,9 @@ export type Container = (typeof containers)[number];
 export const queues = ['plan-requests', 'push-requests', 'copy-requests'] as const;
 export type Queue = (typeof queues)[number];
 
+/** A larger document is refused with ERR_TOO_LARGE, in both directions. */
+export const maxDocumentBytes = 64 * 1024 * 1024;
+
 export interface StoredDocument {
   readonly bytes: Uint8Array;
   readonly etag: string;
