@@ -138,12 +138,12 @@ function throttle(retryAfter: string): Answer {
   return replyError(429, 'TOOMANYREQUESTS', 'too many requests', { 'retry-after': retryAfter });
 }
 
-/** Tag locks and manifest locks are separate things; either refuses. */
+/** Tag locks and manifest locks are separate things. What cannot be written cannot be deleted either. */
 function mayChange(repository: LocalRepository, reference: string, change: 'write' | 'delete'): boolean {
-  const tag = repository.tags.get(reference);
-  const manifest = repository.manifests.get(reference as Digest);
-  const { attributes } = tag ?? manifest ?? {};
-  return (change === 'write' ? attributes?.writeEnabled : attributes?.deleteEnabled) !== false;
+  const { attributes } =
+    repository.tags.get(reference) ?? repository.manifests.get(reference as Digest) ?? {};
+  if (attributes === undefined) return true;
+  return attributes.writeEnabled && (change === 'write' || attributes.deleteEnabled);
 }
 
 interface LoginOptions {

@@ -213,8 +213,9 @@ export class LocalStore {
   }
 }
 
-/** Above this, the bytes of an upload go to a file. */
+/** Above this, the bytes of an upload go to a file, so many at once. */
 const heldInMemory = 8 << 20;
+const writtenAtOnce = 1 << 20;
 
 /** One upload session: appended to in order, hashed on the way. */
 export class Upload {
@@ -228,6 +229,7 @@ export class Upload {
   readonly #newPath: () => Promise<string>;
   readonly #hash: Hash = createHash('sha256');
   #chunks: Buffer[] = [];
+  #waiting = 0;
   #file: { readonly path: string; readonly handle: FileHandle } | undefined;
 
   constructor(repository: LocalRepository, newPath: () => Promise<string>) {
@@ -239,7 +241,8 @@ export class Upload {
     this.#hash.update(chunk);
     this.offset += chunk.byteLength;
     this.#chunks.push(chunk);
-    if (this.offset > heldInMemory) await this.#spill();
+    this.#waiting += chunk.byteLength;
+    if (this.#waiting > (this.#file === undefined ? heldInMemory : writtenAtOnce)) await this.#spill();
   }
 
   /** Ends the session; the blob, where it has that digest. */
@@ -263,6 +266,7 @@ export class Upload {
     }
     const chunks = this.#chunks;
     this.#chunks = [];
+    this.#waiting = 0;
     if (chunks.length > 0) await this.#file.handle.writev(chunks);
   }
 

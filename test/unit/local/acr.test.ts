@@ -137,7 +137,7 @@ test('keeps a locked tag from being moved or deleted', async () => {
   });
   expect([moved.status, moved.json.errors[0].code]).toEqual([405, 'REGISTRY_DISALLOWED_OPERATION']);
   expect((await send('DELETE', '/acr/v1/a%2Fb/_tags/v1', { headers })).status).toBe(405);
-  acr.setTagAttributes('a/b', 'v1', { deleteEnabled: true });
+  acr.setTagAttributes('a/b', 'v1', { writeEnabled: true, deleteEnabled: true });
   expect((await send('DELETE', '/acr/v1/a%2Fb/_tags/v1', { headers })).status).toBe(202);
   expect(acr.repository('a/b').manifests.has(content.descriptor.digest)).toBe(true);
 });

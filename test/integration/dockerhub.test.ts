@@ -1,0 +1,335 @@
+import { expect, test } from 'vitest';
+import { parsePushEvent } from '../../lib/dockerhub/push-event.ts';
+import { createDockerHub, type DockerHub, type DockerHubOptions } from '../../lib/dockerhub.ts';
+import { codeOf, HubferryError } from '../../lib/errors.ts';
+import type { Allowance, TagEntry, TagLister, TagPage } from '../../lib/oci/roles.ts';
+import { buildManifest, buildMultiPlatform, cosignSignature, cosignTag } from '../local/content.ts';
+import {
+  type LocalDockerHub,
+  type DockerHubOptions as LocalOptions,
+  startDockerHub,
+  webhookBody,
+} from '../local/dockerhub.ts';
+import { afterTest, countingObserver, fakeClock, settingsFor } from './registry/support.ts';
+
+const platforms = [
+  { os: 'linux', architecture: 'amd64' },
+  { os: 'linux', architecture: 'arm64', variant: 'v8' },
+];
+
+interface Sides {
+  readonly local: LocalDockerHub;
+  readonly hub: DockerHub;
+}
+
+interface Login {
+  readonly username: string;
+  readonly password: string;
+}
+
+async function start(
+  local: LocalOptions = {},
+  { login, ...options }: Partial<DockerHubOptions> & { readonly login?: Login } = {},
+): Promise<Sides> {
+  const server = await startDockerHub(local);
+  afterTest(() => server.close());
+  return { local: server, hub: clientOf(server, { ...options, ...(login && { login }) }) };
+}
+
+function clientOf(
+  server: LocalDockerHub,
+  { login, ...options }: Partial<DockerHubOptions> & { readonly login?: Login } = {},
+): DockerHub {
+  const settings = settingsFor(server.url, {
+    kind: 'dockerhub',
+    host: 'docker.io',
+    hubApi: server.apiUrl,
+    ...login,
+  });
+  const hub = createDockerHub({ settings, clock: fakeClock(), ...options });
+  afterTest(() => hub.close());
+  return hub;
+}
+
+async function pushTags(local: LocalDockerHub, count: number): Promise<void> {
+  for (let index = 0; index < count; index += 1) {
+    const content = buildManifest({ layers: [100], seed: `tag ${index}` });
+    await local.push('library/nginx', `v${String(index).padStart(5, '0')}`, content, {
+      pushedAt: 1_700_000_000_000 + index,
+    });
+  }
+}
+
+async function all(lister: TagLister): Promise<TagEntry[]> {
+  const tags: TagEntry[] = [];
+  let page: TagPage | undefined;
+  do {
+    page = await lister.listTags({ cursor: page?.next });
+    tags.push(...(page?.tags ?? []));
+  } while (page?.next !== undefined);
+  return tags;
+}
+
+test('lists tags with digests, push times and platforms, one request a hundred tags and no pull', async () => {
+  const { local, hub } = await start();
+  await pushTags(local, 250);
+  const content = buildMultiPlatform('x', platforms);
+  await local.push('library/nginx', 'latest', content, { pushedAt: 1_700_000_000_999 });
+  const observer = countingObserver();
+  const tags = await all(hub.repository('library/nginx', { observer }));
+  expect(tags).toHaveLength(251);
+  expect(tags[0]).toEqual({
+    name: 'latest',
+    digest: content.descriptor.digest,
+    pushedAt: 1_700_000_000_999,
+    platforms,
+  });
+  expect([observer.requests, observer.pulls, local.pulls]).toEqual([3, 0, 0]);
+});
+
+test('goes on with a cursor in another process', async () => {
+  const { local, hub } = await start();
+  await pushTags(local, 150);
+  const first = await hub.repository('library/nginx').listTags();
+  const second = await clientOf(local).repository('library/nginx').listTags({ cursor: first?.next });
+  expect(second?.tags.map(({ name }) => name)).toEqual(
+    Array.from({ length: 50 }, (_, index) => `v${String(index + 100).padStart(5, '0')}`),
+  );
+  expect(second?.next).toBeUndefined();
+});
+
+test('tells no digest where the web API does not, and HEAD confirms for nothing', async () => {
+  const { local, hub } = await start();
+  await pushTags(local, 1);
+  local.tellsDigests = false;
+  const repository = hub.repository('library/nginx');
+  const [tag] = await all(repository);
+  expect([tag?.name, tag?.digest]).toEqual(['v00000', undefined]);
+  const found = await repository.resolve('v00000');
+  expect([found?.digest, local.pulls]).toEqual([local.repository('library/nginx').digestOf('v00000'), 0]);
+});
+
+test('describes one tag as the listing would', async () => {
+  const { local, hub } = await start();
+  await pushTags(local, 2);
+  const repository = hub.repository('library/nginx');
+  const [, second] = await all(repository);
+  expect(await repository.describeTag?.('v00001')).toEqual(second);
+  expect(await repository.describeTag?.('v9')).toBeUndefined();
+});
+
+test('knows nothing of an unknown repository', async () => {
+  const { hub } = await start();
+  expect(await hub.repository('library/unknown').listTags()).toBeUndefined();
+});
+
+test('logs in to the web API once, and sees what is private', async () => {
+  const { local, hub } = await start(
+    { accounts: { me: { secret: 'canary-secret' } }, privateRepositories: ['myorg/secret'] },
+    { login: { username: 'me', password: 'canary-secret' } },
+  );
+  await local.push('myorg/secret', '1', buildManifest());
+  const observer = countingObserver();
+  const repository = hub.repository('myorg/secret', { observer });
+  expect(await all(repository)).toHaveLength(1);
+  expect(await all(repository)).toHaveLength(1);
+  expect(observer.requests).toBe(3);
+  expect(local.api.requests.map(({ method }) => method)).toEqual(['POST', 'GET', 'GET']);
+});
+
+test('logs in again when the token of the web API ended early', async () => {
+  let now = Date.now();
+  const { local, hub } = await start(
+    { accounts: { me: { secret: 'x' } }, now: () => now },
+    { login: { username: 'me', password: 'x' } },
+  );
+  await pushTags(local, 1);
+  const repository = hub.repository('library/nginx');
+  await all(repository);
+  now += 3_600_000;
+  expect(await all(repository)).toHaveLength(1);
+  expect(local.api.requests.map(({ status }) => status)).toEqual([200, 200, 401, 200, 200]);
+});
+
+test('asks the registry where the web API refuses, says so, and does not try a bad login again', async () => {
+  const told: string[] = [];
+  const { local, hub } = await start(
+    {},
+    {
+      login: { username: 'me', password: 'canary-secret' },
+      onFallback: (error) => told.push(`${error.code} ${error.message}`),
+    },
+  );
+  await pushTags(local, 3);
+  const observer = countingObserver();
+  const error = await hub
+    .repository('library/nginx', { observer })
+    .listTags()
+    .catch((thrown: unknown) => thrown);
+  // The registry's own login fails as well, and that is what is said.
+  expect(codeOf(error)).toBe('ERR_UNAUTHORIZED');
+  expect(told).toHaveLength(1);
+  expect(told[0]).toMatch(/^ERR_UNAUTHORIZED .*web API/);
+  expect(`${told[0]} ${error}`).not.toContain('canary');
+  await expect(hub.repository('library/nginx').listTags()).rejects.toThrow();
+  expect(local.api.requests).toHaveLength(1);
+});
+
+test('lists by the registry where the web API is not there', async () => {
+  const { local } = await start();
+  await pushTags(local, 3);
+  await local.api.close();
+  const hub = clientOf(local);
+  const tags = await all(hub.repository('library/nginx'));
+  expect(tags).toEqual([{ name: 'v00000' }, { name: 'v00001' }, { name: 'v00002' }]);
+  const described = await hub.repository('library/nginx').describeTag?.('v00001');
+  expect(described).toEqual({ name: 'v00001', digest: local.repository('library/nginx').digestOf('v00001') });
+});
+
+test.each([
+  ['seconds', { retryAfter: '7200' }],
+  ['a Unix time', { xRetryAfter: String(Date.parse('2026-11-24T10:00:00Z') / 1000) }],
+])('keeps a long wait that the web API asks for in %s, and does not go round it', async (_, abuse) => {
+  const { local, hub } = await start();
+  await pushTags(local, 1);
+  local.apiAbuse = abuse;
+  const error = await hub
+    .repository('library/nginx')
+    .listTags()
+    .catch((thrown: unknown) => thrown);
+  expect(error).toMatchObject({ code: 'ERR_RATE_LIMITED', retryAt: Date.parse('2026-11-24T10:00:00Z') });
+  await expect(hub.repository('library/nginx').listTags()).rejects.toThrow();
+  expect([local.api.requests.length, local.registry.requests.length]).toEqual([1, 0]);
+});
+
+function answerPage(page: object) {
+  return () => ({ kind: 'answer', status: 200, body: JSON.stringify(page) }) as const;
+}
+
+test('never follows a next page to another host, and ends a listing that repeats itself', async () => {
+  const { local, hub } = await start();
+  const elsewhere = await startDockerHub();
+  afterTest(() => elsewhere.close());
+  const query = '/v2/namespaces/library/repositories/nginx/tags?page=2';
+  local.api.intercept = answerPage({ results: [{ name: 'a' }], next: `${elsewhere.apiUrl}${query}` });
+  const error = await all(hub.repository('library/nginx')).catch((thrown: unknown) => thrown);
+  expect(codeOf(error)).toBe('ERR_LISTING_INCOMPLETE');
+  expect(elsewhere.api.requests).toEqual([]);
+});
+
+test('takes a listing that ends long before its count for incomplete', async () => {
+  const { local, hub } = await start();
+  local.api.intercept = answerPage({ count: 15_000, results: [{ name: 'a' }], next: null });
+  await expect(hub.repository('library/nginx').listTags()).rejects.toMatchObject({
+    code: 'ERR_LISTING_INCOMPLETE',
+  });
+});
+
+test('reads what it understands of a tag and leaves out what is no tag', async () => {
+  const { local, hub } = await start();
+  local.api.intercept = answerPage({
+    results: [
+      { name: 'a', digest: 5, tag_last_pushed: 'soon', images: [{ os: 'unknown', architecture: 'unknown' }] },
+      { name: '../../etc', digest: null },
+      { name: 'b', digest: 'sha256:short', last_updated: '2026-01-01T00:00:00.123456Z', images: 'none' },
+    ],
+  });
+  expect((await hub.repository('library/nginx').listTags())?.tags).toEqual([
+    { name: 'a', digest: undefined, pushedAt: undefined, platforms: [] },
+    { name: 'b', digest: undefined, pushedAt: Date.parse('2026-01-01T00:00:00.123Z'), platforms: [] },
+  ]);
+});
+
+test('a tag deleted during the listing ends it in peace', async () => {
+  const { local, hub } = await start();
+  await pushTags(local, 101);
+  const repository = hub.repository('library/nginx');
+  const first = await repository.listTags();
+  local.repository('library/nginx').removeTag('v00000');
+  expect(await repository.listTags({ cursor: first?.next })).toEqual({ tags: [] });
+});
+
+test('tells the allowance with every answer about a manifest, and counts what is billed', async () => {
+  const { local, hub } = await start({ anonymousPulls: 50 });
+  await local.push('library/nginx', '1', buildMultiPlatform('x', platforms));
+  const told: Allowance[] = [];
+  const observer = {
+    ...countingObserver(),
+    onAllowance: (allowance: Allowance) => void told.push(allowance),
+  };
+  const counting = countingObserver();
+  await hub.repository('library/nginx', { observer }).resolve('1');
+  expect(told).toEqual([{ limit: 50, remaining: 50, windowSeconds: 21_600, source: '127.0.0.1' }]);
+  const repository = hub.repository('library/nginx', { observer: counting });
+  const index = await repository.fetchManifest('1');
+  await repository.fetchManifest(index?.descriptor.digest ?? '');
+  expect([counting.pulls, local.pulls, local.pullsLeft()]).toEqual([2, 2, 48]);
+});
+
+test('reads a blob from the CDN without credentials, from an offset, with a fresh URL each time', async () => {
+  let now = Date.now();
+  const { local, hub } = await start(
+    { urlLifetimeSeconds: 60, now: () => now, accounts: { me: { secret: 'x' } } },
+    {
+      login: { username: 'me', password: 'x' },
+    },
+  );
+  const content = buildManifest({ layers: [500_000] });
+  await local.push('library/nginx', '1', content);
+  const layer = content.blobs[1];
+  if (layer === undefined) throw new Error('no layer');
+  const repository = hub.repository('library/nginx');
+  await bytesOf(await repository.openBlob(layer.descriptor, 0));
+  now += 61_000;
+  const rest = await bytesOf(await repository.openBlob(layer.descriptor, 499_990));
+  expect(rest).toEqual(await bytesOf(layer.open(499_990, 500_000)));
+  expect(local.cdn.requests.map(({ headers }) => headers.authorization)).toEqual([undefined, undefined]);
+});
+
+async function bytesOf(stream: AsyncIterable<Uint8Array> | undefined): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of stream ?? []) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks);
+}
+
+test('finds referrers by the tag schema, since there is no API for them', async () => {
+  const { local, hub } = await start();
+  const content = buildManifest();
+  await local.push('library/nginx', '1', content);
+  const { digest } = content.descriptor;
+  expect(await hub.repository('library/nginx').listReferrers(digest)).toEqual({
+    api: false,
+    descriptors: [],
+  });
+  await local.push('library/nginx', cosignTag(digest, 'sig'), cosignSignature(digest));
+  const tags = await all(hub.repository('library/nginx'));
+  expect(tags.map(({ name }) => name)).toContain(`${digest.replace(':', '-')}.sig`);
+});
+
+test('lists the repositories of a namespace over several pages', async () => {
+  const { local, hub } = await start({
+    accounts: { me: { secret: 'x' } },
+    privateRepositories: ['myorg/p000'],
+  });
+  for (let index = 0; index < 120; index += 1) {
+    await local.push(`myorg/p${String(index).padStart(3, '0')}`, '1', buildManifest());
+  }
+  const observer = countingObserver();
+  const names = await Array.fromAsync(hub.listNamespace('myorg', { observer }));
+  expect([names.length, names[0], names.at(-1), observer.requests]).toEqual([
+    119,
+    'myorg/p001',
+    'myorg/p119',
+    2,
+  ]);
+  await expect(hub.listNamespace('nobody').next()).rejects.toMatchObject({ code: 'ERR_NOT_FOUND' });
+});
+
+test('reads the push event that Docker Hub posts', () => {
+  expect(parsePushEvent(JSON.stringify(webhookBody('library/nginx', 'v1', 1_700_000_000_500)))).toEqual({
+    repository: 'library/nginx',
+    tag: 'v1',
+    pushedAt: 1_700_000_000_500,
+  });
+  expect(() => parsePushEvent('{}')).toThrow(HubferryError);
+});
