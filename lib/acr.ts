@@ -64,7 +64,7 @@ function required(identity: TokenCredential | undefined): TokenCredential {
 
 /**
  * An identity that the registry has let in and that may not do something is answered with 401, by the token service or by
- * the registry itself: that is a right that lacks, not a login that failed.
+ * the registry itself: what is missing is a right, the login is good.
  */
 function sendTo({ send, endpoint }: Transport, byIdentity: boolean): Send {
   return async (request) => {
@@ -86,7 +86,9 @@ function isRefusedScope(error: unknown): error is RegistryError {
 }
 
 function forbidden(error: RegistryError): RegistryError {
-  return new RegistryError('ERR_FORBIDDEN', `A right lacks: ${error.message}`, error, { cause: error });
+  return new RegistryError('ERR_FORBIDDEN', `The login lacks a right: ${error.message}`, error, {
+    cause: error,
+  });
 }
 
 class AcrRepository extends Repository {

@@ -17,11 +17,18 @@ import type {
   TagPage,
 } from './oci/roles.ts';
 import { type Clock, systemClock } from './registry/clock.ts';
+import { failureOf } from './registry/failure.ts';
 import type { ReferrersSupport } from './registry/referrers.ts';
 import type { RepositoryRequest } from './registry/registry.ts';
 import { Repository, type RepositoryOptions } from './registry/repository.ts';
+import type { Send } from './registry/send.ts';
 import { fixedCredential } from './registry/token.ts';
-import { createTransport, credentialIn, type TransportOptions } from './registry/transport.ts';
+import {
+  createTransport,
+  credentialIn,
+  type Transport,
+  type TransportOptions,
+} from './registry/transport.ts';
 
 export interface DockerHubOptions extends Omit<TransportOptions, 'authorizer' | 'countPulls' | 'onAnswer'> {
   /** Told when the web API did not serve a listing, so that the registry is asked for tags without times and digests. */
@@ -45,12 +52,13 @@ export function createDockerHub(options: DockerHubOptions): DockerHub {
   const { settings, onFallback, ...shared } = options;
   const clock = options.clock ?? systemClock;
   const credentials = options.credentials ?? fixedCredential(credentialIn(settings));
-  const transport = createTransport({
+  const inner = createTransport({
     ...shared,
     settings,
     countPulls: true,
     onAnswer: ({ headers }, observer) => tellAllowance(rateLimitOf(headers), observer),
   });
+  const transport = { ...inner, send: sendTo(inner) };
   const endpoint = settings.hubApi ?? defaultHubApi;
   const apiTransport = createTransport({
     ...shared,
@@ -70,6 +78,17 @@ export function createDockerHub(options: DockerHubOptions): DockerHub {
     async close() {
       await Promise.all([transport.close(), apiTransport.close()]);
     },
+  };
+}
+
+/** Docker Hub answers 401 with a good token to what does not exist, so that nobody learns of private repositories. */
+function sendTo({ send, endpoint }: Transport): Send {
+  return async (request) => {
+    const response = await send(request);
+    const isOwn = new URL(response.url).origin === new URL(endpoint()).origin;
+    if (response.status !== 401 || !isOwn) return response;
+    const what = 'The repository does not exist, or this login may not read it';
+    throw failureOf(what, response, { code: 'ERR_FORBIDDEN' });
   };
 }
 

@@ -123,6 +123,14 @@ test('knows nothing of an unknown repository', async () => {
   expect(await hub.repository('library/unknown').listTags()).toBeUndefined();
 });
 
+test('says of a repository that is not there, or is private, that it may not be read', async () => {
+  const { local, hub } = await start({ privateRepositories: ['myorg/secret'] });
+  await local.push('myorg/secret', '1', buildManifest());
+  for (const path of ['library/unknown', 'myorg/secret']) {
+    await expect(hub.repository(path).resolve('1')).rejects.toMatchObject({ code: 'ERR_FORBIDDEN' });
+  }
+});
+
 test('logs in to the web API once, and sees what is private', async () => {
   const { local, hub } = await start(
     { accounts: { me: { secret: 'canary-secret' } }, privateRepositories: ['myorg/secret'] },

@@ -90,7 +90,8 @@ export async function startDockerHub(options: DockerHubOptions = {}): Promise<Lo
   const store = new LocalStore(now);
   const users = Object.fromEntries(Object.entries(accounts).map(([name, { secret }]) => [name, secret]));
   const visible = (account: string | undefined, repository: string) =>
-    account !== undefined || !privateRepositories.includes(repository);
+    store.repositories.get(repository)?.known === true &&
+    (account !== undefined || !privateRepositories.includes(repository));
   const authority = new TokenAuthority({
     service: 'registry.docker.io',
     realm: () => `${tokens.url}/token`,
