@@ -381,12 +381,12 @@ module alerts 'modules/alerts.bicep' = {
   }
 }
 
-output RESOURCE_GROUP string = group.name
-output FUNCTION_APP_NAME string = app.outputs.name
-output FUNCTION_APP_URL string = 'https://${app.outputs.hostName}'
-output WEBHOOK_URL string = 'https://${app.outputs.hostName}/api/webhook'
-output REGISTRY_LOGIN_SERVER string = registryFacts.outputs.loginServer
-output PRODUCT_STORAGE_ACCOUNT string = productStorageName
-output KEY_VAULT_NAME string = vaultName
-output IDENTITY_CLIENT_ID string = identity.outputs.clientId
-output OUTBOUND_ADDRESS string = privateNetwork ? network!.outputs.outboundAddress : ''
+output resourceGroupName string = group.name
+output functionAppName string = app.outputs.name
+output functionAppUrl string = 'https://${app.outputs.hostName}'
+output webhookUrl string = 'https://${app.outputs.hostName}/api/webhook'
+output registryLoginServer string = registryFacts.outputs.loginServer
+output productStorageName string = productStorageName
+output keyVaultName string = vaultName
+output identityClientId string = identity.outputs.clientId
+output outboundAddress string = privateNetwork ? network!.outputs.outboundAddress : ''

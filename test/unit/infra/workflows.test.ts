@@ -1,0 +1,131 @@
+import { glob, readFile } from 'node:fs/promises';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import * as z from 'zod';
+
+const root = new URL('../../../', import.meta.url);
+const files = await Array.fromAsync(
+  glob(['.github/workflows/*.yml', '.github/examples/*.yml', '.github/actions/*/action.yml'], { cwd: root }),
+);
+const texts = await Promise.all(
+  files.map(
+    async (file) => [file.replaceAll('\\', '/'), await readFile(new URL(file, root), 'utf8')] as const,
+  ),
+);
+const workflows = texts.filter(([file]) => !file.includes('/actions/'));
+
+const stepSchema = z.looseObject({
+  id: z.string().optional(),
+  if: z.string().optional(),
+  uses: z.string().optional(),
+  run: z.string().optional(),
+});
+const permissionsSchema = z.record(z.string(), z.enum(['read', 'write', 'none']));
+const workflowSchema = z.looseObject({
+  permissions: permissionsSchema,
+  concurrency: z.looseObject({ group: z.string() }),
+  jobs: z.record(
+    z.string(),
+    z.looseObject({
+      permissions: permissionsSchema.optional(),
+      'timeout-minutes': z.number(),
+      steps: z.array(stepSchema),
+    }),
+  ),
+});
+const actionSchema = z.looseObject({ runs: z.looseObject({ steps: z.array(stepSchema) }) });
+
+const stepsOf = (file: string, text: string) => {
+  const document: unknown = parse(text);
+  if (file.includes('/actions/')) return actionSchema.parse(document).runs.steps;
+  return Object.values(workflowSchema.parse(document).jobs).flatMap(({ steps }) => steps);
+};
+
+describe('the workflows', () => {
+  it('are those that the guide names', () => {
+    expect(files.map((file) => file.replaceAll('\\', '/')).sort()).toEqual([
+      '.github/actions/sync/action.yml',
+      '.github/examples/sync-oidc.yml',
+      '.github/examples/sync-passwords.yml',
+      '.github/workflows/ci.yml',
+      '.github/workflows/deploy.yml',
+      '.github/workflows/release.yml',
+    ]);
+  });
+
+  it.each(texts)('pin every action of %s by commit, and say which version that is', (_, text) => {
+    const uses = [...text.matchAll(/^.*\buses: (.*)$/gm)].map(([, what = '']) => what);
+    expect(uses.length).toBeGreaterThan(0);
+    for (const what of uses) {
+      if (what === 'OWNER/hubferry/.github/actions/sync@COMMIT') continue;
+      expect(what).toMatch(/^[\w.-]+\/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
+    }
+  });
+
+  it('pin one action to one commit everywhere', () => {
+    const pins = texts.flatMap(([, text]) => [...text.matchAll(/uses: ([\w.-]+\/[\w.-]+)[^@\n]*@(\S+)/g)]);
+    const commits = Map.groupBy(pins, ([, name = '']) => name);
+    for (const [name, all] of commits) expect(new Set(all.map(([, , commit]) => commit)).size, name).toBe(1);
+  });
+
+  it.each(workflows)('give %s the rights that it needs and no more, and an end', (file, text) => {
+    const { permissions, jobs } = workflowSchema.parse(parse(text));
+    const writes = Object.values(jobs).flatMap((job) =>
+      Object.entries({ ...permissions, ...job.permissions }),
+    );
+    const needed: Readonly<Record<string, readonly string[]>> = {
+      'sync-oidc.yml': ['id-token'],
+      'deploy.yml': ['id-token'],
+      'release.yml': ['contents', 'id-token', 'attestations'],
+    };
+    const given = writes.filter(([, right]) => right === 'write').map(([name]) => name);
+    expect(given).toEqual(needed[file.split('/').at(-1) ?? ''] ?? []);
+  });
+
+  it.each(texts)('let nothing that others write into a command of %s', (file, text) => {
+    for (const { run = '' } of stepsOf(file, text)) expect(run).not.toContain('${{');
+  });
+
+  it.each(texts)('keep no credential of the checkout in %s', (_, text) => {
+    const checkouts = text.split('actions/checkout@').slice(1);
+    for (const checkout of checkouts) expect(checkout.slice(0, 150)).toContain('persist-credentials: false');
+  });
+});
+
+describe("the action's promises", () => {
+  let text: string;
+  beforeAll(async () => {
+    text = await readFile(new URL('.github/actions/sync/action.yml', root), 'utf8');
+  });
+
+  it('are duration, copied and failed as outputs, and a log that is kept for a week', () => {
+    const action = z
+      .looseObject({
+        inputs: z.record(z.string(), z.looseObject({ default: z.string() })),
+        outputs: z.record(z.string(), z.looseObject({ value: z.string() })),
+      })
+      .parse(parse(text));
+    expect(Object.keys(action.outputs)).toEqual(['duration', 'copied', 'failed', 'deferred']);
+    expect(action.inputs['log-retention-days']?.default).toBe('7');
+    expect(text).toMatch(/retention-days: \$\{\{ inputs\.log-retention-days \}\}/);
+  });
+
+  it('are state and log that are kept also when the sync fails', () => {
+    const { steps } = actionSchema.parse(parse(text)).runs;
+    const after = steps.slice(steps.findIndex((step) => step.id === 'sync') + 1);
+    expect(after).toHaveLength(2);
+    for (const step of after) expect(step.if).toMatch(/^always\(\)/);
+  });
+});
+
+describe('azure.yaml', () => {
+  it('publishes the finished folder and builds nothing elsewhere', async () => {
+    const azure: unknown = parse(await readFile(new URL('azure.yaml', root), 'utf8'));
+    const build = 'npm ci && npm run package';
+    expect(azure).toMatchObject({
+      infra: { provider: 'bicep', path: 'infra', module: 'main' },
+      services: { app: { host: 'function', project: 'dist/app', remoteBuild: false } },
+      hooks: { prepackage: { posix: { run: build }, windows: { run: build } } },
+    });
+  });
+});
