@@ -70,6 +70,8 @@ export function createCore({ rules, stores, clients, limits, pullReserve }: Core
       target: clients.target(rules, target, tally.target),
     }),
     expand: (rule, tally, signal) => clients.expand(rules, rule, tally.source, signal),
+    pullRefused: (sides, tally, error) =>
+      allowance.refused(hostOf(sides.source.name), tally.allowance, error.retryAt),
     admitPull: (sides, tally) => allowance.admit(hostOf(sides.source.name), tally.allowance, pullReserve),
   };
 }

@@ -37,12 +37,19 @@ export class AllowanceKeeper {
     throw limited(host, nextTry(allowance.windowSeconds));
   }
 
-  /** A pull was refused: nobody pulls before the time that the registry names, or before the window has some room again. */
+  /**
+   * A pull was refused: nobody pulls before the time that the registry names, or before the window has some room again.
+   * @returns the error to throw, which names that time.
+   */
   async refused(
     host: string,
     allowance: Allowance | undefined,
     retryAt: number | undefined,
-  ): Promise<number> {
+  ): Promise<HubferryError> {
+    return limited(host, await this.#close(host, allowance, retryAt));
+  }
+
+  async #close(host: string, allowance: Allowance | undefined, retryAt: number | undefined): Promise<number> {
     const until = retryAt ?? nextTry(allowance?.windowSeconds ?? usualWindowSeconds);
     const key = keyOf(host, allowance?.source);
     const known = await this.#closedUntil(host, allowance?.source);

@@ -27,6 +27,8 @@ export interface Work {
   readonly patienceMs: number;
   /** Asked before each manifest that is read at a billing source. @throws ERR_RATE_LIMITED */
   readonly admitPull: () => Promise<void>;
+  /** Told when the source refused one; the error to throw, with the time from which on all may try again. */
+  readonly pullRefused: (error: HubferryError) => Promise<HubferryError>;
 }
 
 /** Another process is sending the same blob: the request is given back and comes again. */

@@ -91,6 +91,7 @@ export class Copier {
       onEvent: () => {},
       patienceMs: 0,
       admitPull: async () => {},
+      pullRefused: async (error) => error,
     };
     const passage: Passage = { ...sides, work, known: new Set(), thorough: false };
     const { manifest } = await this.#graph.obtain(from, passage);

@@ -27,6 +27,8 @@ export interface Core {
   readonly expand: Expander;
   /** Called before each billed pull; throws ERR_RATE_LIMITED. */
   admitPull(sides: Sides, tally: Tally): Promise<void>;
+  /** Called when the source refused a pull; the error to throw. */
+  pullRefused(sides: Sides, tally: Tally, error: HubferryError): Promise<HubferryError>;
 }
 
 export interface DirectOptions {
@@ -108,6 +110,7 @@ export class DirectRun {
       onEvent,
       patienceMs: Number.POSITIVE_INFINITY,
       admitPull: () => this.#core.admitPull(sides, tally),
+      pullRefused: (error: HubferryError) => this.#core.pullRefused(sides, tally, error),
     };
     let next: CopyRequest | undefined = request;
     for (let turn = 0; next !== undefined && turn <= followUps; turn += 1) {

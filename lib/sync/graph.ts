@@ -136,7 +136,11 @@ export class GraphCopier {
 
 async function pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
   if (source.billed === true) await work.admitPull();
-  const manifest = await source.fetchManifest(digest, { signal: work.stop });
+  const manifest = await source.fetchManifest(digest, { signal: work.stop }).catch(async (error: unknown) => {
+    const limited =
+      source.billed === true && error instanceof HubferryError && error.code === 'ERR_RATE_LIMITED';
+    throw limited ? await work.pullRefused(error) : error;
+  });
   if (manifest === undefined) {
     throw new HubferryError('ERR_BLOB_MISSING', `${source.name} does not have the manifest ${digest}`);
   }

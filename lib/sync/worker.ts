@@ -224,7 +224,14 @@ export class Worker {
     const { core, onEvent } = this.#options;
     const sides = core.open(rule, targetOf(request), tally);
     const stop = this.#deadline();
-    const work: Work = { stop, tally, onEvent, patienceMs, admitPull: () => core.admitPull(sides, tally) };
+    const work: Work = {
+      stop,
+      tally,
+      onEvent,
+      patienceMs,
+      admitPull: () => core.admitPull(sides, tally),
+      pullRefused: (error) => core.pullRefused(sides, tally, error),
+    };
     try {
       const carry = request.kind === 'delete' ? core.copier.remove : core.copier.copy;
       await this.#settle(await carry.call(core.copier, request, rule, sides, work), request, lane, tally);
