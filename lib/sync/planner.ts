@@ -80,6 +80,7 @@ export class Planner {
     const comparison = new Comparison(input, source, target, derived, late, this.#facts, this.#derive);
     const lines = await comparison.lines(this.#limits.lookups);
     if (input.rule.prune) lines.push(...(await this.#prune(input, source, target)));
+    if (lines.length === 0) warnOfNothing(input);
     return lines;
   }
 
@@ -103,6 +104,12 @@ export class Planner {
     }
     return gone.sort().map((tag) => deleteLine(input, tag, target.tags.get(tag)));
   }
+}
+
+/** Nothing to do is no failure, but seldom what the rule's author meant. */
+function warnOfNothing({ rule, sides, onEvent }: PlanInput): void {
+  const fields = { rule: rule.name, source: sides.source.name };
+  onEvent({ type: 'log', level: 'warn', message: 'no tag is selected', fields });
 }
 
 interface SourceListing {
