@@ -1,6 +1,6 @@
 /** Rules from the command line: SOURCE TARGET, and the options that say the same as a file. */
 import { type PlatformPattern, parsePlatformPattern } from '../oci/platform.ts';
-import { assembleRules, noFilter } from './assemble.ts';
+import { assembleRules, noFilter, type RegistryFor } from './assemble.ts';
 import { type ConfigText, readDocument } from './document.ts';
 import { parseSource, parseTarget } from './forms.ts';
 import { imageSyncerForm, registriesOfImageSyncer } from './image-syncer.ts';
@@ -92,19 +92,21 @@ function readLogin(option: string, text: string | undefined): Login | undefined 
   throw commandLine.mistake([option], `${option} takes user:password.`);
 }
 
-/** Both sides may be on one host: each has its own settings then. */
+/** Both sides may be on one host: each has its own settings then, the same object for the same settings of the file. */
 function withLogins(
   registryFor: RegistryLookup,
   logins: Readonly<Record<Side, Login | undefined>>,
-): (repository: Parameters<RegistryLookup>[0], side: Side) => RegistrySettings {
-  const replaced = new Map<string, RegistrySettings>();
+): RegistryFor {
+  const replaced: Record<Side, Map<RegistrySettings, RegistrySettings>> = {
+    source: new Map(),
+    target: new Map(),
+  };
   return (repository, side) => {
     const settings = registryFor(repository);
     const login = logins[side];
     if (login === undefined) return settings;
-    const key = `${side} ${settings.host}`;
-    const known = replaced.get(key) ?? Object.freeze({ ...settings, ...login, identity: false });
-    replaced.set(key, known);
+    const known = replaced[side].get(settings) ?? Object.freeze({ ...settings, ...login, identity: false });
+    replaced[side].set(settings, known);
     return known;
   };
 }

@@ -202,28 +202,20 @@ function readTargets(
 
 function readAuth(part: Part | undefined): readonly AuthEntry[] {
   if (part === undefined || part.value === undefined || part.value === null) return [];
-  const entries = mapOf(part, 'a map from registries to credentials');
-  return Object.entries(entries).map(([key, value]) => {
-    const path = [...part.path, key];
-    return readAuthEntry(
-      part.document,
-      key,
-      path,
-      mapOf({ ...part, path, value }, 'username, password and insecure'),
-    );
-  });
+  const { document, path } = part;
+  return Object.entries(mapOf(part, 'a map from registries to credentials')).map(([key, value]) =>
+    // A key without a value is an entry that says nothing.
+    readAuthEntry(key, { document, path: [...path, key], value: value ?? {} }),
+  );
 }
 
-function readAuthEntry(
-  document: ConfigDocument,
-  key: string,
-  path: Path,
-  entry: Readonly<Record<string, unknown>>,
-): AuthEntry {
+function readAuthEntry(key: string, part: Part): AuthEntry {
+  const { document, path } = part;
+  const entry = mapOf(part, 'username, password and insecure');
   checkKeys(document, path, entry, ['username', 'password', 'insecure']);
   const username = readText(document, [...path, 'username'], entry.username);
   const password = readText(document, [...path, 'password'], entry.password);
-  if (username === '_oauth2_' && /\.?gcr\.io\b/.test(key)) {
+  if (username === '_oauth2_' && /(?:^|\.)gcr\.io\b/.test(key)) {
     throw document.mistake(
       [...path, 'username'],
       'Login with _oauth2_ is not supported: use the username _json_key with the JSON of the key as password.',

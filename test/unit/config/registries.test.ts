@@ -1,0 +1,160 @@
+import { describe, expect, it } from 'vitest';
+import { read } from './read.ts';
+
+function settings(name: string, registries: Readonly<Record<string, unknown>> = {}) {
+  const [host = '', ...path] = name.split('/');
+  return read(JSON.stringify({ registries, rules: [] })).registryFor(
+    { host, path: path.join('/') },
+    'source',
+  );
+}
+
+const audience = 'https://containerregistry.azure.net';
+const plain = { identity: false, audience, skipTlsVerify: false, allowHttpFallback: false };
+
+describe('without an entry', () => {
+  it.each([
+    [
+      'docker.io/library/nginx',
+      { kind: 'dockerhub', endpoint: 'https://registry-1.docker.io', hubApi: 'https://hub.docker.com' },
+    ],
+    [
+      'x.azurecr.io/a',
+      { kind: 'acr', endpoint: 'https://x.azurecr.io', identity: true, chunkSize: 8 * 1024 * 1024 },
+    ],
+    [
+      'x.azurecr.cn/a',
+      { kind: 'acr', endpoint: 'https://x.azurecr.cn', identity: true, chunkSize: 8 * 1024 * 1024 },
+    ],
+    [
+      'x.azurecr.us/a',
+      { kind: 'acr', endpoint: 'https://x.azurecr.us', identity: true, chunkSize: 8 * 1024 * 1024 },
+    ],
+    ['azurecr.io/a', { kind: 'oci', endpoint: 'https://azurecr.io' }],
+    ['x.azurecr.io.evil.com/a', { kind: 'oci', endpoint: 'https://x.azurecr.io.evil.com' }],
+    ['ghcr.io/a/b', { kind: 'oci', endpoint: 'https://ghcr.io' }],
+    ['registry.example.com:5000/a', { kind: 'oci', endpoint: 'https://registry.example.com:5000' }],
+    ['localhost/a', { kind: 'oci', endpoint: 'http://localhost' }],
+    ['localhost:5000/a', { kind: 'oci', endpoint: 'http://localhost:5000' }],
+    ['127.0.0.1:5000/a', { kind: 'oci', endpoint: 'http://127.0.0.1:5000' }],
+    ['127.8.9.10/a', { kind: 'oci', endpoint: 'http://127.8.9.10' }],
+    ['[::1]:5000/a', { kind: 'oci', endpoint: 'http://[::1]:5000' }],
+    ['127.0.0.1.evil.com/a', { kind: 'oci', endpoint: 'https://127.0.0.1.evil.com' }],
+    ['localhost.evil.com/a', { kind: 'oci', endpoint: 'https://localhost.evil.com' }],
+  ])('%s', (name, expected) => {
+    expect(settings(name)).toEqual({ ...plain, host: name.split('/')[0], ...expected });
+  });
+});
+
+describe('an entry', () => {
+  it('fills in what it leaves out', () => {
+    expect(
+      settings('mirror.example.com/a', {
+        'mirror.example.com': { kind: 'acr', username: 'u', password: 'p' },
+      }),
+    ).toEqual({
+      ...plain,
+      host: 'mirror.example.com',
+      kind: 'acr',
+      endpoint: 'https://mirror.example.com',
+      username: 'u',
+      password: 'p',
+      chunkSize: 8 * 1024 * 1024,
+    });
+  });
+
+  it('says everything', () => {
+    const entry = {
+      kind: 'dockerhub',
+      endpoint: 'http://127.0.0.1:5001/base/',
+      hubApi: 'http://127.0.0.1:5002/',
+      skipTlsVerify: true,
+      ca: 'ca.pem',
+      chunkSize: '32MiB',
+    };
+    expect(settings('docker.io/a/b', { 'docker.io': entry })).toEqual({
+      ...plain,
+      host: 'docker.io',
+      kind: 'dockerhub',
+      endpoint: 'http://127.0.0.1:5001/base',
+      hubApi: 'http://127.0.0.1:5002',
+      skipTlsVerify: true,
+      ca: 'ca.pem',
+      chunkSize: 32 * 1024 * 1024,
+    });
+  });
+
+  it.each([
+    [5_000_000, 5_000_000],
+    ['5000000', 5_000_000],
+    ['512KiB', 512 * 1024],
+    ['1GiB', 1024 ** 3],
+  ])('chunkSize %s', (chunkSize, expected) => {
+    expect(settings('ghcr.io/a', { 'ghcr.io': { chunkSize } }).chunkSize).toBe(expected);
+  });
+
+  it('for ACR with a username leaves the identity out, and so does `identity: false`', () => {
+    expect(settings('x.azurecr.io/a', { 'x.azurecr.io': { username: 'u', password: 'p' } }).identity).toBe(
+      false,
+    );
+    expect(settings('x.azurecr.io/a', { 'x.azurecr.io': { identity: false } }).identity).toBe(false);
+    expect(settings('x.azurecr.io/a', { 'x.azurecr.io': { audience: 'https://a' } })).toMatchObject({
+      identity: true,
+      audience: 'https://a',
+    });
+  });
+
+  it('is frozen, and the same each time', () => {
+    const rules = read(JSON.stringify({ registries: { 'x.io': {} }, rules: [] }));
+    const some = { host: 'x.io', path: 'a' };
+    expect(rules.registryFor(some, 'source')).toBe(rules.registryFor({ host: 'x.io', path: 'b' }, 'target'));
+    expect(rules.registryFor({ host: 'y.io', path: 'a' }, 'source')).toBe(
+      rules.registryFor({ host: 'y.io', path: 'b' }, 'source'),
+    );
+    expect(Object.isFrozen(rules.registryFor(some, 'source'))).toBe(true);
+  });
+});
+
+describe('the longest match', () => {
+  const login = (username: string) => ({ username, password: 'p' });
+  const registries = {
+    'quay.io': login('host'),
+    'quay.io/coreos': login('namespace'),
+    'quay.io/coreos/etcd': login('repository'),
+    'quay.io:443': login('port'),
+    'index.docker.io': login('hub'),
+    'docker.io/library': login('official'),
+    'Ghcr.io': login('lower'),
+  };
+
+  it.each([
+    ['quay.io/a/b', 'host'],
+    ['quay.io/coreos/x', 'namespace'],
+    ['quay.io/coreos-old/x', 'host'],
+    ['quay.io/coreos/etcd', 'repository'],
+    ['quay.io/coreos/etcd/sub', 'repository'],
+    ['quay.io/coreos/etcd2', 'namespace'],
+    ['quay.io/coreos', 'namespace'],
+    ['quay.io:443/coreos/x', 'port'],
+    ['quay.io:8443/coreos/x', undefined],
+    ['docker.io/a/b', 'hub'],
+    ['docker.io/library/nginx', 'official'],
+    ['docker.io/library/*', 'official'],
+    ['ghcr.io/a', 'lower'],
+  ])('for %s is %s, in whatever order the keys are', (name, username) => {
+    expect(settings(name, registries).username).toBe(username);
+    expect(settings(name, Object.fromEntries(Object.entries(registries).toReversed())).username).toBe(
+      username,
+    );
+  });
+
+  it('is taken as a whole: nothing of the shorter one remains', () => {
+    const both = { 'quay.io': { username: 'u', password: 'p', skipTlsVerify: true }, 'quay.io/open': {} };
+    expect(settings('quay.io/open/x', both)).toEqual({
+      ...plain,
+      host: 'quay.io',
+      kind: 'oci',
+      endpoint: 'https://quay.io',
+    });
+  });
+});
