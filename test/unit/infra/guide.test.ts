@@ -1,0 +1,45 @@
+import { access, readFile } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { errorCodes } from '../../../lib/errors.ts';
+
+const infra = new URL('../../../infra/', import.meta.url);
+const guide = await readFile(new URL('README.md', infra), 'utf8');
+const template = await readFile(new URL('main.bicep', infra), 'utf8');
+
+const named = (keyword: string) =>
+  [...template.matchAll(new RegExp(`^${keyword} (\\w+)`, 'gm'))].map(([, name = '']) => name);
+
+describe("the operator's guide", () => {
+  it('names every parameter and output of the template', () => {
+    const names = [...named('param'), ...named('output')];
+    expect(names.length).toBeGreaterThan(40);
+    expect(names.filter((name) => !guide.includes(`\`${name}\``))).toEqual([]);
+  });
+
+  it('asks for no output that the template lacks', () => {
+    const asked = [...guide.matchAll(/\$\(output (\w+)\)/g)].map(([, name = '']) => name);
+    expect(asked.length).toBeGreaterThan(4);
+    expect(asked.filter((name) => !named('output').includes(name))).toEqual([]);
+  });
+
+  it('speaks of no error code that does not exist', () => {
+    const codes = new Set([...guide.matchAll(/\bERR_[A-Z0-9_]+/g)].map(([code]) => code));
+    expect(codes.size).toBeGreaterThan(8);
+    expect([...codes].filter((code) => !(code in errorCodes))).toEqual([]);
+  });
+
+  it('links to sections and files that are there', async () => {
+    const targets = [...guide.matchAll(/\]\(([^)]+)\)/g)].map(([, target = '']) => target);
+    const sections = [...guide.matchAll(/^## (.+)$/gm)].map(([, title = '']) =>
+      title
+        .toLowerCase()
+        .replace(/[^\w -]/g, '')
+        .replaceAll(' ', '-'),
+    );
+    for (const target of targets) {
+      if (target.startsWith('#')) expect(sections).toContain(target.slice(1));
+      else await expect(access(new URL(target, infra)), target).resolves.toBeUndefined();
+    }
+    expect(targets.length).toBeGreaterThan(20);
+  });
+});
