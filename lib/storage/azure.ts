@@ -108,17 +108,18 @@ const identityErrors = new Set([
   'CredentialUnavailableError',
 ]);
 const passingStatus = (status: number) => status === 408 || status === 429 || status >= 500;
-/** A container or queue of the same name is still being deleted. */
-const passingReason = /BeingDeleted$|^OperationTimedOut$/;
+/** A container or queue of the same name is still being deleted; a body was damaged on the way. */
+const passingReason = /BeingDeleted$|^Md5Mismatch$/;
 const certificateReason = /CERT|SELF_SIGNED|UNABLE_TO/;
 
 /** Errors of the SDK carry the request with its headers and query: nothing of them is passed on but code and status. */
 function explain(what: string, error: unknown): HubferryError {
   if (error instanceof HubferryError) return error;
   const { name, code } = error as { name?: unknown; code?: unknown };
-  const reason = typeof code === 'string' ? code : undefined;
   if (isRestError(error) && error.statusCode !== undefined) {
     const { statusCode: status, response } = error;
+    // The answer to a HEAD has no body to tell the code.
+    const reason = error.code ?? response?.headers.get('x-ms-error-code');
     const trace = response?.headers.get('x-ms-request-id');
     const retryable = passingStatus(status) || passingReason.test(reason ?? '');
     const told = [status, reason, trace && `(request ${trace})`].filter(Boolean).join(' ');
@@ -130,6 +131,7 @@ function explain(what: string, error: unknown): HubferryError {
   if (identityErrors.has(String(name))) {
     return new HubferryError('ERR_IDENTITY', `${what}: the Azure identity gave no token.`);
   }
+  const reason = typeof code === 'string' ? code : undefined;
   return new StorageError(`${what}: the connection failed${reason === undefined ? '' : ` (${reason})`}.`, {
     reason,
     retryable: !certificateReason.test(reason ?? ''),

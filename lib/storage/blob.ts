@@ -332,7 +332,7 @@ function quoted(etag: string | undefined): string {
 
 /**
  * Blob Storage drops a dot at the end of a name, and advises against one at the end of any segment. A tag may end in one
- * (`v1.`): it gets a `!`, which sorts before everything else that a segment could go on with.
+ * (`v1.`): it gets a `!`, which sorts before what a longer tag goes on with.
  */
 function blobName(key: string): string {
   return key.replace(/(\.!*)(?=\/|$)/g, '$1!');

@@ -4,14 +4,17 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** A lock is held for well under a millisecond: one that stays for so long belongs to a process that was killed. */
-const abandonedAfterMs = 10_000;
-
+/**
+ * A file that is there while a process is inside, which is for well under a millisecond. One that stays far longer was
+ * left by a process that was killed; each that waits measures that by its own clock.
+ */
 export class FolderLock {
   readonly #path: string;
+  readonly #abandonedAfterMs: number;
 
-  constructor(path: string) {
+  constructor(path: string, abandonedAfterMs = 10_000) {
     this.#path = path;
+    this.#abandonedAfterMs = abandonedAfterMs;
   }
 
   /** Runs something while no other process is inside. It is synchronous, so nothing of this process gets between either. */
@@ -33,7 +36,7 @@ export class FolderLock {
       if (seen !== holder) {
         holder = seen;
         since = now;
-      } else if (now - since > abandonedAfterMs) this.#breakOpen(holder);
+      } else if (now - since > this.#abandonedAfterMs) this.#breakOpen(holder);
       await delay(1 + Math.random() * 4, undefined, { signal }).catch(() => signal?.throwIfAborted());
     }
   }

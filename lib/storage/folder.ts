@@ -99,12 +99,12 @@ class FolderDocuments implements DocumentStore {
     this.#durable = name !== 'checkpoints';
   }
 
-  get(key: string, options: CallOptions = {}): Promise<StoredDocument | undefined> {
+  async get(key: string, options: CallOptions = {}): Promise<StoredDocument | undefined> {
     const path = this.#path(key);
     return this.#telling('get', key, options, () => ifThere(() => readDocument(path, key)));
   }
 
-  put(key: string, bytes: Uint8Array, options: PutOptions = {}): Promise<string | undefined> {
+  async put(key: string, bytes: Uint8Array, options: PutOptions = {}): Promise<string | undefined> {
     const path = this.#path(key);
     checkSize(key, bytes.byteLength);
     return this.#telling('put', key, options, () =>
@@ -118,7 +118,7 @@ class FolderDocuments implements DocumentStore {
     );
   }
 
-  delete(key: string, options: DeleteOptions = {}): Promise<boolean> {
+  async delete(key: string, options: DeleteOptions = {}): Promise<boolean> {
     const path = this.#path(key);
     return this.#telling('delete', key, options, () =>
       this.#alone(options, () => {
@@ -148,7 +148,7 @@ class FolderDocuments implements DocumentStore {
     }
   }
 
-  lease(key: string, seconds: number, options: CallOptions = {}): Promise<Lease | undefined> {
+  async lease(key: string, seconds: number, options: CallOptions = {}): Promise<Lease | undefined> {
     checkLeaseSeconds(seconds);
     const path = this.#path(key);
     return this.#telling('lease', key, options, () =>
