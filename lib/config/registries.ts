@@ -26,7 +26,7 @@ export interface RegistryEntry {
 }
 
 /** A host, or a namespace there (which may be a whole repository). */
-export interface RegistryKey {
+interface RegistryKey {
   readonly host: string;
   readonly namespace: string | undefined;
 }
@@ -85,7 +85,7 @@ function checkKeys(keyed: readonly KeyedSettings[], drafts: readonly RegistryDra
 }
 
 /** Reads `host[:port][/namespace]`. @throws ERR_CONFIG */
-export function parseRegistryKey(text: string): RegistryKey {
+function parseRegistryKey(text: string): RegistryKey {
   const key = text.replace(/\/$/, '');
   const [first = ''] = key.split('/');
   const named = /[.:]/.test(first) || first.toLowerCase() === 'localhost' ? readKey(key) : undefined;
@@ -108,7 +108,7 @@ function readKey(key: string): RegistryKey | undefined {
 }
 
 /** What holds for a host without an entry. */
-export function defaultSettings(host: string): RegistrySettings {
+function defaultSettings(host: string): RegistrySettings {
   return completeSettings(host, {});
 }
 
@@ -135,7 +135,7 @@ function completeSettings(host: string, entry: RegistryEntry): RegistrySettings 
 }
 
 /** Whether a host is this machine: Docker speaks plain HTTP there (distribution's reference server listens so). */
-export function isLoopback(host: string): boolean {
+function isLoopback(host: string): boolean {
   const name = host.replace(/:\d+$/, '');
   return name === 'localhost' || name === '[::1]' || /^127(?:\.\d{1,3}){3}$/.test(name);
 }

@@ -15,7 +15,7 @@ function record<Shape extends z.ZodRawShape>(shape: Shape) {
 }
 
 /** What a person is told of a key that a map does not know. */
-export function unknownKey(key: string, known: readonly string[]): string {
+function unknownKey(key: string, known: readonly string[]): string {
   const meant = nearest(key, known);
   const remedy = meant === undefined ? `known are ${known.join(', ')}.` : `did you mean ${meant}?`;
   return `Unknown key ${JSON.stringify(key.slice(0, 100))}: ${remedy}`;
