@@ -41,12 +41,22 @@ export const clientOptions = {
 export function openClient<T>(open: () => T): T {
   try {
     return open();
-  } catch {
+  } catch (error) {
+    if (error instanceof HubferryError) throw error;
     throw new HubferryError(
       'ERR_SETTING',
       'The connection string or address of the storage account is malformed.',
     );
   }
+}
+
+/** A token goes over TLS only. */
+export function endpointOf(uri: string): string {
+  if (URL.canParse(uri) && new URL(uri).protocol === 'https:') return uri;
+  throw new HubferryError(
+    'ERR_SETTING',
+    'With the Azure identity a storage account is reached by an https address.',
+  );
 }
 
 const tries = 4;
@@ -82,7 +92,7 @@ export async function attempt<T>(
   }
 }
 
-/** `AbortSignal.any` would do, but keeps every signal it made for as long as the caller's signal lives. */
+/** Not `AbortSignal.any`: a listener left on its signal is kept for as long as the caller's signal lives. */
 async function within<T>(options: AttemptOptions, send: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const limit = new AbortController();
   const abort = () => limit.abort();

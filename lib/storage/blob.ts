@@ -6,6 +6,7 @@ import {
   attempt,
   type BlobIdentity,
   clientOptions,
+  endpointOf,
   type OpenOptions,
   openClient,
   reasonOf,
@@ -29,7 +30,7 @@ export function openBlobStores(connection: StorageKey | BlobIdentity, options: O
   const service = openClient(() =>
     'connectionString' in connection
       ? BlobServiceClient.fromConnectionString(connection.connectionString, clientOptions)
-      : new BlobServiceClient(connection.blobServiceUri, connection.credential, clientOptions),
+      : new BlobServiceClient(endpointOf(connection.blobServiceUri), connection.credential, clientOptions),
   );
   const open = (name: Container) =>
     new BlobDocuments(service.getContainerClient(name), options.create ?? false);

@@ -92,7 +92,7 @@ export class Drafts {
       await write(draft, bytes, durable);
       return await use(draft);
     } finally {
-      await rm(draft, { force: true });
+      rmSync(draft, { force: true });
     }
   }
 
@@ -107,11 +107,19 @@ export class Drafts {
   }
 }
 
+/** Written in less time than a thread takes to be asked. */
+const smallBytes = 64 * 1024;
+
 async function write(path: string, bytes: Uint8Array, durable: boolean): Promise<void> {
+  const mustSync = durable && bytes.byteLength > 0;
+  if (!mustSync && bytes.byteLength <= smallBytes) {
+    writeFileSync(path, bytes, { flag: 'wx', mode: 0o600 });
+    return;
+  }
   const file = await open(path, 'wx', 0o600);
   try {
     await file.writeFile(bytes);
-    if (durable) await file.datasync();
+    if (mustSync) await file.datasync();
   } finally {
     await file.close();
   }

@@ -5,6 +5,7 @@ import type { CallOptions } from '../oci/roles.ts';
 import {
   attempt,
   clientOptions,
+  endpointOf,
   type OpenOptions,
   openClient,
   type QueueIdentity,
@@ -26,7 +27,7 @@ export function openQueues(connection: StorageKey | QueueIdentity, options: Open
   const service = openClient(() =>
     'connectionString' in connection
       ? QueueServiceClient.fromConnectionString(connection.connectionString, clientOptions)
-      : new QueueServiceClient(connection.queueServiceUri, connection.credential, clientOptions),
+      : new QueueServiceClient(endpointOf(connection.queueServiceUri), connection.credential, clientOptions),
   );
   const create = options.create ?? false;
   return {

@@ -123,6 +123,13 @@ describe('Blob Storage that is not as it should be', () => {
     },
   );
 
+  it.each(['http://account.invalid', 'account'])('no token goes to %s', (blobServiceUri) => {
+    const credential = { getToken: () => Promise.reject(new Error('asked for a token')) };
+    expect(() => openBlobStores({ blobServiceUri, credential })).toThrow(
+      expect.objectContaining({ code: 'ERR_SETTING' }),
+    );
+  });
+
   it('an identity without a token is told as such', async () => {
     const credential = {
       getToken: () =>
