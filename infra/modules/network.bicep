@@ -74,7 +74,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-05-01' = {
   }
 }
 
-var services = [
+var targets = [
   { name: 'host-blob', group: 'blob', id: hostStorageId }
   { name: 'product-blob', group: 'blob', id: productStorageId }
   { name: 'product-queue', group: 'queue', id: productStorageId }
@@ -101,15 +101,15 @@ resource link 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01'
 ]
 
 module endpoint 'private-endpoint.bicep' = [
-  for service in services: if (!empty(service.id)) {
+  for target in targets: if (!empty(target.id)) {
     params: {
-      name: 'pep-${name}-${service.name}'
+      name: 'pep-${name}-${target.name}'
       location: location
       tags: tags
       subnetId: network::endpoints.id
-      targetId: service.id
-      group: service.group
-      zoneId: resourceId('Microsoft.Network/privateDnsZones', zones[service.group])
+      targetId: target.id
+      group: target.group
+      zoneId: resourceId('Microsoft.Network/privateDnsZones', zones[target.group])
     }
     dependsOn: [zone, link]
   }

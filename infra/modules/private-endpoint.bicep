@@ -1,4 +1,4 @@
-// One service behind a private address of the network.
+// One resource behind a private address of the network.
 
 param name string
 param location string

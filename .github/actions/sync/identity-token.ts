@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** What GitHub gives to a workflow that has the permission `id-token: write`. */
-export interface TokenService {
+export interface TokenEndpoint {
   readonly url: string;
   readonly bearer: string;
 }
@@ -30,22 +30,22 @@ export class TokenFile implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #renewing: Promise<void>;
 
-  private constructor(service: TokenService, folder: string, options: TokenFileOptions) {
+  private constructor(endpoint: TokenEndpoint, folder: string, options: TokenFileOptions) {
     this.#folder = folder;
     this.path = join(folder, 'token');
-    this.#renewing = this.#renew(service, options);
+    this.#renewing = this.#renew(endpoint, options);
   }
 
   /** Opens the file with a first token in it. @throws where GitHub gives none */
-  static async open(service: TokenService, options: TokenFileOptions): Promise<TokenFile> {
+  static async open(endpoint: TokenEndpoint, options: TokenFileOptions): Promise<TokenFile> {
     const folder = await mkdtemp(join(options.folder, 'hubferry-identity-'));
     try {
-      await writeToken(service, join(folder, 'token'));
+      await writeToken(endpoint, join(folder, 'token'));
     } catch (error) {
       await rm(folder, { recursive: true });
       throw error;
     }
-    return new TokenFile(service, folder, options);
+    return new TokenFile(endpoint, folder, options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -54,21 +54,21 @@ export class TokenFile implements AsyncDisposable {
     await rm(this.#folder, { recursive: true });
   }
 
-  async #renew(service: TokenService, { intervalMs = 60_000, onFailure }: TokenFileOptions): Promise<void> {
+  async #renew(endpoint: TokenEndpoint, { intervalMs = 60_000, onFailure }: TokenFileOptions): Promise<void> {
     const { signal } = this.#stop;
     while (await delay(intervalMs, true, { signal }).catch(() => false)) {
-      await writeToken(service, this.path).catch((error: unknown) => onFailure(messageOf(error)));
+      await writeToken(endpoint, this.path).catch((error: unknown) => onFailure(messageOf(error)));
     }
   }
 }
 
 /** A reader finds the old token or the new one, never a half of it. */
-async function writeToken(service: TokenService, path: string): Promise<void> {
-  await writeFile(`${path}.new`, await requestToken(service), { mode: 0o600 });
+async function writeToken(endpoint: TokenEndpoint, path: string): Promise<void> {
+  await writeFile(`${path}.new`, await requestToken(endpoint), { mode: 0o600 });
   await rename(`${path}.new`, path);
 }
 
-async function requestToken({ url, bearer }: TokenService): Promise<string> {
+async function requestToken({ url, bearer }: TokenEndpoint): Promise<string> {
   const address = new URL(url);
   address.searchParams.set('audience', audience);
   const response = await fetch(address, {

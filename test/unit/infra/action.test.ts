@@ -21,7 +21,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 /** GitHub's token endpoint: each answer is another token. */
-async function startTokenService(answer: (nth: number) => { status: number; body: string }) {
+async function startTokenEndpoint(answer: (nth: number) => { status: number; body: string }) {
   const requests: IncomingMessage[] = [];
   const server = createServer((request, response) => {
     requests.push(request);
@@ -33,7 +33,7 @@ async function startTokenService(answer: (nth: number) => { status: number; body
   if (address === null || typeof address === 'string') throw new Error('no port');
   return {
     requests,
-    service: { url: `http://127.0.0.1:${address.port}/token?api-version=2`, bearer: 'workflow-bearer' },
+    endpoint: { url: `http://127.0.0.1:${address.port}/token?api-version=2`, bearer: 'workflow-bearer' },
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();
       await once(server.close(), 'close');
@@ -45,9 +45,9 @@ const token = (nth: number) => ({ status: 200, body: JSON.stringify({ value: `to
 
 describe('the token file', () => {
   it('holds a token for Entra ID that nobody else may read, and is gone afterwards', async () => {
-    await using github = await startTokenService(token);
+    await using github = await startTokenEndpoint(token);
     const failures: string[] = [];
-    const file = await TokenFile.open(github.service, {
+    const file = await TokenFile.open(github.endpoint, {
       folder,
       onFailure: (message) => failures.push(message),
     });
@@ -61,12 +61,12 @@ describe('the token file', () => {
   });
 
   it('is fresh again and again, and keeps the last token where GitHub fails', async () => {
-    await using github = await startTokenService((nth) =>
+    await using github = await startTokenEndpoint((nth) =>
       nth === 2 ? { status: 503, body: '' } : token(nth),
     );
     const failures: string[] = [];
     const options = { folder, intervalMs: 5, onFailure: (message: string) => failures.push(message) };
-    await using file = await TokenFile.open(github.service, options);
+    await using file = await TokenFile.open(github.endpoint, options);
     await vi.waitFor(
       async () => expect(await readFile(file.path, 'utf8')).toMatch(/^token-(?:[4-9]|\d{2,})$/),
       { interval: 1 },
@@ -79,8 +79,8 @@ describe('the token file', () => {
       { status: 403, body: '' },
       { status: 200, body: '{}' },
     ]) {
-      await using github = await startTokenService(() => answer);
-      const opening = TokenFile.open(github.service, { folder, onFailure: () => undefined });
+      await using github = await startTokenEndpoint(() => answer);
+      const opening = TokenFile.open(github.endpoint, { folder, onFailure: () => undefined });
       await expect(opening).rejects.toThrow('GitHub gave no identity token');
     }
     expect(await readdir(folder)).toEqual([]);
