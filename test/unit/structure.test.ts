@@ -1,0 +1,191 @@
+/** The rooms of the README, and who may import whom: read from the sources themselves. */
+import { globSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import packageJson from '../../package.json' with { type: 'json' };
+
+const root = path.join(import.meta.dirname, '../..');
+
+interface Room {
+  readonly imports: readonly string[];
+  /** Contracts only: what is gone once the types are stripped. */
+  readonly typesOf?: readonly string[];
+}
+
+const ends = ['config', 'sync', 'dockerhub', 'acr', 'registry', 'storage', 'oci', 'errors'];
+
+/** A room is a folder, with the file of its name beside it. Composition is `app`, `service`, `clients` and `doctor`. */
+const rooms: Readonly<Record<string, Room>> = {
+  functions: { imports: ['composition', 'manual', 'dashboard', 'dockerhub', 'sync', 'log', 'errors'] },
+  cli: { imports: ['composition', 'config', 'sync', 'log', 'oci', 'errors'] },
+  composition: { imports: ends, typesOf: ['cli'] },
+  manual: { imports: ['errors'] },
+  dashboard: { imports: [] },
+  log: { imports: ['errors'], typesOf: ['sync'] },
+  dockerhub: { imports: ['registry', 'oci', 'errors'], typesOf: ['config'] },
+  acr: { imports: ['registry', 'oci', 'errors'], typesOf: ['config'] },
+  registry: { imports: ['oci', 'errors'], typesOf: ['config'] },
+  // A rules file is refused by the pattern and version parsers that later select its tags.
+  config: { imports: ['sync', 'oci', 'errors'] },
+  sync: { imports: ['oci', 'errors'], typesOf: ['config', 'storage'] },
+  storage: { imports: ['oci', 'errors'] },
+  oci: { imports: ['errors'] },
+  errors: { imports: [] },
+};
+
+/** Each dependency lives where it is hidden from the rest. */
+const homes: Readonly<Record<string, readonly string[]>> = {
+  '@azure/functions': ['functions'],
+  '@azure/container-registry': ['acr'],
+  '@azure/core-rest-pipeline': ['acr'],
+  '@azure/identity': ['composition', 'acr'],
+  '@azure/core-auth': ['composition', 'storage'],
+  '@azure/storage-blob': ['storage'],
+  '@azure/storage-queue': ['storage'],
+  undici: ['registry'],
+  zod: ['config', 'sync', 'oci', 'dockerhub', 'manual'],
+  yaml: ['config', 'cli'],
+  re2js: ['sync'],
+  semver: ['sync'],
+};
+
+/** The contracts of other rooms that sync/ may see. */
+const contractsForSync = ['lib/config/model.ts', 'lib/storage/ports.ts'];
+
+const environmentReaders = ['lib/cli/main.ts', 'lib/config/environment.ts', 'lib/service.ts'];
+
+interface Import {
+  readonly file: string;
+  /** A path from the root for our own files, else the specifier. */
+  readonly target: string;
+  readonly typeOnly: boolean;
+}
+
+const importShape =
+  /^(?:import|export)(?<type> type)? (?:[^;']*? from )?'(?<static>[^']+)'|\bimport\('(?<dynamic>[^']+)'\)/gm;
+
+function importsOf(file: string, text: string): Import[] {
+  return [...text.matchAll(importShape)].map(({ groups = {} }) => {
+    const specifier = groups.static ?? groups.dynamic ?? '';
+    const target = specifier.startsWith('.')
+      ? path.posix.join(path.posix.dirname(file), specifier)
+      : specifier;
+    return { file, target, typeOnly: groups.type !== undefined };
+  });
+}
+
+function roomOf(file: string): string {
+  if (file.startsWith('functions/')) return 'functions';
+  const name = path.posix.basename(file.split('/')[1] ?? '', '.ts');
+  return ['app', 'service', 'clients', 'doctor'].includes(name) ? 'composition' : name;
+}
+
+function packageOf(specifier: string): string {
+  return specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
+}
+
+function isAllowed({ file, target, typeOnly }: Import): boolean {
+  const room = roomOf(file);
+  if (target.startsWith('node:')) return true;
+  if (target === 'package.json') return room === 'cli'; // for --version
+  if (!/^(lib|functions)\//.test(target)) return homes[packageOf(target)]?.includes(room) === true;
+  const { imports = [], typesOf = [] } = rooms[room] ?? {};
+  const there = roomOf(target);
+  return there === room || imports.includes(there) || (typeOnly && typesOf.includes(there));
+}
+
+const sources = globSync(['lib/**/*.ts', 'functions/**/*.ts'], { cwd: root })
+  .map((file) => file.split(path.sep).join('/'))
+  .sort()
+  .map((file) => ({ file, text: readFileSync(path.join(root, file), 'utf8') }));
+
+const imports = sources.flatMap(({ file, text }) => importsOf(file, text));
+
+/** As one line each, for a message that can be acted on. */
+function told(found: readonly Import[]): string[] {
+  return found.map(({ file, target }) => `${file} imports ${target}`);
+}
+
+function filesWith(shape: RegExp): string[] {
+  return sources.filter(({ text }) => shape.test(text)).map(({ file }) => file);
+}
+
+describe('imports', () => {
+  it('are found in every form', () => {
+    const text = [
+      "import './a.ts';",
+      "import type { B } from '../b/b.ts';",
+      "import {\n  c,\n} from '@azure/identity';",
+      "export { d } from './d.ts';",
+      "  const { e } = await import('./e.ts');",
+    ].join('\n');
+    expect(importsOf('lib/x/y.ts', text)).toEqual([
+      { file: 'lib/x/y.ts', target: 'lib/x/a.ts', typeOnly: false },
+      { file: 'lib/x/y.ts', target: 'lib/b/b.ts', typeOnly: true },
+      { file: 'lib/x/y.ts', target: '@azure/identity', typeOnly: false },
+      { file: 'lib/x/y.ts', target: 'lib/x/d.ts', typeOnly: false },
+      { file: 'lib/x/y.ts', target: 'lib/x/e.ts', typeOnly: false },
+    ]);
+  });
+
+  it.each([
+    ["import { createEngine } from '../app.ts';", 'lib/sync/a.ts'],
+    ["import { createRegistry } from '../registry/registry.ts';", 'lib/sync/a.ts'],
+    ["import { openFolderStores } from '../storage/folder.ts';", 'lib/sync/a.ts'],
+    ["import { Agent } from 'undici';", 'lib/sync/a.ts'],
+    ["import { createAcr } from '../acr.ts';", 'lib/registry/a.ts'],
+    ["import { createDockerHub } from './dockerhub.ts';", 'lib/acr.ts'],
+    ["import { app } from '@azure/functions';", 'lib/service.ts'],
+    ["import { main } from './cli/main.ts';", 'lib/app.ts'],
+    ["import { readFile } from 'left-pad';", 'lib/oci/a.ts'],
+  ])('against their direction are refused: %s', (text, file) => {
+    expect(importsOf(file, text).filter(isAllowed)).toEqual([]);
+  });
+
+  it('go from room to room in one direction', () => {
+    expect(told(imports.filter((one) => !isAllowed(one)))).toEqual([]);
+  });
+
+  it('of sync/ reach no further than the contracts of config and storage', () => {
+    const others = imports.filter(({ file, target }) => {
+      return roomOf(file) === 'sync' && ['config', 'storage'].includes(roomOf(target));
+    });
+    expect(told(others.filter(({ target }) => !contractsForSync.includes(target)))).toEqual([]);
+  });
+});
+
+describe('rooms', () => {
+  it('are all known here, and none is empty', () => {
+    expect([...new Set(sources.map(({ file }) => roomOf(file)))].sort()).toEqual(Object.keys(rooms).sort());
+  });
+
+  it('hold the dependencies that are meant for them, and every dependency has a room', () => {
+    expect(Object.keys(homes).sort()).toEqual(Object.keys(packageJson.dependencies).sort());
+    const used = new Set(imports.map(({ file, target }) => `${packageOf(target)} in ${roomOf(file)}`));
+    const meant = Object.entries(homes).flatMap(([name, places]) =>
+      places.map((room) => `${name} in ${room}`),
+    );
+    expect(meant.filter((one) => !used.has(one))).toEqual([]);
+  });
+
+  it('of digests and manifests do no input or output', () => {
+    const io = /^node:(fs|http|https|net|tls|dns|child_process)/;
+    const wrong = imports.filter(({ file, target }) => roomOf(file) === 'oci' && io.test(target));
+    expect(told(wrong)).toEqual([]);
+  });
+});
+
+describe('sources', () => {
+  it('read the environment only where a process starts', () => {
+    expect(filesWith(/\bprocess\.env\b/)).toEqual(environmentReaders);
+  });
+
+  it('go out to HTTP only through registry/ and the SDKs', () => {
+    // The one `fetch` is the dashboard's, which runs in a browser.
+    expect(filesWith(/\bfetch\(|'node:https?'/)).toEqual(['lib/dashboard.ts']);
+  });
+
+  it('have no default exports, no barrels and no enums, which type stripping cannot run', () => {
+    expect(filesWith(/^export default |^export \* from |^(export )?(const )?enum /m)).toEqual([]);
+  });
+});
