@@ -4,6 +4,7 @@ import type { CompareOptions, Engine, EngineSetup, Finding, RunSummary } from '.
 import type { StateLocation } from './cli/state.ts';
 import { Clients } from './clients.ts';
 import type { Rule, Rules, RuleTarget } from './config/model.ts';
+import { HubferryError } from './errors.ts';
 import { createHostGate } from './registry/gate.ts';
 import { openFolderStores } from './storage/folder.ts';
 import type { Stores } from './storage/ports.ts';
@@ -45,10 +46,13 @@ export interface CoreOptions {
   readonly limits: Limits;
   /** Pulls to leave to others. */
   readonly pullReserve: number;
+  /** Where target repositories must begin; empty: anywhere. */
+  readonly repositoryPrefixes: readonly string[];
 }
 
 /** The engine over the roles: the same for command line and function app. */
-export function createCore({ rules, stores, clients, limits, pullReserve }: CoreOptions): Core {
+export function createCore(options: CoreOptions): Core {
+  const { rules, stores, clients, limits, pullReserve, repositoryPrefixes } = options;
   const facts = new Facts(stores.state);
   const candidates = new MountCandidates(stores.state);
   const blobs = new BlobCopier({ checkpoints: stores.checkpoints, candidates, limits });
@@ -65,15 +69,25 @@ export function createCore({ rules, stores, clients, limits, pullReserve }: Core
     blobs,
     limits,
     verifier: new Verifier(planner, limits),
-    open: (rule: Rule, target: RuleTarget, tally: Tally) => ({
-      source: clients.source(rules, rule.source, tally.source),
-      target: clients.target(rules, target, tally.target),
-    }),
+    open: (rule: Rule, target: RuleTarget, tally: Tally) => {
+      checkPrefix(target, repositoryPrefixes);
+      return {
+        source: clients.source(rules, rule.source, tally.source),
+        target: clients.target(rules, target, tally.target),
+      };
+    },
     expand: (rule, tally, signal) => clients.expand(rules, rule, tally.source, signal),
     pullRefused: (sides, tally, error) =>
       allowance.refused(hostOf(sides.source.name), tally.allowance, error.retryAt),
     admitPull: (sides, tally) => allowance.admit(hostOf(sides.source.name), tally.allowance, pullReserve),
   };
+}
+
+/** With ABAC the identity may write below these prefixes alone: said here, it has a remedy. */
+function checkPrefix({ host, path }: RuleTarget, prefixes: readonly string[]): void {
+  const fits = (prefix: string) => path.startsWith(prefix.toLowerCase());
+  if (prefixes.length === 0 || prefixes.some(fits)) return;
+  throw new HubferryError('ERR_PREFIX', `${host}/${path} is below none of ${prefixes.join(', ')}`);
 }
 
 function hostOf(name: string): string {
@@ -159,7 +173,14 @@ class DirectEngine implements Engine {
     const tally = new Tally();
     const limits = { ...defaultLimits, blobs: this.#setup.options.proc };
     const clients = this.#open(options.wait);
-    const core = createCore({ rules, stores: this.#stores, clients, limits, pullReserve: 0 });
+    const core = createCore({
+      rules,
+      stores: this.#stores,
+      clients,
+      limits,
+      pullReserve: 0,
+      repositoryPrefixes: [],
+    });
     const run = new DirectRun(core, rules.rules, {
       run: id,
       force: options.force,

@@ -148,6 +148,7 @@ export class Service {
         clients: this.#clients,
         limits: defaultLimits,
         pullReserve: this.#settings.pullReserve,
+        repositoryPrefixes: this.#settings.repositoryPrefixes,
       });
       this.#rules = { etag, rules, core };
       this.#rulesError = undefined;

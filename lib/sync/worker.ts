@@ -1,11 +1,12 @@
 /** What the function app does with its messages: plans are fanned out, requests carried out, parked, and sent again. */
 import { createHash } from 'node:crypto';
 import type { Rule, Rules, RuleTarget } from '../config/model.ts';
-import { HubferryError, summarize } from '../errors.ts';
+import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import type { Queue, RequestQueues } from '../storage/ports.ts';
 import { BusyError, type Work } from './blob.ts';
 import type { RunBook } from './book.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
+import type { Sides } from './copier.ts';
 import { type Core, failedRule, finalOutcomes } from './direct.ts';
 import type { OnEvent } from './events.ts';
 import { forRepository } from './namespace.ts';
@@ -222,7 +223,10 @@ export class Worker {
       return this.#end(request, [lineOf(request, 'skipped', 'the rule is gone')], tally, 0);
     }
     const { core, onEvent } = this.#options;
-    const sides = core.open(rule, targetOf(request), tally);
+    const sides = openOr(() => core.open(rule, targetOf(request), tally));
+    if ('error' in sides) {
+      return this.#end(request, [{ ...lineOf(request, 'failed'), error: sides.error }], tally, 0);
+    }
     const stop = this.#deadline();
     const work: Work = {
       stop,
@@ -369,6 +373,15 @@ export class Worker {
     const stop = new AbortController();
     setTimeout(() => stop.abort(new StoppedError('The deadline is near')), this.#options.deadlineMs).unref();
     return stop.signal;
+  }
+}
+
+/** A target that may not be opened is an outcome, not a fault of the delivery. */
+function openOr(open: () => Sides): Sides | { readonly error: ErrorSummary } {
+  try {
+    return open();
+  } catch (error) {
+    return { error: summarize(error) };
   }
 }
 
