@@ -1,0 +1,608 @@
+/** The command line, from its arguments to its exit status, against registries that really answer. */
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createRegistry, type Registry } from '../../lib/registry/registry.ts';
+import {
+  attestationOf,
+  buildIndex,
+  buildManifest,
+  buildMultiPlatform,
+  type Content,
+  mediaTypes,
+  put,
+  randomBlob,
+} from '../local/content.ts';
+import { type DockerRegistry, hasProgram, startDockerRegistry } from '../local/docker-registry.ts';
+import { type Running, Workplace } from '../local/program.ts';
+import { type LocalRegistry, type RegistryOptions, startRegistry } from '../local/registry.ts';
+import type { StoredBlob } from '../local/store.ts';
+
+const run = promisify(execFile);
+
+const amd64 = { os: 'linux', architecture: 'amd64' };
+const arm64 = { os: 'linux', architecture: 'arm64' };
+
+let workplace: Workplace;
+const open: LocalRegistry[] = [];
+
+beforeEach(async () => {
+  workplace = await Workplace.open();
+});
+
+afterEach(async () => {
+  await Promise.all([workplace.close(), ...open.splice(0).map((registry) => registry.close())]);
+});
+
+async function standIn(options: RegistryOptions = {}): Promise<LocalRegistry> {
+  const registry = await startRegistry(options);
+  open.push(registry);
+  return registry;
+}
+
+/** JSON is YAML. */
+function writeRules(rule: object, more: object = {}): Promise<void> {
+  return workplace.write('sync.yaml', JSON.stringify({ version: 1, ...more, rules: [rule] }));
+}
+
+function outcomes({
+  tags,
+}: {
+  tags: readonly { source: string; outcome: string }[];
+}): Record<string, string> {
+  return Object.fromEntries(
+    tags.map(({ source, outcome }) => [source.slice(source.lastIndexOf(':') + 1), outcome]),
+  );
+}
+
+// Skipped, by its name in the output, where `docker-registry` is not on the PATH.
+describe.skipIf(!hasProgram('docker-registry'))(
+  'between two docker-registry (needs docker-registry on the PATH)',
+  () => {
+    let source: DockerRegistry;
+    let target: DockerRegistry;
+
+    beforeAll(async () => {
+      [source, target] = await Promise.all([startDockerRegistry(), startDockerRegistry()]);
+    });
+
+    afterAll(async () => {
+      await Promise.all([source.close(), target.close()]);
+    });
+
+    const dockerChildren = [amd64, arm64].map((platform) => ({
+      manifest: buildManifest({
+        seed: `docker ${platform.architecture}`,
+        docker: true,
+        pretty: true,
+        platform,
+      }),
+      platform,
+    }));
+    const contents: Record<string, Content> = {
+      oci: buildMultiPlatform('oci', [amd64, arm64], [50_000, 1000]),
+      docker: buildIndex(dockerChildren, { docker: true, pretty: true }),
+      single: buildManifest({ seed: 'single', layers: [2_000_000, 10] }),
+      'docker-single': buildManifest({ seed: 'docker single', docker: true, pretty: true }),
+    };
+
+    async function push(repository: string, tags: Record<string, Content>): Promise<void> {
+      const registry = registryAt(source.url);
+      try {
+        for (const [tag, content] of Object.entries(tags)) await pushTree(registry, repository, content, tag);
+      } finally {
+        await registry.close();
+      }
+    }
+
+    it('copies every tag and every child byte for byte, in OCI and in Docker format', async () => {
+      await push('bytes/a', contents);
+      const report = await workplace.report(['sync', `${source.host}/bytes/a`, `${target.host}/mirror/a`]);
+      expect(report.exitCode).toBe(0);
+      expect(report.totals).toMatchObject({ tags: 4, copied: 4, failed: 0 });
+      for (const [tag, content] of Object.entries(contents)) {
+        for (const reference of [
+          `:${tag}`,
+          ...content.children.map((child) => `@${child.descriptor.digest}`),
+        ]) {
+          const [there, here] = await Promise.all([
+            rawManifest(`${source.host}/bytes/a`, reference),
+            rawManifest(`${target.host}/mirror/a`, reference),
+          ]);
+          expect(here.equals(there), reference).toBe(true);
+        }
+        expect((await rawManifest(`${target.host}/mirror/a`, `:${tag}`)).equals(content.bytes), tag).toBe(
+          true,
+        );
+      }
+    });
+
+    it('moves nothing in a second run', async () => {
+      await push('idle/a', contents);
+      const names = [`${source.host}/idle/a`, `${target.host}/idle/a`];
+      expect((await workplace.report(['sync', ...names])).totals.copied).toBe(4);
+      const second = await workplace.report(['sync', ...names]);
+      expect(second.exitCode).toBe(0);
+      expect(second.totals).toMatchObject({
+        tags: 4,
+        unchanged: 4,
+        copied: 0,
+        bytesCopied: 0,
+        blobsCopied: 0,
+      });
+      const verified = await workplace.report(['verify', ...names]);
+      expect(verified.exitCode).toBe(0);
+      expect(verified.totals).toMatchObject({ tags: 4, same: 4 });
+    });
+
+    it.skipIf(!hasProgram('skopeo'))(
+      'leaves what skopeo can pull out again (needs skopeo on the PATH)',
+      async () => {
+        await push('pull/a', contents);
+        const sync = await workplace.run(['sync', `${source.host}/pull/a`, `${target.host}/pull/a`]);
+        expect(sync.exitCode).toBe(0);
+        const folder = await mkdtemp(join(tmpdir(), 'hubferry-pulled-'));
+        try {
+          for (const tag of Object.keys(contents)) {
+            const from = `docker://${target.host}/pull/a:${tag}`;
+            await skopeo(
+              'copy',
+              '--all',
+              '--preserve-digests',
+              '--src-tls-verify=false',
+              from,
+              `dir:${join(folder, tag)}`,
+            );
+          }
+        } finally {
+          await rm(folder, { recursive: true });
+        }
+      },
+    );
+  },
+);
+
+const writes = new Set(['POST', 'PATCH', 'PUT', 'DELETE']);
+
+function writesOf({ requests }: LocalRegistry): string[] {
+  return requests.filter(({ method }) => writes.has(method)).map(({ method, url }) => `${method} ${url}`);
+}
+
+describe('a sync', () => {
+  let source: LocalRegistry;
+  let target: LocalRegistry;
+
+  beforeEach(async () => {
+    source = await standIn();
+    target = await standIn();
+  });
+
+  it('fails for a tag whose blob the source lacks, keeps its old target and copies the others', async () => {
+    const before = buildManifest({ seed: 'before' });
+    const after = buildManifest({ seed: 'after' });
+    put(source, 'a/b', 'good', buildManifest({ seed: 'good' }));
+    put(source, 'a/b', 'broken', after);
+    put(target, 'a/b', 'broken', before);
+    const lost = after.blobs[1]?.descriptor.digest;
+    source.repository('a/b').removeBlob(lost ?? 'sha256:');
+    const report = await workplace.report(['sync', `${source.host}/a/b`, `${target.host}/a/b`]);
+    expect(report.exitCode).toBe(1);
+    expect(outcomes(report)).toEqual({ good: 'copied', broken: 'failed' });
+    const error = report.tags.find(({ outcome }) => outcome === 'failed')?.error;
+    expect(error?.code).toBe('ERR_BLOB_MISSING');
+    expect(error?.message).toContain(lost);
+    expect(target.repository('a/b').digestOf('broken')).toBe(before.descriptor.digest);
+  });
+
+  it('copies one tag under another name, and several from left to right', async () => {
+    const [one, two] = [buildManifest({ seed: 'one' }), buildManifest({ seed: 'two' })];
+    put(source, 'a/b', '1', one);
+    put(source, 'a/b', '2', two);
+    put(source, 'a/b', '3', buildManifest({ seed: 'three' }));
+    const ended = await workplace.run(['sync', `${source.host}/a/b:1,2`, `${target.host}/a/b:first,second`]);
+    expect(ended.exitCode).toBe(0);
+    expect(target.repository('a/b').tagNames()).toEqual(['first', 'second']);
+    expect(target.repository('a/b').digestOf('first')).toBe(one.descriptor.digest);
+    expect(target.repository('a/b').digestOf('second')).toBe(two.descriptor.digest);
+  });
+
+  it('copies what a digest names, to the tag that the target names', async () => {
+    const pinned = buildMultiPlatform('pinned', [amd64, arm64]);
+    put(source, 'a/b', undefined, pinned);
+    const { digest } = pinned.descriptor;
+    const ended = await workplace.run(['sync', `${source.host}/a/b@${digest}`, `${target.host}/a/b:pinned`]);
+    expect(ended.exitCode).toBe(0);
+    expect(target.repository('a/b').digestOf('pinned')).toBe(digest);
+    for (const child of pinned.children) {
+      expect(target.repository('a/b').manifests.has(child.descriptor.digest)).toBe(true);
+    }
+  });
+
+  it('goes to two targets, and the failure of one leaves the other', async () => {
+    const content = buildManifest({ seed: 'both' });
+    put(source, 'a/b', '1', content);
+    const gone = await unreachableHost();
+    await writeRules({ source: `${source.host}/a/b`, target: [`${target.host}/x/b`, `${gone}/x/b`] });
+    const half = await workplace.report(['sync', '--retries', '0']);
+    expect(half.exitCode).toBe(1);
+    expect(half.totals).toMatchObject({ tags: 2, copied: 1, failed: 1 });
+    expect(target.repository('x/b').digestOf('1')).toBe(content.descriptor.digest);
+
+    await writeRules({ source: `${source.host}/a/b`, target: [`${target.host}/x/b`, `${target.host}/y/b`] });
+    const whole = await workplace.report(['sync']);
+    expect(whole.exitCode).toBe(0);
+    expect(whole.totals).toMatchObject({ tags: 2, copied: 1, unchanged: 1 });
+    expect(target.repository('y/b').digestOf('1')).toBe(content.descriptor.digest);
+  });
+
+  it('moves no tag that was mirrored before where the rule does not overwrite', async () => {
+    const [old, moved] = [buildManifest({ seed: 'old' }), buildManifest({ seed: 'moved' })];
+    put(source, 'a/b', '1', old);
+    await writeRules({ source: `${source.host}/a/b`, target: `${target.host}/a/b`, overwrite: false });
+    expect((await workplace.report(['sync'])).totals.copied).toBe(1);
+    put(source, 'a/b', '1', moved);
+    put(source, 'a/b', '2', moved);
+    const report = await workplace.report(['sync']);
+    expect(report.exitCode).toBe(0);
+    expect(outcomes(report)).toEqual({ 1: 'skipped', 2: 'copied' });
+    expect(target.repository('a/b').digestOf('1')).toBe(old.descriptor.digest);
+  });
+
+  it('deletes what the rule copied and the source no longer has, and nothing else', async () => {
+    const content = buildManifest({ seed: 'pruned' });
+    const names = ['1', '2', '3', '4', '5', '6'];
+    for (const name of names) put(source, 'a/b', name, content);
+    put(target, 'a/b', 'own', buildManifest({ seed: 'own' }));
+    await writeRules({ source: `${source.host}/a/b`, target: `${target.host}/a/b`, prune: true });
+    expect((await workplace.report(['sync'])).totals.copied).toBe(6);
+    source.repository('a/b').removeTag('6');
+    const report = await workplace.report(['sync']);
+    expect(report.exitCode).toBe(0);
+    expect(report.totals).toMatchObject({ deleted: 1, unchanged: 5 });
+    expect(target.repository('a/b').tagNames()).toEqual(['1', '2', '3', '4', '5', 'own']);
+  });
+
+  it('deletes more than a share of the tags only when it is told to', async () => {
+    const content = buildManifest({ seed: 'mass' });
+    for (const name of ['1', '2', '3', '4']) put(source, 'a/b', name, content);
+    await writeRules({ source: `${source.host}/a/b`, target: `${target.host}/a/b`, prune: true });
+    expect((await workplace.report(['sync'])).totals.copied).toBe(4);
+    for (const name of ['2', '3', '4']) source.repository('a/b').removeTag(name);
+    const refused = await workplace.report(['sync']);
+    expect(refused.exitCode).toBe(1);
+    expect(refused.totals).toMatchObject({ deleted: 0, failed: 1 });
+    expect(target.repository('a/b').tagNames()).toEqual(['1', '2', '3', '4']);
+    const told = await workplace.report(['sync', '--allow-mass-delete']);
+    expect(told.exitCode).toBe(0);
+    expect(told.totals.deleted).toBe(3);
+    expect(target.repository('a/b').tagNames()).toEqual(['1']);
+  });
+
+  it('keeps the platforms that the rule names, and is idle the second time', async () => {
+    const [kept, dropped] = [arm64, amd64].map((platform) => ({
+      manifest: buildManifest({ seed: `of ${platform.architecture}`, platform }),
+      platform,
+    }));
+    if (kept === undefined || dropped === undefined) throw new Error('two platforms make two entries');
+    const index = buildIndex([kept, dropped, attestationOf(kept.manifest), attestationOf(dropped.manifest)]);
+    put(source, 'a/b', '1', index);
+    await writeRules({
+      source: `${source.host}/a/b`,
+      target: `${target.host}/a/b`,
+      platforms: ['linux/arm64'],
+    });
+    const first = await workplace.report(['sync']);
+    expect(first.exitCode).toBe(0);
+    const stored = target.repository('a/b').manifest('1');
+    expect(first.tags).toMatchObject([{ digest: index.descriptor.digest, targetDigest: stored?.digest }]);
+    const { manifests } = JSON.parse(Buffer.from(stored?.bytes ?? []).toString());
+    expect(manifests).toContainEqual({ ...kept.manifest.descriptor, platform: arm64 });
+    expect(JSON.stringify(manifests)).not.toContain(dropped.manifest.descriptor.digest);
+    expect(target.repository('a/b').manifests.has(dropped.manifest.descriptor.digest)).toBe(false);
+
+    target.requests.length = 0;
+    const second = await workplace.report(['sync']);
+    expect(second.exitCode).toBe(0);
+    expect(second.totals).toMatchObject({ unchanged: 1, copied: 0, bytesCopied: 0 });
+    expect(writesOf(target)).toEqual([]);
+    expect((await workplace.report(['verify'])).totals).toMatchObject({ tags: 1, same: 1 });
+  });
+});
+
+describe('a mistake that can be known without a request', () => {
+  const cases = [
+    { what: 'an unknown key', line: 5, path: 'rules[0].taggs', code: 'ERR_CONFIG', rule: 'taggs: {}' },
+    { what: 'a wrong type', line: 5, path: 'rules[0].prune', code: 'ERR_CONFIG', rule: 'prune: 3' },
+    {
+      what: 'an unset variable',
+      line: 8,
+      path: 'registries["127.0.0.1"].password',
+      code: 'ERR_VARIABLE_UNSET',
+      rule: 'prune: false',
+      password: '$NOT_SET_ANYWHERE',
+    },
+  ];
+
+  it.each(cases)(
+    'ends with 2 and names file, line and path: $what',
+    async ({ line, path, code, rule, password }) => {
+      const [source, target] = [await standIn(), await standIn()];
+      await workplace.write(
+        'sync.yaml',
+        `version: 1
+rules:
+  - source: ${source.host}/a/b
+    target: ${target.host}/a/b
+    ${rule}
+registries:
+  127.0.0.1: { username: me,
+    password: "${password ?? 'known'}" }
+`,
+      );
+      const { exitCode, stdout, stderr } = await workplace.run(['sync', '--json']);
+      expect(exitCode).toBe(2);
+      const { error } = JSON.parse(stdout);
+      expect(error).toMatchObject({ code, line, path });
+      expect(error.file).toMatch(/sync\.yaml$/);
+      expect(stderr).not.toMatch(stackLine);
+      expect([...source.requests, ...target.requests]).toEqual([]);
+    },
+  );
+
+  it('ends with 2 for a command line that makes no sense, in one document', async () => {
+    const { exitCode, stdout } = await workplace.run(['sync', 'only-one', '--json']);
+    expect(exitCode).toBe(2);
+    expect(Object.keys(JSON.parse(stdout))).toEqual(['error']);
+    expect(JSON.parse(stdout).error.code).toBe('ERR_USAGE');
+  });
+});
+
+const stackLine = /^\s+at .+:\d+/m;
+
+describe('a registry that cannot be used', () => {
+  it('that nobody answers for is one failed line without a tag, whichever side it is on', async () => {
+    const source = await standIn();
+    put(source, 'a/b', '1', buildManifest());
+    const gone = await unreachableHost();
+    for (const [from, to] of [
+      [`${gone}/a/b`, `${source.host}/x/b`],
+      [`${source.host}/a/b`, `${gone}/a/b`],
+    ] as const) {
+      const report = await workplace.report(['sync', from, to, '--retries', '0']);
+      expect(report.exitCode).toBe(1);
+      expect(report.tags).toHaveLength(1);
+      expect(report.tags[0]).toMatchObject({
+        source: from,
+        target: to,
+        outcome: 'failed',
+        error: { code: 'ERR_CONNECTION' },
+      });
+      expect(report.stderr).not.toMatch(stackLine);
+    }
+  });
+
+  it('that refuses the password is one failed line, and the password shows nowhere', async () => {
+    const users = { me: 'right' };
+    const guarded = [
+      await standIn({ auth: { kind: 'basic', username: 'me', password: 'right' } }),
+      await standIn({ auth: { kind: 'token', users } }),
+    ];
+    const target = await standIn();
+    const wrong = 'wr0ng-and-secret';
+    for (const source of guarded) {
+      put(source, 'a/b', '1', buildManifest());
+      await writeRules(
+        { source: `${source.host}/a/b`, target: `${target.host}/a/b` },
+        { registries: { [source.host]: { username: 'me', password: '$SECRET_PASSWORD' } } },
+      );
+      const args = ['sync', '--json', '--log-level', 'debug', '--log', 'log.txt'];
+      const { exitCode, stdout, stderr } = await workplace.run(args, { SECRET_PASSWORD: wrong });
+      expect(exitCode).toBe(1);
+      const { tags } = JSON.parse(stdout);
+      expect(tags).toMatchObject([
+        { source: `${source.host}/a/b`, outcome: 'failed', error: { code: 'ERR_UNAUTHORIZED' } },
+      ]);
+      expect(tags).toHaveLength(1);
+      const written = [stdout, stderr, await workplace.texts()].join('\n');
+      expect(written).not.toContain(wrong);
+      expect(written).not.toContain(Buffer.from(`me:${wrong}`).toString('base64'));
+      expect(stdout).not.toMatch(stackLine);
+    }
+  });
+});
+
+describe('verify', () => {
+  it('finds a moved tag, a missing blob and a missing child, and sync --force repairs them', async () => {
+    const [source, target] = [await standIn(), await standIn()];
+    const [moved, holed, orphaned] = [
+      buildManifest({ seed: 'tag' }),
+      buildManifest({ seed: 'blob' }),
+      buildMultiPlatform('child', [amd64, arm64]),
+    ];
+    put(source, 'a/b', 'moved', moved);
+    put(source, 'a/b', 'holed', holed);
+    put(source, 'a/b', 'orphaned', orphaned);
+    put(source, 'a/b', 'sound', buildManifest({ seed: 'sound' }));
+    const names = [`${source.host}/a/b`, `${target.host}/a/b`];
+    expect((await workplace.report(['sync', ...names])).totals.copied).toBe(4);
+    expect((await workplace.report(['verify', ...names])).totals).toMatchObject({ tags: 4, same: 4 });
+
+    const damaged = target.repository('a/b');
+    damaged.setTag('moved', holed.descriptor.digest);
+    const blob = holed.blobs[1]?.descriptor.digest ?? 'sha256:';
+    const child = orphaned.children[1]?.descriptor.digest ?? 'sha256:';
+    damaged.removeBlob(blob);
+    damaged.removeManifest(child);
+
+    const found = await workplace.report(['verify', ...names]);
+    expect(found.exitCode).toBe(1);
+    expect(outcomes(found)).toEqual({
+      moved: 'moved',
+      holed: 'incomplete',
+      orphaned: 'incomplete',
+      sound: 'same',
+    });
+    const missingOf = (tag: string) => found.tags.find(({ target: to }) => to.endsWith(`:${tag}`))?.missing;
+    expect(missingOf('holed')).toEqual([blob]);
+    expect(missingOf('orphaned')).toEqual([child]);
+
+    const repaired = await workplace.report(['sync', '--force', ...names]);
+    expect(repaired.exitCode).toBe(0);
+    expect(damaged.digestOf('moved')).toBe(moved.descriptor.digest);
+    expect(damaged.blobs.has(blob)).toBe(true);
+    expect(damaged.manifests.has(child)).toBe(true);
+    const after = await workplace.report(['verify', ...names]);
+    expect(after.exitCode).toBe(0);
+    expect(after.totals).toMatchObject({ tags: 4, same: 4 });
+  });
+});
+
+describe('a large blob that is broken off', () => {
+  const MiB = 1 << 20;
+  const blob = randomBlob('large', 12 * MiB);
+  const content = buildManifest({ seed: 'large', layers: [blob] });
+  let source: LocalRegistry;
+  let target: LocalRegistry;
+
+  beforeEach(async () => {
+    source = await standIn({ bytesPerSecond: 6 * MiB });
+    target = await standIn();
+    put(source, 'a/b', '1', content);
+    await writeRules(
+      { source: `${source.host}/a/b`, target: `${target.host}/a/b` },
+      { registries: { [target.host]: { chunkSize: '1MiB' } } },
+    );
+  });
+
+  /** Sends the signal as the fifth chunk arrives. */
+  function signalInTheMiddle(signal: 'SIGKILL' | 'SIGINT'): Running {
+    const running = workplace.start(['sync', '--json']);
+    let chunks = 0;
+    target.intercept = async ({ method }) => {
+      if (method === 'PATCH') chunks += 1;
+      if (method !== 'PATCH' || chunks !== 5) return undefined;
+      running.process.kill(signal);
+      if (signal === 'SIGINT') return undefined;
+      await running.ended;
+      return { kind: 'reset' };
+    };
+    return running;
+  }
+
+  /** What a minute does: until then a killed process counts as one that still sends (see `lib/storage/folder.ts`). */
+  async function endLeases(): Promise<void> {
+    const checkpoints = join(workplace.folder, '.hubferry', 'checkpoints');
+    const files = await readdir(checkpoints, { recursive: true });
+    const leases = files.filter((file) => file.endsWith('@lease'));
+    expect(leases).toHaveLength(1);
+    for (const lease of leases) await rm(join(checkpoints, lease));
+  }
+
+  /** Bytes of the large blob's uploads in the target's log. */
+  function bytesReceived(): number {
+    return target.requests
+      .filter(
+        ({ method, url }) => (method === 'PATCH' || method === 'PUT') && url.includes('/blobs/uploads/'),
+      )
+      .reduce((sum, { received }) => sum + received, 0);
+  }
+
+  async function goOn(): Promise<void> {
+    expect(target.repository('a/b').digestOf('1')).toBeUndefined();
+    target.intercept = undefined;
+    target.requests.length = 0;
+    source.requests.length = 0;
+    source.behaviour.bytesPerSecond = undefined;
+    const report = await workplace.report(['sync']);
+    expect(report.exitCode).toBe(0);
+    expect(target.repository('a/b').digestOf('1')).toBe(content.descriptor.digest);
+    expect(await sha256Of(target.repository('a/b').blobs.get(blob.descriptor.digest))).toBe(
+      blob.descriptor.digest,
+    );
+    const config = content.blobs[0]?.size ?? 0;
+    expect(bytesReceived()).toBeLessThanOrEqual(8 * MiB + config);
+    expect(bytesReceived()).toBeGreaterThan(0);
+    const read = source.requests.find(
+      ({ method, url }) => method === 'GET' && url.endsWith(blob.descriptor.digest),
+    );
+    expect(read?.headers.range).toMatch(/^bytes=[1-9]\d*-/);
+  }
+
+  it('by kill -9 goes on with the next sync where it stood, and ends with the same digest', async () => {
+    const killed = await signalInTheMiddle('SIGKILL').ended;
+    expect(killed.exitCode).toBeNull();
+    await endLeases();
+    await goOn();
+  });
+
+  it('by Ctrl-C ends with 130 and one document, and goes on from the checkpoint', async () => {
+    const { exitCode, stdout, stderr } = await signalInTheMiddle('SIGINT').ended;
+    expect(exitCode).toBe(130);
+    expect(JSON.parse(stdout)).toMatchObject({ run: { interrupted: true } });
+    expect(stderr).not.toMatch(stackLine);
+    await goOn();
+  });
+});
+
+/** An address where nothing listens any more. */
+async function unreachableHost(): Promise<string> {
+  const registry = await startRegistry();
+  await registry.close();
+  return registry.host;
+}
+
+async function sha256Of(blob: StoredBlob | undefined): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of blob?.open(0, blob.size) ?? []) hash.update(piece);
+  return `sha256:${hash.digest('hex')}`;
+}
+
+function registryAt(url: string): Registry {
+  return createRegistry({
+    settings: {
+      host: new URL(url).host,
+      kind: 'oci',
+      endpoint: url,
+      identity: false,
+      audience: '',
+      skipTlsVerify: false,
+      allowHttpFallback: false,
+    },
+    retries: 3,
+  });
+}
+
+async function pushTree(registry: Registry, name: string, content: Content, tag?: string): Promise<void> {
+  const repository = registry.repository(name);
+  for (const child of content.children) await pushTree(registry, name, child);
+  for (const { descriptor, open: read } of content.blobs) {
+    const pieces: Uint8Array[] = [];
+    for await (const piece of read(0, descriptor.size)) pieces.push(Buffer.from(piece));
+    await (await repository.startUpload()).commit(descriptor.digest, pieces);
+  }
+  const { descriptor, bytes } = content;
+  await repository.pushManifest({ descriptor, bytes }, tag ?? descriptor.digest);
+}
+
+async function skopeo(...args: string[]): Promise<Buffer> {
+  const { stdout } = await run('skopeo', ['--insecure-policy', ...args], { encoding: 'buffer' });
+  return stdout;
+}
+
+/** The manifest as another program reads it. `reference` is `:tag` or `@digest`. */
+async function rawManifest(repository: string, reference: string): Promise<Buffer> {
+  if (hasProgram('skopeo')) {
+    return skopeo('inspect', '--raw', '--tls-verify=false', `docker://${repository}${reference}`);
+  }
+  const [host = '', ...path] = repository.split('/');
+  const accept = Object.values(mediaTypes).join(', ');
+  const response = await fetch(`http://${host}/v2/${path.join('/')}/manifests/${reference.slice(1)}`, {
+    headers: { accept },
+  });
+  expect(response.status).toBe(200);
+  return Buffer.from(await response.arrayBuffer());
+}
