@@ -168,6 +168,15 @@ describe('rooms', () => {
     expect(meant.filter((one) => !used.has(one))).toEqual([]);
   });
 
+  it('and the reason of every dependency are in CONTRIBUTING.md, and none that is gone', () => {
+    const guide = readFileSync(path.join(root, 'CONTRIBUTING.md'), 'utf8');
+    const section = /^## Dependencies$(.*?)^## /ms.exec(guide)?.[1] ?? '';
+    const rows = section.split('\n').filter((line) => line.startsWith('| `'));
+    const named = rows.flatMap((row) => (row.split('|')[1] ?? '').match(/[^`\s,]+/g) ?? []);
+    const { dependencies, devDependencies } = packageJson;
+    expect(named.sort()).toEqual(Object.keys({ ...dependencies, ...devDependencies }).sort());
+  });
+
   it('of digests and manifests do no input or output', () => {
     const io = /^node:(fs|http|https|net|tls|dns|child_process)/;
     const wrong = imports.filter(({ file, target }) => roomOf(file) === 'oci' && io.test(target));
