@@ -5,7 +5,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createRegistry, type Registry } from '../../lib/registry/registry.ts';
 import {
   attestationOf,
@@ -20,12 +20,14 @@ import {
 import { type DockerRegistry, hasProgram, startDockerRegistry } from '../local/docker-registry.ts';
 import { type Running, Workplace } from '../local/program.ts';
 import { type LocalRegistry, type RegistryOptions, startRegistry } from '../local/registry.ts';
-import type { StoredBlob } from '../local/store.ts';
+import { digestOf, type StoredBlob } from '../local/store.ts';
 
 const run = promisify(execFile);
 
 const amd64 = { os: 'linux', architecture: 'amd64' };
 const arm64 = { os: 'linux', architecture: 'arm64' };
+
+const MiB = 1 << 20;
 
 let workplace: Workplace;
 const open: LocalRegistry[] = [];
@@ -137,6 +139,35 @@ describe.skipIf(!hasProgram('docker-registry'))(
       const verified = await workplace.report(['verify', ...names]);
       expect(verified.exitCode).toBe(0);
       expect(verified.totals).toMatchObject({ tags: 4, same: 4 });
+    });
+
+    it('gets the rest of a blob after kill -9 from the chunk where the upload stood', async () => {
+      const stalling = await standIn();
+      const { promise: resumed, resolve: resume } = Promise.withResolvers<void>();
+      const blob = randomBlob('stalled', 8 * MiB);
+      const content = buildManifest({ seed: 'stalled', layers: [stalledAfter(5 * MiB, blob, resumed)] });
+      put(stalling, 'a/b', '1', content);
+      await writeRules(
+        { source: `${stalling.host}/a/b`, target: `${target.host}/killed/a` },
+        { registries: { [target.host]: { chunkSize: '1MiB' } } },
+      );
+      const running = workplace.start(['sync']);
+      const saved = async () => expect(await workplace.texts()).toContain(`"offset":${4 * MiB}`);
+      await vi.waitFor(saved, { timeout: 30_000 });
+      running.process.kill('SIGKILL');
+      await running.ended;
+      resume();
+      await endLeases();
+
+      stalling.requests.length = 0;
+      const report = await workplace.report(['sync']);
+      expect(report.exitCode).toBe(0);
+      const ranges = stalling.requests
+        .filter(({ method, url }) => method === 'GET' && url.endsWith(blob.descriptor.digest))
+        .map(({ headers }) => headers.range);
+      expect(ranges).toEqual([`bytes=${4 * MiB}-`]);
+      const stored = await fetch(`${target.url}/v2/killed/a/blobs/${blob.descriptor.digest}`);
+      expect(digestOf(new Uint8Array(await stored.arrayBuffer()))).toBe(blob.descriptor.digest);
     });
 
     it.skipIf(!hasProgram('skopeo'))(
@@ -462,7 +493,6 @@ describe('verify', () => {
 });
 
 describe('a large blob that is broken off', () => {
-  const MiB = 1 << 20;
   const blob = randomBlob('large', 12 * MiB);
   const content = buildManifest({ seed: 'large', layers: [blob] });
   let source: LocalRegistry;
@@ -491,15 +521,6 @@ describe('a large blob that is broken off', () => {
       return { kind: 'reset' };
     };
     return running;
-  }
-
-  /** What a minute does: until then a killed process counts as one that still sends (see `lib/storage/folder.ts`). */
-  async function endLeases(): Promise<void> {
-    const checkpoints = join(workplace.folder, '.hubferry', 'checkpoints');
-    const files = await readdir(checkpoints, { recursive: true });
-    const leases = files.filter((file) => file.endsWith('@lease'));
-    expect(leases).toHaveLength(1);
-    for (const lease of leases) await rm(join(checkpoints, lease));
   }
 
   /** Bytes of the large blob's uploads in the target's log. */
@@ -547,6 +568,27 @@ describe('a large blob that is broken off', () => {
     await goOn();
   });
 });
+
+/** What a minute does: until then a killed process counts as one that still sends (see `lib/storage/folder.ts`). */
+async function endLeases(): Promise<void> {
+  const checkpoints = join(workplace.folder, '.hubferry', 'checkpoints');
+  const files = await readdir(checkpoints, { recursive: true });
+  const leases = files.filter((file) => file.endsWith('@lease'));
+  expect(leases).toHaveLength(1);
+  for (const lease of leases) await rm(join(checkpoints, lease));
+}
+
+/** The blob from a source that sends so many bytes and then nothing, until it goes on. */
+function stalledAfter(bytes: number, blob: BlobContent, goesOn: Promise<void>): BlobContent {
+  return {
+    ...blob,
+    async *open(start, end) {
+      yield* blob.open(start, Math.min(end, bytes));
+      await goesOn;
+      yield* blob.open(Math.max(start, bytes), end);
+    },
+  };
+}
 
 /** An address where nothing listens any more. */
 async function unreachableHost(): Promise<string> {
