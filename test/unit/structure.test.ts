@@ -1,5 +1,5 @@
 /** The rooms of the README, and who may import whom: read from the sources themselves. */
-import { globSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import packageJson from '../../package.json' with { type: 'json' };
@@ -169,8 +169,7 @@ describe('rooms', () => {
   });
 
   it('and the reason of every dependency are in CONTRIBUTING.md, and none that is gone', () => {
-    const guide = readFileSync(path.join(root, 'CONTRIBUTING.md'), 'utf8');
-    const section = /^## Dependencies$(.*?)^## /ms.exec(guide)?.[1] ?? '';
+    const section = /^## Dependencies$(.*?)^## /ms.exec(read('CONTRIBUTING.md'))?.[1] ?? '';
     const rows = section.split('\n').filter((line) => line.startsWith('| `'));
     const named = rows.flatMap((row) => (row.split('|')[1] ?? '').match(/[^`\s,]+/g) ?? []);
     const { dependencies, devDependencies } = packageJson;
@@ -198,3 +197,61 @@ describe('sources', () => {
     expect(filesWith(/^export default |^export \* from |^(export )?(const )?enum /m)).toEqual([]);
   });
 });
+
+describe('documents', () => {
+  const documents = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md'];
+
+  it.each(documents)('%s links only to files and headings that exist', (name) => {
+    const broken = linksOf(read(name)).filter((link) => !leadsSomewhere(name, link));
+    expect(broken).toEqual([]);
+  });
+
+  it('name every room and every function of the app', () => {
+    const readme = read('README.md');
+    const triggers = sources
+      .filter(({ file }) => file.startsWith('functions/'))
+      .flatMap(({ text }) =>
+        [...text.matchAll(/\bapp\.(?:http|timer|storageQueue)\('(\w+)'/g)].map(([, name]) => name),
+      );
+    const places = new Set(
+      sources.map(({ file }) => (file.startsWith('functions/') ? 'functions/' : placeOf(file))),
+    );
+    expect(triggers.length).toBeGreaterThan(0);
+    expect([...triggers, ...places].filter((name) => !readme.includes(`\`${name}\``))).toEqual([]);
+  });
+});
+
+function read(name: string): string {
+  return readFileSync(path.join(root, name), 'utf8');
+}
+
+/** Relative ones; the web is not asked. */
+function linksOf(text: string): string[] {
+  return [...text.matchAll(/\]\(([^)\s]+)\)/g)]
+    .map(([, link = '']) => link)
+    .filter((link) => !/^https?:/.test(link));
+}
+
+function leadsSomewhere(from: string, link: string): boolean {
+  const [file = '', anchor] = link.split('#');
+  const target = file === '' ? from : file;
+  if (!existsSync(path.join(root, target))) return false;
+  return anchor === undefined || headingsOf(read(target)).includes(anchor);
+}
+
+/** As GitHub makes anchors of them. */
+function headingsOf(text: string): string[] {
+  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+/** How the README's table of rooms names the place of a file in lib/. */
+function placeOf(file: string): string {
+  const [, first = '', below] = file.split('/');
+  if (below !== undefined) return `lib/${first}/`;
+  return ['app.ts', 'dockerhub.ts', 'acr.ts', 'errors.ts'].includes(first) ? `lib/${first}` : first;
+}
