@@ -1,34 +1,11 @@
 /** Against the real thing: the reference implementation of the distribution API, where it is installed. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Descriptor } from '../../../lib/oci/descriptor.ts';
 import { digestOf } from '../../../lib/oci/digest.ts';
 import type { Pusher } from '../../../lib/oci/roles.ts';
 import { createRegistry, type Registry } from '../../../lib/registry/registry.ts';
+import { type DockerRegistry, hasProgram, startDockerRegistry } from '../../local/docker-registry.ts';
 import { settingsFor } from './support.ts';
-
-function isInstalled(): boolean {
-  try {
-    execFileSync('docker-registry', ['--version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
 
 const ociManifest = 'application/vnd.oci.image.manifest.v1+json';
 const ociIndex = 'application/vnd.oci.image.index.v1+json';
@@ -57,32 +34,18 @@ async function collect(stream: AsyncIterable<Uint8Array> | undefined): Promise<B
 }
 
 // Skipped, by its name in the output, where `docker-registry` is not on the PATH.
-describe.skipIf(!isInstalled())('docker-registry (needs docker-registry on the PATH)', () => {
-  let folder: string;
-  let server: ChildProcess;
+describe.skipIf(!hasProgram('docker-registry'))('docker-registry (needs docker-registry on the PATH)', () => {
+  let server: DockerRegistry;
   let registry: Registry;
 
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'hubferry-registry-'));
-    const port = await freePort();
-    const config = {
-      version: 0.1,
-      log: { level: 'error' },
-      storage: { filesystem: { rootdirectory: join(folder, 'data') }, delete: { enabled: true } },
-      http: { addr: `127.0.0.1:${port}` },
-    };
-    writeFileSync(join(folder, 'config.yml'), JSON.stringify(config));
-    server = spawn('docker-registry', ['serve', join(folder, 'config.yml')], { stdio: 'ignore' });
-    registry = createRegistry({ settings: settingsFor(`http://127.0.0.1:${port}`), retries: 8 });
-    // It takes a moment to listen: a refused connection is tried again.
-    await registry.transport.send({ method: 'GET', url: '/v2/' });
+    server = await startDockerRegistry();
+    registry = createRegistry({ settings: settingsFor(server.url), retries: 8 });
   });
 
   afterAll(async () => {
     await registry.close();
-    server.kill();
-    await once(server, 'exit');
-    rmSync(folder, { recursive: true });
+    await server.close();
   });
 
   const blob = Buffer.alloc(5_000_000, 'blob content ');
