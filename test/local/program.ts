@@ -43,6 +43,7 @@ export interface Running {
 /** A folder to run in: the rules file, the state and an empty home live there. */
 export class Workplace {
   readonly folder: string;
+  readonly #running = new Set<Running>();
 
   private constructor(folder: string) {
     this.folder = folder;
@@ -62,7 +63,9 @@ export class Workplace {
       env: { HOME: this.folder, DOCKER_CONFIG: this.folder, PATH: process.env.PATH, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    return { process: child, ended: outputOf(child) };
+    const running = { process: child, ended: outputOf(child) };
+    this.#running.add(running);
+    return running;
   }
 
   run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
@@ -87,8 +90,11 @@ export class Workplace {
     ).join('\n');
   }
 
-  close(): Promise<void> {
-    return rm(this.folder, { recursive: true });
+  /** Ends what a failed test has left running, and removes the folder. */
+  async close(): Promise<void> {
+    for (const { process: child } of this.#running) child.kill('SIGKILL');
+    await Promise.all([...this.#running].map(({ ended }) => ended));
+    await rm(this.folder, { recursive: true });
   }
 }
 
