@@ -44,15 +44,13 @@ export interface CoreOptions {
   readonly stores: Stores;
   readonly clients: Clients;
   readonly limits: Limits;
-  /** Pulls to leave to others. */
-  readonly pullReserve: number;
   /** Where target repositories must begin; empty: anywhere. */
   readonly repositoryPrefixes: readonly string[];
 }
 
 /** The engine over the roles: the same for command line and function app. */
 export function createCore(options: CoreOptions): Core {
-  const { rules, stores, clients, limits, pullReserve, repositoryPrefixes } = options;
+  const { rules, stores, clients, limits, repositoryPrefixes } = options;
   const facts = new Facts(stores.state);
   const candidates = new MountCandidates(stores.state);
   const blobs = new BlobCopier({ checkpoints: stores.checkpoints, candidates, limits });
@@ -79,7 +77,8 @@ export function createCore(options: CoreOptions): Core {
     expand: (rule, tally, signal) => clients.expand(rules, rule, tally.source, signal),
     pullRefused: (sides, tally, error) =>
       allowance.refused(hostOf(sides.source.name), tally.allowance, error.retryAt),
-    admitPull: (sides, tally) => allowance.admit(hostOf(sides.source.name), tally.allowance, pullReserve),
+    admitPull: (sides, tally, reserve) =>
+      allowance.admit(hostOf(sides.source.name), tally.allowance, reserve),
   };
 }
 
@@ -178,7 +177,6 @@ class DirectEngine implements Engine {
       stores: this.#stores,
       clients,
       limits,
-      pullReserve: 0,
       repositoryPrefixes: [],
     });
     const run = new DirectRun(core, rules.rules, {

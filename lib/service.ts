@@ -66,7 +66,7 @@ export class Service {
   /** The messages' engine under the rules that are in force now. */
   async worker(onEvent: OnEvent): Promise<Worker> {
     const { rules, core } = await this.#current();
-    const { copyDeadline, pruneLimit } = this.#settings;
+    const { copyDeadline, pruneLimit, pullReserve } = this.#settings;
     return new Worker({
       core,
       rules,
@@ -76,6 +76,9 @@ export class Service {
       outstanding: new Outstanding(this.#stores.state),
       deadlineMs: copyDeadline,
       pruneLimit,
+      pullReserve,
+      checkpoints: this.#stores.checkpoints,
+      isPaused: () => this.isPaused(),
       onEvent,
       onClosed: async (run) =>
         onEvent({ type: 'log', level: 'info', message: 'run closed', fields: { run } }),
@@ -147,7 +150,6 @@ export class Service {
         stores: this.#stores,
         clients: this.#clients,
         limits: defaultLimits,
-        pullReserve: this.#settings.pullReserve,
         repositoryPrefixes: this.#settings.repositoryPrefixes,
       });
       this.#rules = { etag, rules, core };

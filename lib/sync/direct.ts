@@ -25,8 +25,8 @@ export interface Core {
   open(rule: Rule, target: RuleTarget, tally: Tally): Sides;
   /** What one namespace rule stands for; a rule for one repository is itself. */
   readonly expand: Expander;
-  /** Called before each billed pull; throws ERR_RATE_LIMITED. */
-  admitPull(sides: Sides, tally: Tally): Promise<void>;
+  /** Called before each billed pull, with the pulls to leave to others; throws ERR_RATE_LIMITED. */
+  admitPull(sides: Sides, tally: Tally, reserve: number): Promise<void>;
   /** Called when the source refused a pull; the error to throw. */
   pullRefused(sides: Sides, tally: Tally, error: HubferryError): Promise<HubferryError>;
 }
@@ -109,7 +109,7 @@ export class DirectRun {
       tally,
       onEvent,
       patienceMs: Number.POSITIVE_INFINITY,
-      admitPull: () => this.#core.admitPull(sides, tally),
+      admitPull: () => this.#core.admitPull(sides, tally, 0),
       pullRefused: (error: HubferryError) => this.#core.pullRefused(sides, tally, error),
     };
     let next: CopyRequest | undefined = request;

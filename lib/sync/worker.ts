@@ -2,9 +2,10 @@
 import { createHash } from 'node:crypto';
 import type { Rule, Rules, RuleTarget } from '../config/model.ts';
 import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
-import type { Queue, RequestQueues } from '../storage/ports.ts';
+import type { DocumentStore, Queue, RequestQueues } from '../storage/ports.ts';
 import { BusyError, type Work } from './blob.ts';
 import type { RunBook } from './book.ts';
+import { type Checkpoint, tidyCheckpoints } from './checkpoint.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Sides } from './copier.ts';
 import { type Core, failedRule, finalOutcomes } from './direct.ts';
@@ -29,6 +30,10 @@ export interface WorkerOptions {
   /** Milliseconds that one message may be worked on. */
   readonly deadlineMs: number;
   readonly pruneLimit: number;
+  /** Pulls that only pushes may use. */
+  readonly pullReserve: number;
+  readonly checkpoints: DocumentStore;
+  readonly isPaused: () => Promise<boolean>;
   readonly onEvent: OnEvent;
   /** Called once for each run that closes. */
   readonly onClosed: (run: string) => Promise<void>;
@@ -57,6 +62,14 @@ const looksAgain = [60_000, 240_000];
 const patienceMs = 5000;
 const busyDelaySeconds = 15;
 const sendsAtOnce = 8;
+/** While all is paused a request is looked at again after so many milliseconds; `release` sends none. */
+const pausedMs = 60_000;
+/** What the allowance does not reach waits so many milliseconds, up to twice as long, for the next look. */
+const parkAgainMs = 5 * 60_000;
+/** A manifest, or an index with the children that changed: most requests are one or the other. */
+const pullsOfARequest = 2;
+/** Registries drop upload sessions after about a week (distribution's default is 168 h). */
+const staleCheckpointMs = 7 * 24 * 3600_000;
 
 export class Worker {
   readonly #options: WorkerOptions;
@@ -125,7 +138,7 @@ export class Worker {
 
   /** Plans one rule for all its targets, and fans the difference out. */
   async plan(request: PlanRequest): Promise<void> {
-    const { core, book } = this.#options;
+    const { book } = this.#options;
     const tally = new Tally();
     const lines: Line<SyncOutcome>[] = [];
     let opened = 0;
@@ -147,7 +160,6 @@ export class Worker {
       for (const target of rule?.targets ?? [])
         if (rule !== undefined) lines.push(failedRule(rule, target, error));
     }
-    void core;
     await book.write(request.run, { id: request.id, opened, lines, transfer: tally.totals() });
     await this.#close(request.run);
   }
@@ -217,23 +229,32 @@ export class Worker {
 
   /** Carries out a copy or push request. It throws only what a later delivery of the same message can mend. */
   async copy(request: CopyRequest, lane: Lane): Promise<void> {
-    const rule = this.#ruleFor(request);
     const tally = new Tally();
-    if (rule === undefined) {
-      return this.#end(request, [lineOf(request, 'skipped', 'the rule is gone')], tally, 0);
+    if (await this.#options.isPaused()) {
+      return this.#park(request, lane, Date.now() + pausedMs, [lineOf(request, 'deferred', 'paused')], tally);
     }
-    const { core, onEvent } = this.#options;
-    const sides = openOr(() => core.open(rule, targetOf(request), tally));
+    const rule = this.#ruleFor(request);
+    const target = rule?.targets.find(({ host, path }) => `${host}/${path}` === request.target);
+    if (rule === undefined || target === undefined) {
+      return this.#end(request, [lineOf(request, 'skipped', 'no rule asks for it any more')], tally, 0);
+    }
+    const sides = openOr(() => this.#options.core.open(rule, target, tally));
     if ('error' in sides) {
       return this.#end(request, [{ ...lineOf(request, 'failed'), error: sides.error }], tally, 0);
     }
-    const stop = this.#deadline();
+    await this.#carry(request, lane, rule, sides, tally);
+  }
+
+  async #carry(request: CopyRequest, lane: Lane, rule: Rule, sides: Sides, tally: Tally): Promise<void> {
+    const { core, onEvent, pullReserve } = this.#options;
+    // What is kept back is kept for pushes.
+    const reserve = lane === 'push' ? 0 : pullReserve;
     const work: Work = {
-      stop,
+      stop: this.#deadline(),
       tally,
       onEvent,
       patienceMs,
-      admitPull: () => core.admitPull(sides, tally),
+      admitPull: () => core.admitPull(sides, tally, reserve),
       pullRefused: (error) => core.pullRefused(sides, tally, error),
     };
     try {
@@ -315,15 +336,62 @@ export class Worker {
     await this.#options.queues.send(queueOf(lane), request, { delaySeconds });
   }
 
-  /** Sends parked requests whose time has come, and closes runs that nobody else closed. */
+  /** Sends parked requests whose time has come, as far as the allowance reaches; closes runs; tidies checkpoints. */
   async release(): Promise<void> {
-    const { parked, book } = this.#options;
+    const { parked, book, queues, checkpoints } = this.#options;
     const signal = this.#deadline();
+    const budgets = new Map<string, number>();
     for (const { key, lane, request } of await parked.due(Date.now(), signal)) {
-      await this.#options.queues.send(queueOf(lane), request);
+      if (lane === 'push' || (await this.#withinAllowance(request, budgets, signal))) {
+        await queues.send(queueOf(lane), request);
+      } else await parked.park(request, lane, Date.now() + parkAgainMs * (1 + Math.random()));
       await parked.remove(key);
     }
     for (const run of await book.openRuns()) await this.#close(run);
+    await tidyCheckpoints(
+      checkpoints,
+      staleCheckpointMs,
+      (checkpoint) => this.#cancelUpload(checkpoint),
+      signal,
+    );
+  }
+
+  /** Takes the pulls of a request from what its registry has left; a HEAD tells that for nothing, once a release. */
+  async #withinAllowance(
+    request: CopyRequest,
+    budgets: Map<string, number>,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const host = request.source.slice(0, request.source.indexOf('/'));
+    const left = budgets.get(host) ?? (await this.#pullsLeft(request, signal));
+    budgets.set(host, left - pullsOfARequest);
+    return left > 0;
+  }
+
+  async #pullsLeft(request: CopyRequest, signal: AbortSignal): Promise<number> {
+    const rule = this.#ruleFor(request);
+    const target = rule?.targets[0];
+    if (rule === undefined || target === undefined) return Number.POSITIVE_INFINITY;
+    const tally = new Tally();
+    const { source } = this.#options.core.open(rule, target, tally);
+    if (source.billed !== true) return Number.POSITIVE_INFINITY;
+    const reference = request.tags[0]?.source || request.digest;
+    // A source that cannot be asked will say so to the copier, whose business it is.
+    if (reference !== undefined) await source.resolve(reference, { signal }).catch(() => undefined);
+    const { allowance } = tally;
+    return allowance === undefined
+      ? Number.POSITIVE_INFINITY
+      : allowance.remaining - this.#options.pullReserve;
+  }
+
+  /** Ends the session of a checkpoint that nobody came back to, where a rule still names its target. */
+  async #cancelUpload({ target: name, location, offset }: Checkpoint): Promise<void> {
+    for (const rule of this.#options.rules.rules) {
+      const target = rule.targets.find(({ host, path }) => `${host}/${path}` === name);
+      if (target === undefined) continue;
+      const { target: repository } = this.#options.core.open(rule, target, new Tally());
+      return repository.resumeUpload(location, offset).cancel();
+    }
   }
 
   /** A request that failed at every delivery: it ends as failed. */
@@ -405,11 +473,6 @@ function targetTag(rule: Rule, target: RuleTarget, tag: string): string {
   const { selector } = rule.source;
   const index = selector.kind === 'tags' ? selector.tags.indexOf(tag) : 0;
   return target.tags?.[index] ?? tag;
-}
-
-function targetOf(request: CopyRequest): RuleTarget {
-  const slash = request.target.indexOf('/');
-  return { host: request.target.slice(0, slash), path: request.target.slice(slash + 1) };
 }
 
 function lineOf(request: CopyRequest, outcome: SyncOutcome, reason?: string): Line<SyncOutcome> {

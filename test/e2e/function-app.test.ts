@@ -1,4 +1,5 @@
 /** The published function app, with everything that it speaks to on this machine. */
+import { QueueServiceClient } from '@azure/storage-queue';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Report } from '../../lib/sync/report.ts';
 import { buildApp, type Cloud, startCloud } from '../local/cloud.ts';
@@ -105,6 +106,40 @@ describe('the function app', () => {
     expect((await call('POST', 'sync', { rules: ['nobody'] })).status).toBe(400);
     expect((await fetch(`${cloud.host.url}/api/status`)).status).toBe(401);
     expect((await call('GET', 'status/none')).status).toBe(404);
+  });
+
+  it('copies nothing while it is paused, and goes on afterwards', async () => {
+    await call('POST', 'control', { action: 'pause' });
+    const next = buildManifest({ layers: [6000] });
+    await cloud.hub.push('acme/app', 'paused', next);
+    await cloud.host.invokeTimer('schedule');
+    await cloud.host.idle();
+    expect(digestAt('paused')).toBeUndefined();
+    expect((await call('GET', 'status')).json).toMatchObject({ paused: true });
+    await call('POST', 'control', { action: 'resume' });
+    await cloud.host.invokeTimer('release');
+    await call('POST', 'webhook', webhookBody('acme/app', 'paused'));
+    await cloud.host.idle();
+    expect(digestAt('paused')).toBe(next.descriptor.digest);
+  });
+
+  it('does not carry out a message for a target that no rule names', async () => {
+    const forged = {
+      kind: 'copy',
+      id: 'forged',
+      run: 'forged',
+      rule: 'app',
+      source: 'docker.io/acme/app',
+      target: `${cloud.acr.host}/elsewhere`,
+      tags: [{ source: '1.0', target: '1.0' }],
+      reason: 'forged',
+    };
+    const queue = QueueServiceClient.fromConnectionString(cloud.azurite.connectionString).getQueueClient(
+      'copy-requests',
+    );
+    await queue.sendMessage(Buffer.from(JSON.stringify(forged)).toString('base64'));
+    await cloud.host.idle();
+    expect(cloud.acr.repository('elsewhere').tags.size).toBe(0);
   });
 
   it('reports a tag that the source cannot serve, and copies the others', async () => {

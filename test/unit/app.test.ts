@@ -27,7 +27,7 @@ function openTarget(repository: string, repositoryPrefixes: readonly string[]) {
     stores,
     clients,
     limits: defaultLimits,
-    pullReserve: 0,
+
     repositoryPrefixes,
   });
   const [rule] = rules.rules;
