@@ -8,6 +8,7 @@ import { algorithmOf, createDigester } from '../oci/digest.ts';
 import type { Source, Target, UploadSession } from '../oci/roles.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { OwnedCheckpoint } from './checkpoint.ts';
+import { type Chunk, ChunkMemory } from './chunk.ts';
 import { Budget, SingleFlight } from './concurrency.ts';
 import type { OnEvent } from './events.ts';
 import { chunkSizeFor, type Limits } from './limits.ts';
@@ -54,14 +55,14 @@ export class BlobCopier {
   readonly #options: BlobCopierOptions;
   readonly #flights = new SingleFlight<void>();
   readonly #slots: Budget;
-  readonly #memory: Budget;
+  readonly #memory: ChunkMemory;
   /** Blobs that this process has seen at a target. A blob that vanished since shows as ERR_BLOB_UNKNOWN at the manifest. */
   readonly #present = new Set<string>();
 
   constructor(options: BlobCopierOptions) {
     this.#options = options;
     this.#slots = new Budget(options.limits.blobs);
-    this.#memory = new Budget(options.limits.chunkMemory);
+    this.#memory = new ChunkMemory(options.limits.chunkMemory);
   }
 
   /** Makes sure of the blob at the target; whoever wants the same one at the same time joins. */
@@ -135,7 +136,7 @@ class Transfer {
   readonly #target: Target;
   readonly #work: Work;
   readonly #options: BlobCopierOptions;
-  readonly #memory: Budget;
+  readonly #memory: ChunkMemory;
   readonly #slots: Budget;
   readonly #id: string;
 
@@ -145,7 +146,7 @@ class Transfer {
     target: Target,
     work: Work,
     options: BlobCopierOptions,
-    memory: Budget,
+    memory: ChunkMemory,
     slots: Budget,
   ) {
     this.#blob = blob;
@@ -210,21 +211,20 @@ class Transfer {
 
   /** A blob of one chunk: nothing is sent before it is whole and verified. */
   async #uploadWhole(opened: UploadSession | undefined): Promise<void> {
-    const release = await this.#memory.acquire(this.#blob.size, this.#work.stop);
+    const chunk = await this.#memory.take(this.#blob.size, this.#work.stop);
     try {
-      const bytes: Uint8Array[] = [];
       await this.#verifiedOnce(async () => {
-        bytes.length = 0;
-        for await (const piece of this.#read(0, true)) bytes.push(piece);
+        chunk.clear();
+        for await (const piece of this.#read(0, true)) chunk.add(piece);
       });
       await this.#again(async (attempt) => {
         const session =
           attempt === 0 && opened ? opened : await this.#target.startUpload({ signal: this.#work.stop });
-        await session.commit(this.#blob.digest, bytes);
+        await session.commit(this.#blob.digest, chunk.pieces());
       });
       this.#copied(this.#blob.size);
     } finally {
-      release();
+      chunk.release();
     }
   }
 
@@ -306,7 +306,7 @@ interface UploadContext {
   readonly blob: Descriptor;
   readonly target: Target;
   readonly work: Work;
-  readonly memory: Budget;
+  readonly memory: ChunkMemory;
   chunkSize(minChunk: number): number;
   read(offset: number, verify: boolean): AsyncGenerator<Uint8Array>;
   progress(offset: number): void;
@@ -382,26 +382,24 @@ class ChunkedUpload {
   }
 
   async #pump(session: UploadSession): Promise<void> {
-    const { blob, memory, work } = this.#context;
+    const { blob } = this.#context;
     const fromZero = session.offset === 0;
     let sending: Promise<void> = Promise.resolve();
-    let limit = this.#context.chunkSize(session.minChunk);
-    let chunk = new Chunk(await memory.acquire(limit, work.stop));
+    let chunk = await this.#nextChunk(session);
     try {
       // A resumed blob cannot be hashed here any more: the target verifies it when the session is closed.
       for await (const piece of this.#context.read(session.offset, fromZero)) {
-        if (chunk.length > 0 && chunk.length + piece.length > limit) {
+        // A full chunk is sent only when more follows: the last one is held back until size and digest are known to match.
+        for (let at = chunk.add(piece); at < piece.length; at += chunk.add(piece.subarray(at))) {
           await sending;
           sending = this.#send(session, chunk);
           sending.catch(() => {});
-          limit = this.#context.chunkSize(session.minChunk);
-          chunk = new Chunk(await memory.acquire(limit, work.stop));
+          chunk = await this.#nextChunk(session);
         }
-        chunk.add(piece);
       }
       await sending;
       await this.#owned.saved();
-      await session.commit(blob.digest, chunk.pieces, { signal: this.#owned.lost });
+      await session.commit(blob.digest, chunk.pieces(), { signal: this.#owned.lost });
       this.#sent += chunk.length;
       this.#context.progress(blob.size);
     } finally {
@@ -411,11 +409,16 @@ class ChunkedUpload {
     }
   }
 
+  #nextChunk(session: UploadSession): Promise<Chunk> {
+    const { memory, work } = this.#context;
+    return memory.take(this.#context.chunkSize(session.minChunk), work.stop);
+  }
+
   /** Never cut short by a stop: an interrupted PATCH costs the session. */
   async #send(session: UploadSession, chunk: Chunk): Promise<void> {
     const { blob, target } = this.#context;
     try {
-      await session.append(chunk.pieces, { signal: this.#owned.lost });
+      await session.append(chunk.pieces(), { signal: this.#owned.lost });
     } finally {
       chunk.release();
     }
@@ -432,30 +435,10 @@ class ChunkedUpload {
   }
 }
 
-class Chunk {
-  pieces: Uint8Array[] = [];
-  length = 0;
-  readonly #release: () => void;
-
-  constructor(release: () => void) {
-    this.#release = release;
-  }
-
-  add(piece: Uint8Array): void {
-    this.pieces.push(piece);
-    this.length += piece.length;
-  }
-
-  release(): void {
-    this.pieces = [];
-    this.#release();
-  }
-}
-
 /**
  * The blob's bytes from an offset on, whatever breaks on the way: a stream that ends early is reopened where it stood
- * (fresh redirect, fresh token). The size is always checked, the digest where the reading starts at zero. What does not
- * match is thrown before the last piece is handed out.
+ * (fresh redirect, fresh token). The size is always checked, the digest where the reading starts at zero: what does not match
+ * is thrown at the end. Each piece is lent until the next is asked for.
  */
 async function* readFrom(
   source: Source,
@@ -466,18 +449,16 @@ async function* readFrom(
 ): AsyncGenerator<Uint8Array> {
   const digester = verify ? createDigester(algorithmOf(blob.digest)) : undefined;
   let offset = start;
-  let held: Uint8Array | undefined;
   for (let fruitless = 0; offset < blob.size; ) {
     const before = offset;
     try {
-      const stream = await source.openBlob(blob, offset, { signal: stop });
+      const stream = await source.openBlob(blob, offset, { signal: stop, lend: true });
       if (stream === undefined) throw missing(source, blob);
       for await (const piece of stream) {
         offset += piece.length;
         if (offset > blob.size) throw tooLong(source, blob);
         digester?.update(piece);
-        if (held !== undefined) yield held;
-        held = piece;
+        yield piece;
       }
       if (offset < blob.size) throw broken(source, blob, offset);
     } catch (error) {
@@ -490,7 +471,6 @@ async function* readFrom(
   if (digester !== undefined && digester.digest() !== blob.digest) {
     throw new HubferryError('ERR_DIGEST_MISMATCH', `${source.name} serves other bytes than ${blob.digest}`);
   }
-  if (held !== undefined) yield held;
 }
 
 function missing(source: Source, blob: Descriptor): HubferryError {
