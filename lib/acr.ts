@@ -4,7 +4,7 @@
  */
 import type { TokenCredential } from '@azure/identity';
 import { exchangePath, identityLogin } from './acr/identity.ts';
-import { TagService } from './acr/tags.ts';
+import type { TagService } from './acr/tags.ts';
 import type { RegistrySettings } from './config/model.ts';
 import { codeOf, HubferryError, RegistryError } from './errors.ts';
 import { isTag } from './oci/reference.ts';
@@ -92,17 +92,24 @@ function forbidden(error: RegistryError): RegistryError {
 }
 
 class AcrRepository extends Repository {
-  readonly #tags: TagService;
+  readonly #options: RepositoryOptions;
+  #tags: Promise<TagService> | undefined;
 
   constructor(options: RepositoryOptions) {
     super(options);
-    this.#tags = new TagService(options);
+    this.#options = options;
+  }
+
+  /** The SDK is loaded when tags are listed or deleted: a copy needs none of it, and a start waits for it otherwise. */
+  #tagService(): Promise<TagService> {
+    this.#tags ??= import('./acr/tags.ts').then(({ TagService }) => new TagService(this.#options));
+    return this.#tags;
   }
 
   /** @throws ERR_FORBIDDEN where the login may not list: single tags may still be asked for */
   override async listTags(options: TagListOptions = {}): Promise<TagPage | undefined> {
     try {
-      return await this.#tags.list(options.cursor, options);
+      return await (await this.#tagService()).list(options.cursor, options);
     } catch (error) {
       if (codeOf(error) === 'ERR_NOT_FOUND') return undefined;
       // A token of the registry's own may be good for some actions only, and a login for one of them.
@@ -112,6 +119,6 @@ class AcrRepository extends Repository {
 
   override async deleteTag(tag: string, options: CallOptions = {}): Promise<void> {
     if (!isTag(tag)) throw new HubferryError('ERR_REFERENCE', `Not a tag: ${JSON.stringify(tag)}`);
-    await this.#tags.delete(tag, options);
+    await (await this.#tagService()).delete(tag, options);
   }
 }

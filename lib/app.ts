@@ -1,10 +1,10 @@
 /** Composition root: builds what a process needs, once. The only file that knows everyone. */
-import { DefaultAzureCredential } from '@azure/identity';
 import type { CompareOptions, Engine, EngineSetup, Finding, RunSummary } from './cli/engine.ts';
 import type { StateLocation } from './cli/state.ts';
 import { Clients } from './clients.ts';
 import type { Rule, Rules, RuleTarget } from './config/model.ts';
 import { HubferryError } from './errors.ts';
+import { azureIdentity } from './identity.ts';
 import { createHostGate } from './registry/gate.ts';
 import { openFolderStores } from './storage/folder.ts';
 import type { Stores } from './storage/ports.ts';
@@ -103,7 +103,7 @@ async function openState(state: StateLocation): Promise<Stores> {
   const { openBlobStores } = await import('./storage/blob.ts');
   if (state.kind === 'connection')
     return openBlobStores({ connectionString: state.connectionString }, { create: true });
-  return openBlobStores({ blobServiceUri: state.blobEndpoint, credential: new DefaultAzureCredential() });
+  return openBlobStores({ blobServiceUri: state.blobEndpoint, credential: azureIdentity() });
 }
 
 class DirectEngine implements Engine {
@@ -156,7 +156,7 @@ class DirectEngine implements Engine {
       retries: options.retries,
       maxWaitMs: Math.max(60_000, wait),
       blobs: options.proc,
-      identity: () => new DefaultAzureCredential(),
+      identity: () => azureIdentity(),
     });
     return this.#clients;
   }

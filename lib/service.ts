@@ -1,6 +1,4 @@
 /** Composition root of the function app: one a process, built when the first function is called. */
-import type { TokenCredential } from '@azure/core-auth';
-import { DefaultAzureCredential, ManagedIdentityCredential } from '@azure/identity';
 import { createCore } from './app.ts';
 import type { Finding } from './cli/engine.ts';
 import { Clients } from './clients.ts';
@@ -9,6 +7,7 @@ import type { Rules } from './config/model.ts';
 import { readRules } from './config/rules.ts';
 import { diagnose } from './doctor.ts';
 import { type ErrorSummary, HubferryError, summarize } from './errors.ts';
+import { azureIdentity } from './identity.ts';
 import { createHostGate } from './registry/gate.ts';
 import type { StorageConnection } from './storage/azure.ts';
 import { openBlobStores } from './storage/blob.ts';
@@ -59,7 +58,7 @@ export class Service {
       retries: 3,
       maxWaitMs: 60_000,
       blobs: defaultLimits.blobs,
-      identity: () => identity(settings.azureClientId),
+      identity: () => azureIdentity(settings.azureClientId),
     });
   }
 
@@ -179,11 +178,7 @@ export class Service {
 function connectionOf(storage: StorageSettings): StorageConnection {
   if (storage.kind === 'connection') return { connectionString: storage.connectionString };
   const { blobServiceUri, queueServiceUri, clientId } = storage;
-  return { blobServiceUri, queueServiceUri, credential: identity(clientId) };
-}
-
-function identity(clientId: string | undefined): TokenCredential {
-  return clientId === undefined ? new DefaultAzureCredential() : new ManagedIdentityCredential({ clientId });
+  return { blobServiceUri, queueServiceUri, credential: azureIdentity(clientId) };
 }
 
 let service: Service | undefined;

@@ -14,7 +14,7 @@ interface Room {
 
 const ends = ['config', 'sync', 'dockerhub', 'acr', 'registry', 'storage', 'oci', 'errors'];
 
-/** A room is a folder, with the file of its name beside it. Composition is `app`, `service`, `clients` and `doctor`. */
+/** A room is a folder, with the file of its name beside it. Composition is `app`, `service`, `clients`, `doctor` and `identity`. */
 const rooms: Readonly<Record<string, Room>> = {
   functions: { imports: ['composition', 'manual', 'dashboard', 'dockerhub', 'sync', 'log', 'errors'] },
   cli: { imports: ['composition', 'config', 'sync', 'log', 'oci', 'errors'] },
@@ -38,7 +38,7 @@ const homes: Readonly<Record<string, readonly string[]>> = {
   '@azure/functions': ['functions'],
   '@azure/container-registry': ['acr'],
   '@azure/core-rest-pipeline': ['acr'],
-  '@azure/identity': ['composition', 'acr'],
+  '@azure/identity': ['composition'],
   '@azure/core-auth': ['composition', 'storage'],
   '@azure/storage-blob': ['storage'],
   '@azure/storage-queue': ['storage'],
@@ -77,7 +77,7 @@ function importsOf(file: string, text: string): Import[] {
 function roomOf(file: string): string {
   if (file.startsWith('functions/')) return 'functions';
   const name = path.posix.basename(file.split('/')[1] ?? '', '.ts');
-  return ['app', 'service', 'clients', 'doctor'].includes(name) ? 'composition' : name;
+  return ['app', 'service', 'clients', 'doctor', 'identity'].includes(name) ? 'composition' : name;
 }
 
 function packageOf(specifier: string): string {
