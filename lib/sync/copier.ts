@@ -93,7 +93,7 @@ export class Copier {
       admitPull: async () => {},
       pullRefused: async (error) => error,
     };
-    const passage: Passage = { ...sides, work, known: new Set(), thorough: false };
+    const passage: Passage = { ...sides, work, known: new Set(), walked: new Set(), thorough: false };
     const { manifest } = await this.#graph.obtain(from, passage);
     const cargo = await deriveCargo(manifest, rule.platforms, passage);
     const derived = 'skip' in cargo ? 'skip' : cargo.manifest.descriptor.digest;
@@ -302,6 +302,7 @@ class Carriage {
       ...this.#sides,
       work: this.#work,
       known: new Set(),
+      walked: new Set(),
       thorough: this.#request.force,
     };
     const cargo = await this.#load(from, passage);

@@ -20,6 +20,8 @@ export interface Passage {
   readonly work: Work;
   /** Digests that the target tag's present manifest names: there without asking. Empty when everything is to be checked. */
   readonly known: ReadonlySet<Digest>;
+  /** Manifests that are done: what many indexes name is walked once, however many paths lead there. */
+  readonly walked: Set<Digest>;
   /** Push manifests also where the target has them, and believe nothing that was seen before. */
   readonly thorough: boolean;
 }
@@ -28,6 +30,9 @@ export interface Obtained {
   readonly manifest: Manifest;
   readonly atTarget: boolean;
 }
+
+/** Manifests below one tag: far above what builds make, and an end to indexes of indexes made to exhaust their reader. */
+const maxManifests = 10_000;
 
 /** Blobs of together fewer bytes are copied so soon that the manifest is not worth saving. */
 const worthSaving = 8 * 1024 * 1024;
@@ -77,13 +82,21 @@ export class GraphCopier {
 
   /** A manifest and everything below it, pushed by digest. */
   async ensureManifest(descriptor: Descriptor, passage: Passage, depth = 0): Promise<void> {
-    if (passage.known.has(descriptor.digest)) return;
+    const { known, walked } = passage;
+    if (known.has(descriptor.digest) || walked.has(descriptor.digest)) return;
+    if (walked.size >= maxManifests) {
+      throw new HubferryError(
+        'ERR_TOO_LARGE',
+        `${passage.source.name} names more than ${maxManifests} manifests`,
+      );
+    }
     const key = `${passage.target.name}@${descriptor.digest}`;
     await this.#flights.run(key, passage.work.stop, async () => {
       const { manifest, atTarget } = await this.obtain(descriptor, passage);
       await this.ensureBelow(manifest, passage, depth);
       if (!atTarget || passage.thorough) await this.push(manifest, descriptor.digest, passage);
     });
+    walked.add(descriptor.digest);
   }
 
   /** Pushes a manifest whose content is there; where the target says that something is missing, checks all of it, once. */
@@ -94,7 +107,7 @@ export class GraphCopier {
       return await this.#pushCounted(manifest, reference, target, work);
     } catch (error) {
       if (!(error instanceof HubferryError) || error.code !== 'ERR_BLOB_UNKNOWN') throw error;
-      const all: Passage = { ...passage, known: new Set(), thorough: true };
+      const all: Passage = { ...passage, known: new Set(), walked: new Set(), thorough: true };
       this.#forgetBelow(manifest, target);
       await this.ensureBelow(manifest, all);
       return this.#pushCounted(manifest, reference, target, work);

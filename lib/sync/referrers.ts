@@ -69,17 +69,19 @@ export class ReferrerCopier {
     );
     for (const descriptor of descriptors) {
       if (there.has(descriptor.digest) && !passage.thorough) continue;
-      await this.#copyReferrer(subject, descriptor, passage);
-      await this.#copyOf(descriptor.digest, passage, listed, depth + 1);
+      const isAbout = await this.#copyReferrer(subject, descriptor, passage);
+      if (isAbout) await this.#copyOf(descriptor.digest, passage, listed, depth + 1);
     }
   }
 
-  async #copyReferrer(subject: Digest, descriptor: Descriptor, passage: Passage): Promise<void> {
-    const { manifest, atTarget } = await this.#graph.obtain(descriptor, passage);
+  /** False for what is about something else: a list may say anything, also such that it goes round in circles. */
+  async #copyReferrer(subject: Digest, descriptor: Descriptor, passage: Passage): Promise<boolean> {
+    const { manifest } = await this.#graph.obtain(descriptor, passage);
+    if (parseManifest(manifest).subject?.digest !== subject) return false;
     await this.#graph.ensureBelow(manifest, passage);
     const { subjectHandled } = await this.#graph.push(manifest, descriptor.digest, passage);
     if (!subjectHandled) await this.#mergeFallback(subject, manifest, passage);
-    void atTarget;
+    return true;
   }
 
   async #copyTag(tag: string, passage: Passage): Promise<void> {
