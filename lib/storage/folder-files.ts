@@ -4,6 +4,7 @@ import { type BigIntStats, existsSync, readFileSync, rmSync, statSync, writeFile
 import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkSize } from './failure.ts';
+import { type Owner, ownerIn } from './folder-owner.ts';
 import type { StoredDocument, StoredName } from './ports.ts';
 
 /** What tells one version of a file from another; `undefined` where there is no file. */
@@ -46,6 +47,7 @@ export interface HeldLease {
   readonly id: string;
   /** Milliseconds since the epoch. */
   readonly until: number;
+  readonly owner: Owner | undefined;
 }
 
 /** `@` is in no encoded key. */
@@ -55,8 +57,9 @@ const leasePath = (path: string) => `${path}@lease`;
 export function readLease(path: string): HeldLease | undefined {
   if (!existsSync(leasePath(path))) return undefined;
   try {
-    const { id, until } = JSON.parse(readFileSync(leasePath(path), 'utf8')) as Partial<HeldLease>;
-    return typeof id === 'string' && typeof until === 'number' ? { id, until } : undefined;
+    const { id, until, owner } = JSON.parse(readFileSync(leasePath(path), 'utf8')) as Partial<HeldLease>;
+    if (typeof id !== 'string' || typeof until !== 'number') return undefined;
+    return { id, until, owner: ownerIn(owner) };
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;

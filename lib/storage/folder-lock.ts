@@ -1,12 +1,14 @@
 /** Mutual exclusion between the processes that use one folder. */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isGone, ownerIn, thisProcess } from './folder-owner.ts';
 
 /**
- * A file that is there while a process is inside, which is for well under a millisecond. One that stays far longer was
- * left by a process that was killed; each that waits measures that by its own clock.
+ * A file that is there while a process is inside, which is for well under a millisecond. One whose process is dead is
+ * taken away at once. Where that cannot be known, one that stays far longer counts as left by a process that was
+ * killed; each that waits measures that by its own clock.
  */
 export class FolderLock {
   readonly #path: string;
@@ -36,15 +38,18 @@ export class FolderLock {
       if (seen !== holder) {
         holder = seen;
         since = now;
-      } else if (now - since > this.#abandonedAfterMs) this.#breakOpen(holder);
+      }
+      if (holder !== undefined && (isLeft(holder) || now - since > this.#abandonedAfterMs)) {
+        await this.#breakOpen(holder, signal);
+      }
       await delay(1 + Math.random() * 4, undefined, { signal }).catch(() => signal?.throwIfAborted());
     }
   }
 
   #tryEnter(): boolean {
-    const create = () => writeFileSync(this.#path, randomUUID(), { flag: 'wx', mode: 0o600 });
+    const holder = JSON.stringify({ id: randomUUID(), owner: thisProcess() });
     try {
-      create();
+      writeFileSync(this.#path, holder, { flag: 'wx', mode: 0o600 });
       return true;
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
@@ -65,15 +70,20 @@ export class FolderLock {
     }
   }
 
-  /** Renaming gives the abandoned lock to one process only, of all that wait for it. */
-  #breakOpen(holder: string | undefined): void {
-    if (this.#holder() !== holder) return;
-    const aside = `${this.#path}-${randomUUID()}`;
-    try {
-      renameSync(this.#path, aside);
-    } catch {
-      return;
-    }
-    rmSync(aside);
+  /** Of all that wait, one at a time looks and removes: else the next holder's lock could be removed in between. */
+  #breakOpen(holder: string, signal: AbortSignal | undefined): Promise<void> {
+    return new FolderLock(`${this.#path}-`, this.#abandonedAfterMs).run(() => {
+      if (this.#holder() === holder) rmSync(this.#path, { force: true });
+    }, signal);
+  }
+}
+
+/** Whether the process that wrote this into the lock is dead. */
+function isLeft(holder: string): boolean {
+  try {
+    const owner = ownerIn(JSON.parse(holder).owner);
+    return owner !== undefined && isGone(owner);
+  } catch {
+    return false;
   }
 }

@@ -6,7 +6,7 @@
  * synchronous calls from looking to writing.
  *
  *     .hubferry/checkpoints/uploads+/1f0c…           the document `uploads/1f0c…`
- *     .hubferry/checkpoints/uploads+/1f0c…@lease     who has the lease on it, and until when
+ *     .hubferry/checkpoints/uploads+/1f0c…@lease     which process has the lease on it, and until when
  *     .hubferry/.drafts/                             what is being written
  *     .hubferry/.lock                                there while a process looks and writes
  */
@@ -30,6 +30,7 @@ import {
 } from './folder-files.ts';
 import { FolderLock } from './folder-lock.ts';
 import { decodeNames, encodeKey, encodePrefix } from './folder-names.ts';
+import { isGone, thisProcess } from './folder-owner.ts';
 import type {
   Container,
   DeleteOptions,
@@ -205,12 +206,13 @@ class FolderDocuments implements DocumentStore {
 
   #holderOf(path: string): string | undefined {
     const lease = marksOf(path) && readLease(path);
-    return lease !== undefined && lease.until > this.#place.now() ? lease.id : undefined;
+    if (lease === undefined || lease.until <= this.#place.now()) return undefined;
+    return lease.owner !== undefined && isGone(lease.owner) ? undefined : lease.id;
   }
 
   #hold(path: string, id: string, seconds: number): number {
     const until = this.#place.now() + seconds * 1000;
-    writeLease(path, { id, until });
+    writeLease(path, { id, until, owner: thisProcess() });
     return until;
   }
 

@@ -1,7 +1,7 @@
 /** The command line, from its arguments to its exit status, against registries that really answer. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -162,7 +162,6 @@ describe.skipIf(!hasProgram('docker-registry'))(
       running.process.kill('SIGKILL');
       await running.ended;
       resume();
-      await endLeases();
 
       stalling.requests.length = 0;
       const report = await workplace.report(['sync']);
@@ -563,7 +562,6 @@ describe('a large blob that is broken off', () => {
   it('by kill -9 goes on with the next sync where it stood, and ends with the same digest', async () => {
     const killed = await signalInTheMiddle('SIGKILL').ended;
     expect(killed.exitCode).toBeNull();
-    await endLeases();
     await goOn();
   });
 
@@ -575,15 +573,6 @@ describe('a large blob that is broken off', () => {
     await goOn();
   });
 });
-
-/** What a minute does: until then a killed process counts as one that still sends (see `lib/storage/folder.ts`). */
-async function endLeases(): Promise<void> {
-  const checkpoints = join(workplace.folder, '.hubferry', 'checkpoints');
-  const files = await readdir(checkpoints, { recursive: true });
-  const leases = files.filter((file) => file.endsWith('@lease'));
-  expect(leases).toHaveLength(1);
-  for (const lease of leases) await rm(join(checkpoints, lease));
-}
 
 /** The blob from a source that sends so many bytes and then nothing, until it goes on. */
 function stalledAfter(bytes: number, blob: BlobContent, goesOn: Promise<void>): BlobContent {

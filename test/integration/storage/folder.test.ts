@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
 import { FolderLock } from '../../../lib/storage/folder-lock.ts';
 import { decodeNames, encodeKey } from '../../../lib/storage/folder-names.ts';
@@ -182,6 +182,136 @@ async function startWriter(place: string): Promise<ChildProcess> {
   const child = fork(script, [place], { execArgv: ['--import', withParent] });
   await once(child, 'message');
   return child;
+}
+
+describe('what a process holds in a folder', () => {
+  let folder: string;
+  const holders: Holder[] = [];
+  beforeEach(async () => {
+    folder = await temporaryFolder();
+  });
+  afterEach(async () => {
+    await Promise.all(holders.splice(0).map((holder) => holder.end()));
+    await rm(folder, { recursive: true });
+  });
+
+  async function hold(what: 'lease' | 'lock', options?: HolderOptions): Promise<Holder> {
+    const holder = await startHolder(folder, what, options);
+    holders.push(holder);
+    return holder;
+  }
+
+  const lease = () => openFolderStores(folder).state.lease('a', 60);
+
+  /** Writes another owner into the lease file, as if another process had taken it. */
+  async function changeOwner(change: object): Promise<void> {
+    const path = join(folder, 'state', 'a@lease');
+    const held = JSON.parse(await readFile(path, 'utf8'));
+    await writeFile(path, JSON.stringify({ ...held, owner: { ...held.owner, ...change } }));
+  }
+
+  it('stays its own while it lives', async () => {
+    await hold('lease');
+    expect(await lease()).toBeUndefined();
+    expect(await openFolderStores(folder).state.put('a', bytes('x'))).toBeUndefined();
+  });
+
+  it('is free as soon as the process is killed', async () => {
+    const { kill } = await hold('lease');
+    await kill();
+    const taken = await lease();
+    expect(taken).toBeDefined();
+    expect(await lease()).toBeUndefined();
+  });
+
+  it('can be written over as soon as the process is killed', async () => {
+    const { kill } = await hold('lease');
+    await kill();
+    expect(await openFolderStores(folder).state.put('a', bytes('x'))).toBeDefined();
+  });
+
+  it.runIf(existsSync('/proc/self/stat'))('is free when its number is another process by now', async () => {
+    await hold('lease');
+    await changeOwner({ start: '1' });
+    expect(await lease()).toBeDefined();
+  });
+
+  it.runIf(existsSync('/proc/self/stat'))('is free though nobody has reaped the killed process', async () => {
+    const { kill } = await hold('lease', { reaped: false });
+    await kill();
+    expect(await lease()).toBeDefined();
+  });
+
+  it.each([{ host: 'elsewhere' }, { space: 'another boot, or another container' }])(
+    'stays held where its number means nothing here: %j',
+    async (elsewhere) => {
+      const { kill } = await hold('lease');
+      await changeOwner(elsewhere);
+      await kill();
+      expect(await lease()).toBeUndefined();
+    },
+  );
+
+  it.each([undefined, {}, { pid: 0 }, { pid: -1 }, { pid: 'all' }])(
+    'stays held by an owner that cannot be read: %j',
+    async (owner) => {
+      await mkdir(join(folder, 'state'));
+      await writeFile(join(folder, 'state', 'a'), '');
+      const held = { id: 'x', until: Date.now() + 60_000, owner };
+      await writeFile(join(folder, 'state', 'a@lease'), JSON.stringify(held));
+      expect(await lease()).toBeUndefined();
+    },
+  );
+
+  it('lets others through the lock as soon as it is killed inside', async () => {
+    const { kill } = await hold('lock');
+    const patient = new FolderLock(join(folder, '.lock'), Number.POSITIVE_INFINITY);
+    const entered: number[] = [];
+    const waiting = Promise.all([1, 2, 3].map((one) => patient.run(() => entered.push(one), undefined)));
+    await kill();
+    await waiting;
+    expect(entered.toSorted()).toEqual([1, 2, 3]);
+    expect(await readdir(folder)).toEqual([]);
+  });
+});
+
+interface HolderOptions {
+  /** False: the parent never asks how it ended, so it stays in the table of processes. */
+  readonly reaped?: boolean;
+}
+
+interface Holder {
+  /** Settled when it is dead. */
+  kill(): Promise<void>;
+  end(): Promise<void>;
+}
+
+/** A process that holds something by the time this is settled. */
+async function startHolder(
+  folder: string,
+  what: 'lease' | 'lock',
+  { reaped = true }: HolderOptions = {},
+): Promise<Holder> {
+  const script = fileURLToPath(new URL('./folder-holder.ts', import.meta.url));
+  const program = [process.execPath, script, folder, what];
+  const [command = '', ...args] = reaped ? program : ['sh', '-c', '"$0" "$@" & exec sleep 60', ...program];
+  const parent = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const exited = once(parent, 'exit');
+  const [line] = await once(parent.stdout, 'data');
+  const pid = Number.parseInt(String(line), 10);
+  const end = async () => {
+    if (!reaped) process.kill(pid, 'SIGKILL');
+    parent.kill('SIGKILL');
+    await exited;
+  };
+  return {
+    end,
+    kill: async () => {
+      if (reaped) return end();
+      process.kill(pid, 'SIGKILL');
+      await expect.poll(() => readFile(`/proc/${pid}/stat`, 'utf8')).toContain(') Z ');
+    },
+  };
 }
 
 describe('the lock of a folder', () => {
