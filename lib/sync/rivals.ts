@@ -1,5 +1,6 @@
 /** Rules that share a target repository, and what each may claim there; what a namespace rule stands for. */
 import type { Rule, RuleTarget } from '../config/model.ts';
+import { formatPlatformPattern } from '../oci/platform.ts';
 import type { Sides } from './copier.ts';
 import { listAll } from './planner.ts';
 import { selectTags } from './select.ts';
@@ -30,7 +31,7 @@ export function claimsOf(
     const rivals: { name: string; tags: ReadonlySet<string> }[] = [];
     for (const other of rules) {
       for (const shared of other === rule ? [] : other.targets.filter((t) => nameOf(t) === nameOf(target))) {
-        if (!sameSource(other, rule)) rivals.push({ name: other.name, tags: await claimed(other, shared) });
+        if (!agree(other, rule)) rivals.push({ name: other.name, tags: await claimed(other, shared) });
       }
     }
     return (tag) => rivals.find((rival) => rival.tags.has(tag))?.name;
@@ -41,9 +42,14 @@ function nameOf(target: RuleTarget): string {
   return `${target.host}/${target.path}`;
 }
 
-/** Two rules of one source repository agree on what a tag is. */
-function sameSource(a: Rule, b: Rule): boolean {
-  return a.source.host === b.source.host && a.source.path === b.source.path && !renames(a) && !renames(b);
+/** Two rules of one source repository agree on what a tag is, if they keep the same of an index and its name. */
+function agree(a: Rule, b: Rule): boolean {
+  const sameSource = a.source.host === b.source.host && a.source.path === b.source.path;
+  return sameSource && !renames(a) && !renames(b) && platformsOf(a) === platformsOf(b);
+}
+
+function platformsOf(rule: Rule): string {
+  return rule.platforms.map(formatPlatformPattern).sort().join();
 }
 
 function renames(rule: Rule): boolean {
