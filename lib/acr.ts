@@ -2,7 +2,7 @@
  * What only Azure Container Registry does: the login of an Azure identity, tags with digests and locks, deletes by tag, and
  * a limit to what one request may carry. All else is any registry's.
  */
-import type { TokenCredential } from '@azure/identity';
+import type { TokenCredential } from '@azure/core-auth';
 import { exchangePath, identityLogin } from './acr/identity.ts';
 import type { TagService } from './acr/tags.ts';
 import type { RegistrySettings } from './config/model.ts';

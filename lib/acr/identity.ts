@@ -1,4 +1,4 @@
-import type { AccessToken, TokenCredential } from '@azure/identity';
+import type { AccessToken, TokenCredential } from '@azure/core-auth';
 import { HubferryError, redact } from '../errors.ts';
 import type { Clock } from '../registry/clock.ts';
 import { failureOf, isRecord, parseJson, protocolFailure } from '../registry/failure.ts';

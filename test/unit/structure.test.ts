@@ -39,7 +39,7 @@ const homes: Readonly<Record<string, readonly string[]>> = {
   '@azure/container-registry': ['acr'],
   '@azure/core-rest-pipeline': ['acr'],
   '@azure/identity': ['composition'],
-  '@azure/core-auth': ['composition', 'storage'],
+  '@azure/core-auth': ['composition', 'acr', 'storage'],
   '@azure/storage-blob': ['storage'],
   '@azure/storage-queue': ['storage'],
   undici: ['registry'],
