@@ -10,9 +10,9 @@ async function sync(request: HttpRequest, context: InvocationContext): Promise<H
   try {
     const manual = parseManualRequest(await bodyOf(request));
     const service = getService();
-    const run = service.runFor('manual', new Date());
-    const requests = await (await service.worker(eventsOf(context))).start(run, 'manual', manual);
-    return { status: 202, headers: { Location: `/api/status/${run}` }, jsonBody: { run, requests } };
+    const worker = await service.worker(eventsOf(context));
+    const begun = await worker.start(service.runFor('manual', new Date()), 'manual', manual);
+    return { status: 202, headers: { Location: `/api/status/${begun.run}` }, jsonBody: begun };
   } catch (error) {
     return refusal(error);
   }

@@ -11,15 +11,13 @@ async function webhook(request: HttpRequest, context: InvocationContext): Promis
     const push = parsePushEvent(await bodyOf(request));
     const now = new Date();
     const service = getService();
-    const run = service.runFor('webhook', now);
     const worker = await service.worker(eventsOf(context));
-    const repository = `docker.io/${push.repository}`;
-    const requests = await worker.push(run, {
-      repository,
+    const begun = await worker.push(service.runFor('webhook', now), {
+      repository: `docker.io/${push.repository}`,
       tag: push.tag,
       pushedAt: push.pushedAt ?? now.getTime(),
     });
-    return { status: 202, jsonBody: { run, requests } };
+    return { status: 202, jsonBody: begun };
   } catch (error) {
     return refusal(error);
   }

@@ -130,6 +130,10 @@ export const errorCodes = {
     meaning: 'A request failed again and again.',
     remedy: 'Read the log of its run; then `control` with `retry`.',
   },
+  ERR_LOST: {
+    meaning: 'A request of a run was never heard of again.',
+    remedy: 'None: the next plan finds the tag again. If it stays, look for what was thrown in the log.',
+  },
   ERR_INTERRUPTED: { meaning: 'The run was interrupted.', remedy: 'Run again: it goes on where it stood.' },
   ERR_CANCELLED: { meaning: 'The run was cancelled.', remedy: 'Start another run.' },
   ERR_INTERNAL: { meaning: 'A fault of hubferry.', remedy: 'Report it with the log.' },
@@ -228,9 +232,29 @@ const secretShapes: readonly [RegExp, string][] = [
   [/(\/\/)[^/\s:@]+:[^/\s@]+@/g, '$1***@'],
 ];
 
-/** Takes what looks like a secret out of a text that goes to a log, a report, a message or a person. */
+/** The newest values that were sent as a login, in the forms in which others write them down. */
+const secrets = new Set<string>();
+const maxSecrets = 1000;
+/** Anything shorter would take words out of every message. */
+const shortestSecret = 5;
+
+/** From now on `redact` takes this value out, whatever it looks like: whoever was sent it may repeat it. */
+export function keepSecret(value: string): void {
+  if (value.length < shortestSecret) return;
+  for (const form of [value, encodeURIComponent(value.toWellFormed()), JSON.stringify(value).slice(1, -1)]) {
+    secrets.delete(form);
+    secrets.add(form);
+  }
+  for (const oldest of secrets) {
+    if (secrets.size <= maxSecrets) return;
+    secrets.delete(oldest);
+  }
+}
+
+/** Takes secrets, and what looks like one, out of a text that goes to a log, a report, a message or a person. */
 export function redact(text: string): string {
   let out = text;
+  for (const secret of secrets) out = out.replaceAll(secret, '***');
   for (const [shape, replacement] of secretShapes) out = out.replace(shape, replacement);
   return out;
 }

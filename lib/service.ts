@@ -16,7 +16,7 @@ import { openQueues } from './storage/queue.ts';
 import { RunBook } from './sync/book.ts';
 import type { Core } from './sync/direct.ts';
 import { DirectRun } from './sync/direct.ts';
-import type { OnEvent } from './sync/events.ts';
+import type { OnEvent, SyncEvent } from './sync/events.ts';
 import { defaultLimits } from './sync/limits.ts';
 import { Outstanding } from './sync/outstanding.ts';
 import { ParkingLot } from './sync/parked.ts';
@@ -43,6 +43,7 @@ export class Service {
   readonly #stores: Stores;
   readonly #queues: RequestQueues;
   readonly #clients: Clients;
+  readonly #book: RunBook;
   #rules: { etag: string; rules: Rules; core: Core } | undefined;
   #rulesError: ErrorSummary | undefined;
 
@@ -51,6 +52,7 @@ export class Service {
     const connection = connectionOf(settings.storage);
     const local = settings.storage.kind === 'connection';
     this.#stores = openBlobStores(connection, { create: local });
+    this.#book = new RunBook(this.#stores.runs);
     this.#queues = openQueues(connection, { create: local });
     this.#clients = new Clients({
       env: process.env,
@@ -79,8 +81,7 @@ export class Service {
       checkpoints: this.#stores.checkpoints,
       isPaused: () => this.isPaused(),
       onEvent,
-      onClosed: async (run) =>
-        onEvent({ type: 'log', level: 'info', message: 'run closed', fields: { run } }),
+      announce: async (report) => onEvent(closed(report)),
     });
   }
 
@@ -134,10 +135,6 @@ export class Service {
       : newRunId(now, trigger);
   }
 
-  get #book(): RunBook {
-    return new RunBook(this.#stores.runs);
-  }
-
   /** The rules of the blob by its etag; while a new version is wrong, the last good one stays in force. */
   async #current(): Promise<{ rules: Rules; core: Core }> {
     const { text, etag } = await this.#readText();
@@ -173,6 +170,14 @@ export class Service {
     }
     return { text: Buffer.from(document.bytes).toString(), etag: document.etag };
   }
+}
+
+/** The line that the alerts on runs count. */
+function closed({ run, totals }: AnyReport): SyncEvent {
+  const { requests: _, bytesCopied: bytes, ...counters } = totals;
+  const durationMs = Date.parse(run.finishedAt ?? run.startedAt) - Date.parse(run.startedAt);
+  const fields = { run: run.id, trigger: run.trigger, durationMs, bytes, ...counters };
+  return { type: 'log', level: 'info', message: 'run closed', fields };
 }
 
 function connectionOf(storage: StorageSettings): StorageConnection {

@@ -1,91 +1,148 @@
 /**
  * The book of runs: who asked for what, and how each request ended.
  *
- * Every request writes one part, under a name that tells how many further requests it opened; so a listing of names alone
- * says whether a run is complete, in whatever order the parts come, and a part written twice is one part. The report is
- * written where none is yet: a run closes once.
+ * A run is open while its header is there. Openers write their part first and then sign the header; who closes looks at
+ * the parts first and then marks the header, if nobody has signed it meanwhile. So a request belongs either to the run
+ * that it joined or to the next one, and a run closes once, in whatever order and however often its messages come.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import * as z from 'zod';
+import { HubferryError, summarize } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { forEachOf } from './concurrency.ts';
+import {
+  current,
+  distinct,
+  keyOfPart,
+  type Opened,
+  type Part,
+  type PartName,
+  parseName,
+  prefixOf,
+  type Sent,
+} from './parts.ts';
 import {
   type AnyReport,
   buildReport,
   type Line,
   type RunHeader,
-  type SyncOutcome,
   syncOutcomes,
-  type TransferTotals,
   type Trigger,
+  triggers,
+  verifyFindings,
 } from './report.ts';
 import { readRun, reportKey } from './runs.ts';
 import { addTransfer, noTransfer } from './tally.ts';
 
-export interface Part {
-  /** The request that it ends. */
-  readonly id: string;
-  /** Requests that it opened. */
-  readonly opened: number;
-  readonly lines: readonly Line<SyncOutcome>[];
-  readonly transfer: TransferTotals;
-  /** Not an end: parked until then (milliseconds since the epoch). */
-  readonly parkedUntil?: number | undefined;
+/** What opens a run or joins one: its requests are sent after it is in the book. */
+export interface Opening {
+  readonly run: string;
+  readonly trigger: Trigger;
+  readonly startedAt: Date;
+  /** Its part; it is asked for again where the run turns out to be closed and the next one is taken. */
+  readonly start: (run: string) => { readonly opened: readonly Opened[]; readonly sends: readonly Sent[] };
+  /** Names the opener within the run. */
+  readonly opener: string;
 }
 
-const headerSchema = z.object({ id: z.string(), trigger: z.string(), startedAt: z.string() });
+/** How an open run stands. */
+export interface Standing {
+  readonly header: RunHeader;
+  /** Requests that have no part yet. */
+  readonly missing: readonly Opened[];
+  /** Requests that wait for their time. */
+  readonly parked: readonly PartName[];
+  /** Milliseconds since the epoch: the last part's, or a parked one's time where that is later. */
+  readonly heardAt: number;
+}
+
+/** Told of each run that closes, before it counts as closed for good; a second time only after a crash in between. */
+export type Announce = (report: AnyReport) => Promise<void>;
+
+export type Closing = 'open' | 'closed' | 'closed before';
+
+const headerSchema = z.object({
+  id: z.string(),
+  trigger: z.enum(triggers),
+  startedAt: z.string(),
+  /** How many have signed: every signature changes the document. */
+  signed: z.number(),
+  /** When somebody began to close it, in milliseconds since the epoch. */
+  closingAt: z.number().optional(),
+});
+type Header = z.infer<typeof headerSchema>;
 
 /** From so far ahead on a parked tag belongs to the next run: the daily plan finds it again. */
 const nextPlanMs = 24 * 3600_000;
+/** Who closes a run and takes longer has crashed. */
+const closingMs = 5 * 60_000;
 const partsAtOnce = 16;
+/** Openers of one run at the same time step back for so long, in milliseconds, times the attempt. */
+const stepBackMs = 10;
 
 export class RunBook {
   readonly #runs: DocumentStore;
+  readonly #looks = new Looks();
+  /** The parts of the open run that was read last: a page that shows it asks again and again. */
+  #read: { run: string; parts: Map<string, Part> } = { run: '', parts: new Map() };
 
   constructor(runs: DocumentStore) {
     this.#runs = runs;
   }
 
-  /** Opens a run that begins with so many requests; a run that is open already gets these too. */
-  async open(id: string, trigger: Trigger, startedAt: Date, opener: string, requests: number): Promise<void> {
-    const header = { id, trigger, startedAt: startedAt.toISOString() };
-    await this.#runs.put(`open/${id}.json`, encode(header), { ifAbsent: true });
-    await this.write(id, { id: opener, opened: requests, lines: [], transfer: noTransfer() });
+  /** Opens the run or joins it; where it is closed already, the one after it. */
+  async open({ run: wanted, trigger, startedAt, start, opener }: Opening): Promise<string> {
+    for (let nth = 1; ; nth += 1) {
+      const run = nth === 1 ? wanted : `${wanted}-${nth}`;
+      const part = { id: opener, ...start(run), lines: [], transfer: noTransfer() };
+      await this.#put(run, part);
+      const header = { id: run, trigger, startedAt: startedAt.toISOString(), signed: 1 };
+      if (await this.#sign(header)) return run;
+      await this.#runs.delete(keyOfPart(run, part));
+    }
   }
 
-  /** Whether the run has its report. */
-  async isClosed(id: string): Promise<boolean> {
-    return (await this.#runs.get(reportKey(id))) !== undefined;
+  /**
+   * Writes how a request stands, and closes the run where it may have been the last one. A look costs a listing, so it is
+   * left out while many are out for certain; `close` at the next full minute makes up for what that misses.
+   * @returns what stands: the first end, if the request has ended before.
+   */
+  async write(run: string, part: Part, announce: Announce): Promise<Part> {
+    if (part.parkedUntil !== undefined) await this.#forgetParking(run, part);
+    const stands = await this.#put(run, part);
+    this.#looks.count(run);
+    if (this.#looks.isDue(run) && (await this.close(run, announce)) === 'closed before')
+      await this.#runs.delete(keyOfPart(run, part));
+    return stands;
   }
 
-  async write(run: string, part: Part): Promise<void> {
-    const state = part.parkedUntil === undefined ? 'ended' : `parked-${part.parkedUntil}`;
-    const prefix = `parts/${run}/${part.id}~`;
-    const key = `${prefix}${part.opened}~${state}`;
-    await this.#runs.put(key, encode(part));
-    for await (const name of this.#runs.list(prefix)) if (name.key !== key) await this.#runs.delete(name.key);
+  /** Whether the request has ended in this run. */
+  async hasEnded(run: string, id: string): Promise<boolean> {
+    const names = await this.#names(`${prefixOf(run)}${id}~`);
+    return names.some(({ parkedUntil }) => parkedUntil === undefined);
   }
 
-  /** Closes the run where every request has ended, or is parked past the next plan. True for the one caller that closed it. */
-  async close(run: string): Promise<boolean> {
-    const header = await this.#header(run);
-    if (header === undefined) return false;
-    const names = await this.#names(run);
-    const opened = names.reduce((sum, name) => sum + openedBy(name), 0);
-    const openers = names.filter((name) => name.startsWith('start-')).length;
-    const horizon = Date.parse(header.startedAt) + nextPlanMs;
-    if (names.length < openers + opened || names.some((name) => parkedUntil(name) < horizon)) return false;
-    const report = await this.#fold(run, { ...header, finishedAt: new Date().toISOString() }, names);
-    const closed = await this.#runs.put(reportKey(run), encode(report), { ifAbsent: true });
-    await this.#runs.delete(`open/${run}.json`);
-    return closed !== undefined;
+  /**
+   * Closes the run where every request has ended, or is parked past the next plan.
+   * @param lostBefore milliseconds since the epoch: what nobody has heard of since then counts as lost, and fails.
+   */
+  async close(run: string, announce: Announce, lostBefore = 0): Promise<Closing> {
+    const open = await this.#header(run);
+    if (open === undefined) return 'closed before';
+    const { header, etag } = open;
+    if (!(await this.#mayClose(header, lostBefore))) return 'open';
+    const closing = encode({ ...header, closingAt: Date.now() });
+    if ((await this.#runs.put(headerKey(run), closing, { ifMatch: etag })) === undefined) return 'open';
+    await this.#finish(header, announce);
+    return 'closed';
   }
 
   /** A run's report, also of one that is still open. */
   async report(run: string): Promise<AnyReport | undefined> {
     const closed = await readRun(this.#runs, run);
     if (closed !== undefined) return closed;
-    const header = await this.#header(run);
-    return header === undefined ? undefined : this.#fold(run, header, await this.#names(run));
+    const open = await this.#header(run);
+    return open === undefined ? undefined : this.#fold(runOf(open.header), []);
   }
 
   /** Runs without a report yet. */
@@ -96,41 +153,223 @@ export class RunBook {
     return open;
   }
 
-  async #header(run: string): Promise<RunHeader | undefined> {
-    const document = await this.#runs.get(`open/${run}.json`);
-    if (document === undefined) return undefined;
-    return headerSchema.parse(JSON.parse(Buffer.from(document.bytes).toString())) as RunHeader;
+  /** How an open run stands; `undefined` where it is closed. */
+  async standing(run: string): Promise<Standing | undefined> {
+    const open = await this.#header(run);
+    return open === undefined ? undefined : this.#standing(open.header);
   }
 
-  async #names(run: string): Promise<string[]> {
-    const prefix = `parts/${run}/`;
-    const names: string[] = [];
-    for await (const { key } of this.#runs.list(prefix)) names.push(key.slice(prefix.length));
-    return names;
+  /** What openers sent before that time and nobody has heard of since. It counts as sent now. */
+  async unheard(run: string, before: number): Promise<Sent[]> {
+    const names = await this.#names(prefixOf(run));
+    const heard = new Set(names.map(({ id }) => id));
+    const old = names.filter(({ id, writtenAt }) => id.startsWith('start-') && writtenAt < before);
+    const sends: Sent[] = [];
+    for (const { key } of old) {
+      const part = await this.#part(key);
+      const unheard = part?.sends?.filter(({ message }) => !heard.has(message.id)) ?? [];
+      if (part === undefined || unheard.length === 0) continue;
+      await this.#runs.put(key, encode(part));
+      sends.push(...unheard);
+    }
+    return sends;
   }
 
-  async #fold(run: string, header: RunHeader, names: readonly string[]): Promise<AnyReport> {
-    const parts: Part[] = [];
-    await forEachOf(names, partsAtOnce, async (name) => {
-      const document = await this.#runs.get(`parts/${run}/${name}`);
-      if (document !== undefined) parts.push(JSON.parse(Buffer.from(document.bytes).toString()) as Part);
+  /** Signs the header, which is made where there is none. False where the run is closed, or about to be. */
+  async #sign(header: Header): Promise<boolean> {
+    const key = headerKey(header.id);
+    for (let nth = 0; ; nth += 1) {
+      await delay(nth * stepBackMs * Math.random());
+      if ((await this.#runs.put(key, encode(header), { ifAbsent: true })) !== undefined) break;
+      const open = await this.#header(header.id);
+      if (open === undefined) continue;
+      if (open.header.closingAt !== undefined) return false;
+      const signed = encode({ ...open.header, signed: open.header.signed + 1 });
+      if ((await this.#runs.put(key, signed, { ifMatch: open.etag })) !== undefined) break;
+    }
+    // A header that was made anew may be of a run that closed long ago.
+    if ((await readRun(this.#runs, header.id)) === undefined) return true;
+    await this.#runs.delete(key);
+    return false;
+  }
+
+  async #mayClose(header: Header, lostBefore: number): Promise<boolean> {
+    const startedAt = Date.now();
+    if (header.closingAt !== undefined) return startedAt - header.closingAt > closingMs;
+    const { missing, parked, heardAt } = await this.#standing(header);
+    const horizon = Date.parse(header.startedAt) + nextPlanMs;
+    const waiting = parked.filter(({ parkedUntil }) => parkedUntil !== undefined && parkedUntil < horizon);
+    const out = missing.length + waiting.length;
+    this.#looks.note(header.id, out, Date.now() - startedAt);
+    return out === 0 || heardAt < lostBefore;
+  }
+
+  async #standing(header: Header): Promise<Standing> {
+    const names = current(await this.#names(prefixOf(header.id)));
+    const there = new Set(names.map(({ id }) => id));
+    const missing = new Map<string, Opened>();
+    for (const opened of await this.#opened(header.id, names))
+      if (!there.has(opened.id)) missing.set(opened.id, opened);
+    const times = names.map(({ writtenAt, parkedUntil }) => Math.max(writtenAt, parkedUntil ?? 0));
+    return {
+      header: runOf(header),
+      missing: [...missing.values()],
+      parked: names.filter(({ parkedUntil }) => parkedUntil !== undefined),
+      heardAt: times.reduce((last, time) => Math.max(last, time), Date.parse(header.startedAt)),
+    };
+  }
+
+  /** What requests opened; a part never changes, so it is read once. */
+  async #opened(run: string, names: readonly PartName[]): Promise<Opened[]> {
+    const known = this.#looks.opened(run);
+    await forEachOf(
+      names.filter(({ key, opens }) => opens && !known.has(key)),
+      partsAtOnce,
+      async ({ key }) => {
+        known.set(key, (await this.#part(key))?.opened ?? []);
+      },
+    );
+    return names.flatMap(({ key }) => known.get(key) ?? []);
+  }
+
+  /** Every step may be done twice: after a crash another one begins here again. */
+  async #finish(header: Header, announce: Announce): Promise<void> {
+    const { id } = header;
+    const report = (await readRun(this.#runs, id)) ?? (await this.#finished(header));
+    await this.#runs.put(reportKey(id), encode(report), { ifAbsent: true });
+    await announce(report);
+    await forEachOf(this.#runs.list(prefixOf(id)), partsAtOnce, async ({ key }) => {
+      await this.#runs.delete(key);
     });
+    await this.#runs.delete(headerKey(id));
+    this.#looks.forget(id);
+  }
+
+  /** What is still missing was given up. */
+  async #finished(header: Header): Promise<AnyReport> {
+    const { missing } = await this.#standing(header);
+    const error = summarize(new HubferryError('ERR_LOST', 'Nobody has heard of the request for days'));
+    const lost = missing.map(({ id: _, ...names }) => ({ ...names, outcome: 'failed', error }));
+    return this.#fold({ ...runOf(header), finishedAt: new Date().toISOString() }, lost);
+  }
+
+  async #fold(run: RunHeader, lost: readonly Line[]): Promise<AnyReport> {
+    const parts = await this.#parts(run.id);
     const transfer = noTransfer();
     for (const part of parts) addTransfer(transfer, part.transfer);
-    const lines = parts.flatMap((part) => part.lines).sort((a, b) => (a.target < b.target ? -1 : 1));
-    return buildReport(header, syncOutcomes, lines, transfer);
+    const lines = distinct([...parts.flatMap((part) => part.lines), ...lost]);
+    const outcomes: readonly string[] = run.trigger === 'verify' ? verifyFindings : syncOutcomes;
+    return buildReport(run, outcomes, lines, transfer) as AnyReport;
+  }
+
+  async #parts(run: string): Promise<Part[]> {
+    const known = this.#read.run === run ? this.#read.parts : new Map<string, Part>();
+    const parts = new Map<string, Part>();
+    await forEachOf(current(await this.#names(prefixOf(run))), partsAtOnce, async ({ key }) => {
+      const part = known.get(key) ?? (await this.#part(key));
+      if (part !== undefined) parts.set(key, part);
+    });
+    this.#read = { run, parts };
+    return [...parts.values()];
+  }
+
+  /** The first end stands; a place where it parks is written over. */
+  async #put(run: string, part: Part): Promise<Part> {
+    const key = keyOfPart(run, part);
+    const ifAbsent = part.parkedUntil === undefined;
+    if ((await this.#runs.put(key, encode(part), { ifAbsent })) !== undefined) return part;
+    return (await this.#part(key)) ?? part;
+  }
+
+  async #forgetParking(run: string, part: Part): Promise<void> {
+    for (const { key, parkedUntil } of await this.#names(`${prefixOf(run)}${part.id}~`))
+      if (parkedUntil !== undefined && parkedUntil !== part.parkedUntil) await this.#runs.delete(key);
+  }
+
+  async #header(run: string): Promise<{ header: Header; etag: string } | undefined> {
+    const document = await this.#runs.get(headerKey(run));
+    if (document === undefined) return undefined;
+    return { header: headerSchema.parse(decode(document.bytes)), etag: document.etag };
+  }
+
+  async #part(key: string): Promise<Part | undefined> {
+    const document = await this.#runs.get(key);
+    return document === undefined ? undefined : (decode(document.bytes) as Part);
+  }
+
+  async #names(prefix: string): Promise<PartName[]> {
+    const names: PartName[] = [];
+    for await (const name of this.#runs.list(prefix)) names.push(parseName(name));
+    return names;
   }
 }
 
-function openedBy(name: string): number {
-  return Number(name.split('~')[1]);
+interface Look {
+  /** Requests that were out at the last look, less those that this process has ended since. */
+  out: number;
+  /** Milliseconds since the epoch before which no look is due. */
+  notBefore: number;
+  readonly opened: Map<string, readonly Opened[]>;
 }
 
-function parkedUntil(name: string): number {
-  const state = name.split('~')[2] ?? '';
-  return state.startsWith('parked-') ? Number(state.slice('parked-'.length)) : Number.POSITIVE_INFINITY;
+/** With so few out, every end may be the last one. */
+const fewOut = 16;
+/** A look may take one part in so many of the time. */
+const lookShare = 20;
+const leastPauseMs = 2000;
+const runsRemembered = 32;
+
+/** When to look whether a run can be closed, as this process knows it. */
+class Looks {
+  readonly #looks = new Map<string, Look>();
+
+  isDue(run: string): boolean {
+    const { out, notBefore } = this.#of(run);
+    return out <= fewOut || Date.now() >= notBefore;
+  }
+
+  count(run: string): void {
+    this.#of(run).out -= 1;
+  }
+
+  note(run: string, out: number, tookMs: number): void {
+    const look = this.#of(run);
+    look.out = out;
+    look.notBefore = Date.now() + Math.max(leastPauseMs, lookShare * tookMs);
+  }
+
+  opened(run: string): Map<string, readonly Opened[]> {
+    return this.#of(run).opened;
+  }
+
+  forget(run: string): void {
+    this.#looks.delete(run);
+  }
+
+  #of(run: string): Look {
+    const look = this.#looks.get(run) ?? { out: 0, notBefore: 0, opened: new Map() };
+    this.#looks.delete(run);
+    this.#looks.set(run, look);
+    for (const oldest of this.#looks.keys()) {
+      if (this.#looks.size <= runsRemembered) break;
+      this.#looks.delete(oldest);
+    }
+    return look;
+  }
+}
+
+function runOf({ id, trigger, startedAt }: Header): RunHeader {
+  return { id, trigger, startedAt };
+}
+
+function headerKey(run: string): string {
+  return `open/${run}.json`;
 }
 
 function encode(value: unknown): Uint8Array {
   return Buffer.from(JSON.stringify(value));
+}
+
+function decode(bytes: Uint8Array): unknown {
+  return JSON.parse(Buffer.from(bytes).toString());
 }

@@ -50,7 +50,8 @@ export interface TransferTotals {
   pulls: number;
 }
 
-export type Trigger = 'cli' | 'schedule' | 'webhook' | 'manual' | 'verify';
+export const triggers = ['cli', 'schedule', 'webhook', 'manual', 'verify'] as const;
+export type Trigger = (typeof triggers)[number];
 
 export interface RunHeader {
   readonly id: string;

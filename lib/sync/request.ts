@@ -2,7 +2,9 @@
 import * as z from 'zod';
 
 const name = z.string().min(1).max(512);
-const run = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/);
+/** A part of document names. */
+const id = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/);
+const run = id;
 const tag = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/);
 const digest = z.templateLiteral([z.string().regex(/[a-z0-9]+/), ':', z.string().regex(/[A-Fa-f0-9]+/)]);
 
@@ -10,7 +12,7 @@ const digest = z.templateLiteral([z.string().regex(/[a-z0-9]+/), ':', z.string()
 export const planRequestSchema = z.strictObject({
   kind: z.literal('plan'),
   /** Names this request within its run; a part that it writes carries it. */
-  id: name,
+  id,
   run,
   rule: name,
   /** Index of the rule's target. Absent: the first request of a rule, which fans out over targets and, for a namespace, repositories. */
@@ -31,7 +33,7 @@ export type PlanRequest = z.infer<typeof planRequestSchema>;
 /** One digest of one source repository to one target repository, with all its tags; or the delete of one target tag. */
 export const copyRequestSchema = z.strictObject({
   kind: z.enum(['copy', 'delete']),
-  id: name,
+  id,
   run,
   rule: name,
   source: name,

@@ -1,10 +1,10 @@
 /** What the function app does with its messages: plans are fanned out, requests carried out, parked, and sent again. */
 import { createHash } from 'node:crypto';
-import type { Rule, Rules, RuleTarget } from '../config/model.ts';
+import type { RepositoryName, Rule, Rules, RuleTarget } from '../config/model.ts';
 import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import type { DocumentStore, Queue, RequestQueues } from '../storage/ports.ts';
 import { BusyError, type Work } from './blob.ts';
-import type { RunBook } from './book.ts';
+import type { Announce, RunBook } from './book.ts';
 import { type Checkpoint, tidyCheckpoints } from './checkpoint.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Sides } from './copier.ts';
@@ -13,6 +13,7 @@ import type { OnEvent } from './events.ts';
 import { forRepository } from './namespace.ts';
 import type { Outstanding } from './outstanding.ts';
 import type { Lane, ParkingLot } from './parked.ts';
+import type { Opened, Part, Sent } from './parts.ts';
 import { requestsOf } from './planner.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
 import type { CopyRequest, PlanRequest } from './request.ts';
@@ -35,8 +36,7 @@ export interface WorkerOptions {
   readonly checkpoints: DocumentStore;
   readonly isPaused: () => Promise<boolean>;
   readonly onEvent: OnEvent;
-  /** Called once for each run that closes. */
-  readonly onClosed: (run: string) => Promise<void>;
+  readonly announce: Announce;
 }
 
 export interface ManualRequest {
@@ -44,6 +44,16 @@ export interface ManualRequest {
   readonly tags?: readonly string[] | undefined;
   readonly dryRun: boolean;
   readonly force: boolean;
+}
+
+/** The run that got the requests, and how many. */
+export interface Begun {
+  readonly run: string;
+  readonly requests: number;
+}
+
+interface Sending extends Sent {
+  readonly opened: Opened;
 }
 
 export interface Push {
@@ -68,6 +78,10 @@ const pausedMs = 60_000;
 const parkAgainMs = 5 * 60_000;
 /** A manifest, or an index with the children that changed: most requests are one or the other. */
 const pullsOfARequest = 2;
+/** What was sent so many milliseconds ago and has left no trace is sent again. */
+const sentMs = 15 * 60_000;
+/** A run that has heard nothing for so many milliseconds ends without what is missing; plans found it again meanwhile. */
+const lostMs = 48 * 3600_000;
 /** Registries drop upload sessions after about a week (distribution's default is 168 h). */
 const staleCheckpointMs = 7 * 24 * 3600_000;
 
@@ -79,50 +93,55 @@ export class Worker {
   }
 
   /** Opens a run with a plan request for each rule (or those that are named). @throws ERR_REQUEST_INVALID for unknown rules */
-  async start(run: string, trigger: Trigger, request: ManualRequest): Promise<number> {
+  async start(run: string, trigger: Trigger, request: ManualRequest): Promise<Begun> {
     const rules = this.#chosen(request.rules);
-    const { book, queues } = this.#options;
-    await book.open(run, trigger, new Date(), 'start-plan', rules.length);
-    for (const rule of rules) {
-      const id = `plan-${hash(rule.name)}`;
-      const { tags, dryRun, force } = request;
-      const plan = {
-        kind: 'plan',
-        id,
-        run,
-        rule: rule.name,
-        dryRun,
-        force,
-        ...(tags === undefined ? {} : { tags: [...tags] }),
-      };
-      await queues.send('plan-requests', plan);
-    }
-    if (rules.length === 0) await this.#close(run);
-    return rules.length;
+    const begun = await this.#begin(run, trigger, 'start-plan', (run) =>
+      rules.map((rule) => planFor(run, rule, request)),
+    );
+    if (rules.length === 0) await this.#close(begun.run);
+    return begun;
   }
 
   /** Turns a push into requests: 0 where no rule wants the tag. */
-  async push(run: string, push: Push): Promise<number> {
-    const { rules, queues, book } = this.#options;
-    const wanting = rules.rules.filter((rule) => wants(rule, push));
-    const messages = wanting.flatMap((rule) => this.#pushMessages(run, rule, push));
-    if (messages.length === 0) return 0;
-    const opener = `start-${hash(messages.map(({ message }) => message.id).join())}`;
-    await book.open(run, 'webhook', new Date(), opener, messages.length);
-    for (const { queue, message } of messages) await queues.send(queue, message);
-    return messages.length;
+  async push(run: string, push: Push): Promise<Begun> {
+    const wanting = this.#options.rules.rules.filter((rule) => wants(rule, push));
+    if (wanting.length === 0) return { run, requests: 0 };
+    const opener = `start-${hash(`${push.repository}\n${push.tag}\n${push.pushedAt}`)}`;
+    return this.#begin(run, 'webhook', opener, (run) =>
+      wanting.flatMap((rule) => this.#pushMessages(run, rule, push)),
+    );
   }
 
-  #pushMessages(run: string, rule: Rule, push: Push): { queue: Queue; message: { id: string } }[] {
+  /** Enters the requests into the book, and then sends them. */
+  async #begin(
+    run: string,
+    trigger: Trigger,
+    opener: string,
+    requestsFor: (run: string) => Sending[],
+  ): Promise<Begun> {
+    const { book, queues } = this.#options;
+    let sends: Sending[] = [];
+    const start = (run: string) => {
+      sends = requestsFor(run);
+      return {
+        opened: sends.map(({ opened }) => opened),
+        sends: sends.map(({ opened: _, ...sent }) => sent),
+      };
+    };
+    const begun = await book.open({ run, trigger, startedAt: new Date(), opener, start });
+    await forEachOf(sends, sendsAtOnce, ({ queue, message }) => queues.send(queue, message));
+    return { run: begun, requests: sends.length };
+  }
+
+  #pushMessages(run: string, rule: Rule, push: Push): Sending[] {
     const id = hash(`${rule.name}\n${push.repository}\n${push.tag}\n${push.pushedAt}`);
     const path = push.repository.slice(push.repository.indexOf('/') + 1);
     if (needsWholeList(rule)) {
       const message = { kind: 'plan', id: `plan-${id}`, run, rule: rule.name, repository: path };
-      return [{ queue: 'plan-requests', message }];
+      return [{ queue: 'plan-requests', message, opened: { ...namesOf(rule), id: message.id } }];
     }
-    return forRepository(rule, path).targets.map((target, index) => ({
-      queue: 'push-requests' as const,
-      message: {
+    return forRepository(rule, path).targets.map((target, index) => {
+      const message = {
         kind: 'copy',
         id: `push-${id}-${index}`,
         run,
@@ -132,22 +151,24 @@ export class Worker {
         tags: [{ source: push.tag, target: targetTag(rule, target, push.tag) }],
         reason: 'push',
         pushedAt: push.pushedAt,
-      },
-    }));
+      };
+      return { queue: 'push-requests', message, opened: openedBy(message) };
+    });
   }
 
   /** Plans one rule for all its targets, and fans the difference out. */
   async plan(request: PlanRequest): Promise<void> {
-    const { book } = this.#options;
+    // The first end stands: what it opened is under way.
+    if (await this.#options.book.hasEnded(request.run, request.id)) return this.#close(request.run);
     const tally = new Tally();
     const lines: Line<SyncOutcome>[] = [];
-    let opened = 0;
+    const opened: Opened[] = [];
     const stop = this.#deadline();
     try {
       for (const rule of await this.#rulesOf(request, tally, stop)) {
         for (const target of rule.targets) {
           try {
-            opened += await this.#planTarget(request, rule, target, tally, lines, stop);
+            opened.push(...(await this.#planTarget(request, rule, target, tally, lines, stop)));
           } catch (error) {
             if (stop.aborted) throw error;
             lines.push(failedRule(rule, target, error));
@@ -160,8 +181,7 @@ export class Worker {
       for (const target of rule?.targets ?? [])
         if (rule !== undefined) lines.push(failedRule(rule, target, error));
     }
-    await book.write(request.run, { id: request.id, opened, lines, transfer: tally.totals() });
-    await this.#close(request.run);
+    await this.#write(request.run, { id: request.id, opened, lines, transfer: tally.totals() });
   }
 
   async #rulesOf(request: PlanRequest, tally: Tally, signal: AbortSignal): Promise<Rule[]> {
@@ -178,7 +198,7 @@ export class Worker {
     tally: Tally,
     lines: Line<SyncOutcome>[],
     signal: AbortSignal,
-  ): Promise<number> {
+  ): Promise<Opened[]> {
     const { core, rules, onEvent, pruneLimit } = this.#options;
     const sides = core.open(rule, target, tally);
     const claims = claimsOf(rules.rules, (other, shared) => core.open(other, shared, tally), signal);
@@ -201,7 +221,7 @@ export class Worker {
       else if (request.dryRun)
         lines.push({ ...line, outcome: 'skipped', reason: `would ${line.outcome}: ${line.reason ?? ''}` });
     }
-    if (request.dryRun) return 0;
+    if (request.dryRun) return [];
     const base = {
       run: request.run,
       rule: rule.name,
@@ -214,11 +234,11 @@ export class Worker {
       base,
       (kind, digest, tags) => `${kind}-${hash([rule.name, sides.target.name, digest, ...tags].join('\n'))}`,
     );
-    let opened = 0;
+    const opened: Opened[] = [];
     await forEachOf(requests, sendsAtOnce, async ({ request: copy, lines: open }) => {
       if (await this.#options.outstanding.claim(copy)) {
         await this.#options.queues.send('copy-requests', copy);
-        opened += 1;
+        opened.push(openedBy(copy));
       } else {
         for (const line of open)
           lines.push({ ...line, outcome: 'deferred', reason: 'an earlier run is working on it' });
@@ -236,11 +256,11 @@ export class Worker {
     const rule = this.#ruleFor(request);
     const target = rule?.targets.find(({ host, path }) => `${host}/${path}` === request.target);
     if (rule === undefined || target === undefined) {
-      return this.#end(request, [lineOf(request, 'skipped', 'no rule asks for it any more')], tally, 0);
+      return this.#end(request, [lineOf(request, 'skipped', 'no rule asks for it any more')], tally);
     }
     const sides = openOr(() => this.#options.core.open(rule, target, tally));
     if ('error' in sides) {
-      return this.#end(request, [{ ...lineOf(request, 'failed'), error: sides.error }], tally, 0);
+      return this.#end(request, [{ ...lineOf(request, 'failed'), error: sides.error }], tally);
     }
     await this.#carry(request, lane, rule, sides, tally);
   }
@@ -295,7 +315,7 @@ export class Worker {
         ? undefined
         : { ...followUp, id: `${lane}-${hash(`${request.id}\n${followUp.digest}`)}` };
     if (next !== undefined) await this.#options.queues.send(queueOf(lane), next);
-    await this.#end(request, result.lines, tally, next === undefined ? 0 : 1);
+    await this.#end(request, result.lines, tally, next === undefined ? [] : [openedBy(next)]);
   }
 
   async #park(
@@ -305,30 +325,21 @@ export class Worker {
     lines: readonly Line<SyncOutcome>[],
     tally: Tally,
   ): Promise<void> {
-    const { parked, book } = this.#options;
-    await parked.park(request, lane, until);
     const { id, run } = request;
-    await book.write(run, {
-      id,
-      opened: 0,
-      lines: lines.map((line) => ({ ...line })),
-      transfer: tally.totals(),
-      parkedUntil: until,
-    });
-    await this.#close(run);
+    await this.#options.parked.park(request, lane, until);
+    await this.#write(run, { id, opened: [], lines, transfer: tally.totals(), parkedUntil: until });
   }
 
   async #end(
     request: CopyRequest,
     lines: readonly Line<SyncOutcome>[],
     tally: Tally,
-    opened: number,
+    opened: readonly Opened[] = [],
   ): Promise<void> {
-    const { outstanding, book, onEvent } = this.#options;
+    const { outstanding, onEvent } = this.#options;
     for (const line of lines) onEvent({ type: 'line', line });
-    await book.write(request.run, { id: request.id, opened, lines, transfer: tally.totals() });
+    await this.#write(request.run, { id: request.id, opened, lines, transfer: tally.totals() });
     await outstanding.end(request);
-    await this.#close(request.run);
   }
 
   /** The same request once more, as a message of its own: no delivery of this one is burned. */
@@ -338,7 +349,7 @@ export class Worker {
 
   /** Sends parked requests whose time has come, as far as the allowance reaches; closes runs; tidies checkpoints. */
   async release(): Promise<void> {
-    const { parked, book, queues, checkpoints } = this.#options;
+    const { parked, book, queues, checkpoints, announce } = this.#options;
     const signal = this.#deadline();
     const budgets = new Map<string, number>();
     for (const { key, lane, request } of await parked.due(Date.now(), signal)) {
@@ -347,7 +358,11 @@ export class Worker {
       } else await parked.park(request, lane, Date.now() + parkAgainMs * (1 + Math.random()));
       await parked.remove(key);
     }
-    for (const run of await book.openRuns()) await this.#close(run);
+    for (const run of await book.openRuns()) {
+      for (const { queue, message } of await book.unheard(run, Date.now() - sentMs))
+        await queues.send(queue, message);
+      await book.close(run, announce, Date.now() - lostMs);
+    }
     await tidyCheckpoints(
       checkpoints,
       staleCheckpointMs,
@@ -396,30 +411,30 @@ export class Worker {
 
   /** A request that failed at every delivery: it ends as failed. */
   async poison(request: CopyRequest | PlanRequest): Promise<void> {
+    const { id, run } = request;
     const error = summarize(new HubferryError('ERR_POISON', 'The request failed at every delivery'));
     if (request.kind === 'plan') {
       const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
       const target = rule?.targets[0];
       const lines =
         rule === undefined || target === undefined ? [] : [{ ...failedRule(rule, target, error), error }];
-      await this.#options.book.write(request.run, {
-        id: request.id,
-        opened: 0,
-        lines,
-        transfer: noTransfer(),
-      });
-      return this.#close(request.run);
+      if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
+      return this.#write(run, { id, opened: [], lines, transfer: noTransfer() });
     }
     const lines = request.tags.map((tag) => ({
       ...lineOf(request, 'failed'),
       target: `${request.target}:${tag.target}`,
       error,
     }));
-    await this.#end(request, lines, new Tally(), 0);
+    await this.#end(request, lines, new Tally());
+  }
+
+  async #write(run: string, part: Part): Promise<void> {
+    await this.#options.book.write(run, part, this.#options.announce);
   }
 
   async #close(run: string): Promise<void> {
-    if (await this.#options.book.close(run)) await this.#options.onClosed(run);
+    await this.#options.book.close(run, this.#options.announce);
   }
 
   #chosen(names: readonly string[] | undefined): readonly Rule[] {
@@ -451,6 +466,24 @@ function openOr(open: () => Sides): Sides | { readonly error: ErrorSummary } {
   } catch (error) {
     return { error: summarize(error) };
   }
+}
+
+function planFor(run: string, rule: Rule, { tags, dryRun, force }: ManualRequest): Sending {
+  const id = `plan-${hash(rule.name)}`;
+  const some = tags === undefined ? {} : { tags: [...tags] };
+  const message = { kind: 'plan', id, run, rule: rule.name, dryRun, force, ...some };
+  return { queue: 'plan-requests', message, opened: { id, ...namesOf(rule) } };
+}
+
+function namesOf(rule: Rule): Pick<Line, 'rule' | 'source' | 'target'> {
+  const nameOf = ({ host, path }: RepositoryName) => `${host}/${path}`;
+  return { rule: rule.name, source: nameOf(rule.source), target: rule.targets.map(nameOf).join(', ') };
+}
+
+function openedBy(request: Pick<CopyRequest, 'id' | 'rule' | 'source' | 'target' | 'tags'>): Opened {
+  const { id, rule, source, target, tags } = request;
+  const [tag] = tags;
+  return { id, rule, source: `${source}:${tag?.source ?? ''}`, target: `${target}:${tag?.target ?? ''}` };
 }
 
 function queueOf(lane: Lane): Queue {
