@@ -78,6 +78,11 @@ export function isSchema1Type(mediaType: string): boolean {
   return schema1Types.includes(mediaType);
 }
 
+/** Refuses schema 1 by the type that a HEAD tells, so that no pull is spent on it. @throws ERR_SCHEMA1 */
+export function refuseSchema1(descriptor: Descriptor): void {
+  if (isSchema1Type(essence(descriptor.mediaType))) throw schema1();
+}
+
 /** Whether a registry may lack the blob, because it comes from its `urls` (layer.md "Non-Distributable Layers"). */
 export function isForeign(descriptor: Descriptor): boolean {
   return (

@@ -69,15 +69,10 @@ export class BlobCopier {
   async ensure(blob: Descriptor, source: Source, target: Target, work: Work): Promise<void> {
     const key = presentKey(target, blob.digest);
     if (this.#present.has(key)) {
-      work.tally.existing.add(key);
+      work.tally.noteExisting(key);
       return;
     }
-    let own = false;
-    await this.#flights.run(key, work.stop, () => {
-      own = true;
-      return this.#transfer(blob, source, target, work);
-    });
-    if (!own) work.tally.existing.add(key);
+    await this.#flights.run(key, work.stop, () => this.#transfer(blob, source, target, work));
   }
 
   /** Notes a blob as present at the target, as its tag's own manifest names it. */
@@ -98,6 +93,7 @@ export class BlobCopier {
       const transfer = new Transfer(blob, source, target, work, this.#options, this.#memory, this.#slots);
       const how = await transfer.run();
       if (how === 'existing') return this.#found(blob, target, work);
+      work.tally.noteBrought(presentKey(target, blob.digest));
       this.notePresent(target, blob.digest);
       await this.#options.candidates.note(target.name, blob);
     } finally {
@@ -106,7 +102,7 @@ export class BlobCopier {
   }
 
   #found(blob: Descriptor, target: Target, work: Work): void {
-    work.tally.existing.add(presentKey(target, blob.digest));
+    work.tally.noteExisting(presentKey(target, blob.digest));
     this.notePresent(target, blob.digest);
   }
 }

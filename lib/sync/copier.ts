@@ -7,7 +7,7 @@ import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import { deriveIndex } from '../oci/derive.ts';
 import type { Descriptor, Digest, Manifest, Platform } from '../oci/descriptor.ts';
 import { algorithmOf } from '../oci/digest.ts';
-import { parseManifest, platformOfConfig } from '../oci/manifest.ts';
+import { parseManifest, platformOfConfig, refuseSchema1 } from '../oci/manifest.ts';
 import { formatPlatform, matchesPlatform } from '../oci/platform.ts';
 import type { Source, Target } from '../oci/roles.ts';
 import { readAll, verified } from '../oci/verify.ts';
@@ -17,7 +17,7 @@ import type { Derived, Facts } from './facts.ts';
 import { type GraphCopier, knownFromPresent, type Passage } from './graph.ts';
 import type { TagLocks } from './locks.ts';
 import type { TagTest } from './pattern.ts';
-import type { ReferrerCopier } from './referrers.ts';
+import { lateReferrers, type ReferrerCopier } from './referrers.ts';
 import type { Line, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
 import { matchesNames } from './select.ts';
@@ -184,6 +184,8 @@ class Carriage {
   readonly #startedAt = Date.now();
   readonly #lines: Line<SyncOutcome>[] = [];
   readonly #moved: { pair: TagPair; digest: Digest }[] = [];
+  /** Tags that are as they are to be, and lack only what was said about them later. */
+  readonly #equal = new Set<TagPair>();
   #retry: unknown;
   #bytesTold = 0;
 
@@ -249,7 +251,11 @@ class Carriage {
     if (expected === 'skip')
       return this.#settle(pair, 'skipped', { digest: from.digest, reason: platformReason });
     const same = expected !== undefined && to !== undefined && (await this.#isSame(expected, to.digest));
-    if (same && !this.#request.force) return this.#settleAt(look, 'unchanged', expected);
+    if (same && !this.#request.force) {
+      if (this.#request.reason !== lateReferrers || !this.#rule.referrers)
+        return this.#settleAt(look, 'unchanged', expected);
+      this.#equal.add(pair);
+    }
     if (to !== undefined && !same && !this.#rule.overwrite) {
       return this.#settleAt(look, 'skipped', to.digest, 'not overwritten');
     }
@@ -296,8 +302,6 @@ class Carriage {
   }
 
   async #carryDigest(looks: readonly Look[]): Promise<void> {
-    const from = looks[0]?.from;
-    if (from === undefined) return;
     const passage: Passage = {
       ...this.#sides,
       work: this.#work,
@@ -305,6 +309,25 @@ class Carriage {
       walked: new Set(),
       thorough: this.#request.force,
     };
+    const isEqual = ({ pair }: Look) => this.#equal.has(pair);
+    await this.#bringReferrers(looks.filter(isEqual), passage);
+    await this.#bring(
+      looks.filter((look) => !isEqual(look)),
+      passage,
+    );
+  }
+
+  async #bringReferrers(looks: readonly Look[], passage: Passage): Promise<void> {
+    const [first] = looks;
+    if (first?.to === undefined) return;
+    const { manifest } = await this.#graph.obtain(first.to, passage);
+    await this.#copyReferrers(manifest, passage, first.to.digest !== first.from?.digest);
+    for (const look of looks) this.#settleAt(look, 'copied', first.to.digest, this.#request.reason);
+  }
+
+  async #bring(looks: readonly Look[], passage: Passage): Promise<void> {
+    const from = looks[0]?.from;
+    if (from === undefined) return;
     const cargo = await this.#load(from, passage);
     if ('skip' in cargo) {
       for (const { pair } of looks)
@@ -340,24 +363,20 @@ class Carriage {
         ? passage.known
         : await knownFromPresent(present, cargo.manifest, target, work.stop);
     await this.#graph.ensureBelow(cargo.manifest, { ...passage, known });
-    // What is said about the original index is not true of the derived one.
-    if (this.#rule.referrers && !cargo.derived) await this.#copyReferrers(cargo.manifest, passage);
+    if (this.#rule.referrers) await this.#copyReferrers(cargo.manifest, passage, cargo.derived);
   }
 
-  async #copyReferrers(manifest: Manifest, passage: Passage): Promise<void> {
-    const listed = this.#request.referrerTags;
-    await this.#referrers.copyFor(
-      manifest,
-      passage,
-      listed === undefined ? undefined : new Set(listed.map((r) => r.tag)),
-    );
-    for (const { tag, digest } of listed ?? []) {
-      if (digest !== undefined) await this.#facts.noteReferrer(passage.target.name, tag, digest);
-    }
+  /** @param derived what is said about the original index is not true of this one, only what is said about its children */
+  async #copyReferrers(manifest: Manifest, passage: Passage, derived: boolean): Promise<void> {
+    const tags = this.#request.referrerTags?.map(({ tag, digest }) => [tag, digest] as const);
+    const listed = tags === undefined ? undefined : new Map(tags);
+    const brought = await this.#referrers.copyFor(manifest, passage, listed, derived);
+    for (const [tag, digest] of brought) await this.#facts.noteReferrer(passage.target.name, tag, digest);
   }
 
   /** The manifest that the target is to have. */
   async #load(from: Descriptor, passage: Passage): Promise<Cargo> {
+    refuseSchema1(from);
     const { manifest } = await this.#graph.obtain(from, passage);
     const { platforms } = this.#rule;
     if (platforms.length === 0) return { manifest, derived: false };

@@ -172,9 +172,8 @@ export async function knownFromPresent(
 ): Promise<Set<Digest>> {
   const known = new Set<Digest>();
   const wanted = parseManifest(next);
-  const manifest = await target.fetchManifest(present, { signal });
-  if (manifest === undefined) return known;
-  const content = parseManifest(manifest);
+  const content = await readable(target, present, signal);
+  if (content === undefined) return known;
   for (const child of content.manifests) known.add(child.digest);
   for (const blob of content.blobs) known.add(blob.digest);
   const changed = wanted.manifests.some((child) => !known.has(child.digest));
@@ -184,9 +183,19 @@ export async function knownFromPresent(
     content.manifests.filter((child) => !still.has(child.digest)),
     4,
     async (child) => {
-      const old = await target.fetchManifest(child.digest, { signal });
-      if (old !== undefined) for (const blob of parseManifest(old).blobs) known.add(blob.digest);
+      const old = await readable(target, child.digest, signal);
+      for (const blob of old?.blobs ?? []) known.add(blob.digest);
     },
   );
   return known;
+}
+
+/** What a manifest at the target names. One that nobody could push today spares no request, but is no reason to fail. */
+async function readable(target: Target, digest: Digest, signal: AbortSignal): Promise<Content | undefined> {
+  const manifest = await target.fetchManifest(digest, { signal });
+  try {
+    return manifest === undefined ? undefined : parseManifest(manifest);
+  } catch {
+    return undefined;
+  }
 }

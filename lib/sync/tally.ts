@@ -8,8 +8,10 @@ export class Tally {
   blobsMounted = 0;
   pulls = 0;
   readonly requests = { source: 0, target: 0 };
-  /** Distinct blobs found at the target. */
+  /** Distinct blobs found at the target, by repository and digest. */
   readonly existing = new Set<string>();
+  /** Those that were brought there on this tally: finding them later is no find. */
+  readonly #brought = new Set<string>();
   /** As the source told it last. */
   allowance: Allowance | undefined;
 
@@ -30,6 +32,16 @@ export class Tally {
       this.requests.target += 1;
     },
   };
+
+  /** A blob is at the target by this work's own doing. */
+  noteBrought(blob: string): void {
+    this.#brought.add(blob);
+  }
+
+  /** A blob was at the target already. */
+  noteExisting(blob: string): void {
+    if (!this.#brought.has(blob)) this.existing.add(blob);
+  }
 
   totals(): TransferTotals {
     return {

@@ -1,0 +1,338 @@
+/** How blobs travel: what is sent, what is sent again, and what is never sent twice. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { StoppedError } from '../../../lib/sync/concurrency.ts';
+import { buildBlob, buildManifest, type Content, randomBlob } from '../../local/content.ts';
+import type { Intervention, LoggedRequest } from '../../local/server.ts';
+import { Bench, chunkBytes, MiB } from './support.ts';
+
+let bench: Bench;
+beforeEach(async () => {
+  bench = await Bench.start();
+});
+afterEach(() => bench.close());
+
+const outcomes = (copied: { lines: readonly { outcome: string }[] }) =>
+  copied.lines.map(({ outcome }) => outcome);
+
+function blobOf(content: Content) {
+  const [, blob] = content.blobs;
+  if (blob === undefined) throw new Error('The content has no such blob');
+  return blob.descriptor;
+}
+
+/** Steps in at the nth request that fits. */
+function atThe(nth: number, fits: (request: LoggedRequest) => boolean, intervention: Intervention) {
+  let seen = 0;
+  return (request: LoggedRequest) => {
+    if (fits(request)) seen += 1;
+    return fits(request) && seen === nth ? intervention : undefined;
+  };
+}
+
+const isPatch = ({ method }: LoggedRequest) => method === 'PATCH';
+const isBlobGet = ({ method, url }: LoggedRequest) => method === 'GET' && url.includes('/blobs/sha256');
+
+/** Body bytes that reached the target as blobs. */
+const sentBytes = () =>
+  bench.target.requests
+    .filter(({ method, url }) => method === 'PATCH' || (method === 'PUT' && url.includes('/blobs/')))
+    .reduce((sum, { received }) => sum + received, 0);
+
+describe('a blob', () => {
+  it('of several chunks goes up in chunks of at most what the target takes, each with its range', async () => {
+    const content = buildManifest({ layers: [5 * MiB + 7] });
+    bench.push('1', content);
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    const patches = bench.asked(bench.target, 'PATCH', '/uploads/');
+    expect(patches.map(({ headers }) => headers['content-range'])).toEqual(
+      [0, 1, 2, 3, 4].map((at) => `${at * chunkBytes}-${(at + 1) * chunkBytes - 1}`),
+    );
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
+
+  it('that is a whole number of chunks holds the last one back for the closing PUT', async () => {
+    bench.push('1', buildManifest({ layers: [3 * MiB] }));
+    await bench.engine().copy();
+    expect(bench.asked(bench.target, 'PATCH', '/uploads/')).toHaveLength(2);
+    const closing = bench.asked(bench.target, 'PUT', '/uploads/').map(({ received }) => received);
+    expect(closing).toContain(MiB);
+  });
+
+  it('without a byte is one empty PUT', async () => {
+    bench.push('1', buildManifest({ layers: [buildBlob(new Uint8Array(0))] }));
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.asked(bench.target, 'PATCH', '/uploads/')).toEqual([]);
+  });
+
+  it('that the target has is not asked of the source', async () => {
+    bench.push('1', buildManifest({ layers: [1000] }));
+    const engine = bench.engine();
+    await engine.copy();
+    bench.push('2', buildManifest({ layers: [1000], annotations: { other: 'manifest' } }));
+    bench.source.requests.length = 0;
+    const { tally } = await bench.engine().copy({ tag: '2' });
+    expect(bench.asked(bench.source, 'GET', '/blobs/')).toEqual([]);
+    expect(tally.totals()).toMatchObject({ blobsCopied: 0, blobsExisting: 2 });
+  });
+
+  it('that two manifests share is copied once, and is no find', async () => {
+    const shared = randomBlob('shared', 2 * MiB);
+    bench.push('1', buildManifest({ layers: [shared] }));
+    bench.push('2', buildManifest({ layers: [shared], annotations: { other: 'manifest' } }));
+    const engine = bench.engine();
+    const [one, two] = await Promise.all([engine.copy(), engine.copy({ tag: '2' })]);
+    expect([...outcomes(one), ...outcomes(two)]).toEqual(['copied', 'copied']);
+    expect(bench.asked(bench.source, 'GET', `/blobs/${shared.descriptor.digest}`)).toHaveLength(1);
+  });
+
+  it('that another repository got before is mounted from there', async () => {
+    const content = buildManifest({ layers: [2 * MiB] });
+    bench.push('1', content);
+    await bench.engine().copy();
+    bench.source.requests.length = 0;
+    const { tally } = await bench.engine().copy({ target: 'm/other' });
+    expect(bench.digestAt('1', 'm/other')).toBe(content.descriptor.digest);
+    expect(tally.blobsMounted).toBe(1);
+    expect(bench.asked(bench.source, 'GET', `/blobs/${blobOf(content).digest}`)).toEqual([]);
+  });
+
+  it('whose mount is declined goes through the session that was opened instead', async () => {
+    const content = buildManifest({ layers: [2 * MiB] });
+    bench.push('1', content);
+    await bench.engine().copy();
+    bench.target.behaviour.mounts = false;
+    const { tally } = await bench.engine().copy({ target: 'm/other' });
+    expect(tally.blobsMounted).toBe(0);
+    expect(bench.digestAt('1', 'm/other')).toBe(content.descriptor.digest);
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
+});
+
+describe('a download that breaks', () => {
+  it('goes on at its offset into the same upload', async () => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    bench.source.intercept = atThe(1, isBlobGetOf(content), { kind: 'cut', after: 2.5 * MiB });
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    const ranges = bench
+      .asked(bench.source, 'GET', blobOf(content).digest)
+      .map(({ headers }) => headers.range);
+    expect(ranges).toHaveLength(2);
+    expect(ranges[1]).toMatch(/^bytes=[1-9]\d+-/);
+    expect(sentBytes()).toBe(4 * MiB + (content.blobs[0]?.descriptor.size ?? 0));
+  });
+
+  it('again and again at the same byte is given up, and the tag has failed', async () => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    const isIts = isBlobGetOf(content);
+    let gets = 0;
+    bench.source.intercept = (request) => {
+      if (!isIts(request)) return undefined;
+      gets += 1;
+      return { kind: 'cut', after: gets === 1 ? MiB : 0 };
+    };
+    const copied = await bench.engine().copy();
+    expect(outcomes(copied)).toEqual(['failed']);
+    expect(copied.lines[0]?.error?.code).toBe('ERR_CONNECTION');
+    expect(bench.digestAt('1')).toBeUndefined();
+  });
+
+  it('is verified all the same: other bytes never become the blob', async () => {
+    const content = buildManifest({ layers: [3 * MiB] });
+    bench.push('1', content);
+    const { digest } = blobOf(content);
+    bench.source.repository('a/b').blobs.set(digest, randomBlob('forged', 3 * MiB));
+    const copied = await bench.engine().copy();
+    expect(copied.lines[0]?.error?.code).toBe('ERR_DIGEST_MISMATCH');
+    expect(bench.target.repository('m/b').blobs.has(digest)).toBe(false);
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
+
+  it('of another length than the manifest says fails without a byte of it at the target', async () => {
+    const content = buildManifest({ layers: [3000] });
+    bench.push('1', content);
+    const { digest } = blobOf(content);
+    bench.source.repository('a/b').blobs.set(digest, randomBlob('longer', 3001));
+    const copied = await bench.engine().copy();
+    expect(copied.lines[0]?.error?.code).toBe('ERR_SIZE_MISMATCH');
+    expect(bench.target.repository('m/b').blobs.has(digest)).toBe(false);
+  });
+});
+
+function isBlobGetOf(content: Content) {
+  const { digest } = blobOf(content);
+  return (request: LoggedRequest) => isBlobGet(request) && request.url.includes(digest);
+}
+
+describe('an upload that breaks', () => {
+  it('with the answer to a chunk lost asks where it stands and repeats nothing', async () => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    bench.target.intercept = atThe(2, isPatch, { kind: 'lose' });
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+  });
+
+  it('with its session lost starts that blob again', async () => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    let patches = 0;
+    bench.target.intercept = (request) => {
+      if (isPatch(request)) patches += 1;
+      if (patches === 3) bench.target.loseUploads();
+      return undefined;
+    };
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+  });
+
+  it('with the answer to its closing PUT lost finds the blob and goes on', async () => {
+    const content = buildManifest({ layers: [2.5 * MiB] });
+    bench.push('1', content);
+    const isClosing = ({ method, url }: LoggedRequest) =>
+      method === 'PUT' && url.includes(blobOf(content).digest.slice(7));
+    bench.target.intercept = atThe(1, isClosing, { kind: 'lose' });
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+  });
+});
+
+describe('a copy that is stopped', () => {
+  /** Stops once the target has confirmed so many bytes of a blob. */
+  async function stopAfter(bytes: number) {
+    const stop = new AbortController();
+    const stopped = bench.engine().copy({
+      stop: stop.signal,
+      onEvent: (event) => {
+        if (event.type === 'blobProgress' && event.offset >= bytes) stop.abort(new StoppedError('stopped'));
+      },
+    });
+    await expect(stopped).rejects.toBeInstanceOf(StoppedError);
+  }
+
+  it('goes on in another process where the target stands, and sends no byte twice', async () => {
+    const content = buildManifest({ layers: [8 * MiB] });
+    bench.push('1', content);
+    await stopAfter(3 * MiB);
+    const sentBefore = sentBytes();
+    bench.source.requests.length = 0;
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(sentBytes()).toBe(8 * MiB + (content.blobs[0]?.descriptor.size ?? 0));
+    const [again] = bench.asked(bench.source, 'GET', blobOf(content).digest);
+    expect(again?.headers.range).toBe(`bytes=${sentBefore - (content.blobs[0]?.descriptor.size ?? 0)}-`);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+  });
+
+  it('starts the blob again where the target has lost the session', async () => {
+    const content = buildManifest({ layers: [8 * MiB] });
+    bench.push('1', content);
+    await stopAfter(3 * MiB);
+    bench.target.loseUploads();
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+  });
+
+  it('pulls no manifest a second time', async () => {
+    bench.push('1', buildManifest({ layers: [12 * MiB] }));
+    await stopAfter(3 * MiB);
+    bench.source.requests.length = 0;
+    await bench.engine().copy();
+    expect(bench.asked(bench.source, 'GET', '/manifests/')).toEqual([]);
+  });
+
+  it('leaves a resumed blob to the judgement of the target, and copies it from zero when that refuses', async () => {
+    const content = buildManifest({ layers: [8 * MiB] });
+    bench.push('1', content);
+    const { digest } = blobOf(content);
+    const blobs = bench.source.repository('a/b').blobs;
+    const genuine = blobs.get(digest);
+    blobs.set(digest, randomBlob('forged', 8 * MiB));
+    await stopAfter(3 * MiB);
+    if (genuine !== undefined) blobs.set(digest, genuine);
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+  });
+});
+
+describe('two processes that want the same blob', () => {
+  it('transfer it once: the other waits for it', async () => {
+    const content = buildManifest({ layers: [6 * MiB] });
+    bench.push('1', content);
+    bench.source.behaviour.bytesPerSecond = 8 * MiB;
+    const copies = await Promise.all([bench.engine().copy(), bench.engine().copy()]);
+    expect(copies.flatMap(outcomes).sort()).toEqual(['copied', 'copied']);
+    expect(bench.asked(bench.source, 'GET', blobOf(content).digest)).toHaveLength(1);
+  });
+
+  it('let the one that may not wait give its request back', async () => {
+    const content = buildManifest({ layers: [6 * MiB] });
+    bench.push('1', content);
+    const isIts = isBlobGetOf(content);
+    const waiting = Promise.withResolvers<void>();
+    const started = Promise.withResolvers<void>();
+    bench.source.intercept = async (request) => {
+      if (!isIts(request)) return undefined;
+      started.resolve();
+      await waiting.promise;
+      return undefined;
+    };
+    const first = bench.engine().copy();
+    await started.promise;
+    await expect(bench.engine().copy({ patienceMs: 0 })).rejects.toMatchObject({ name: 'BusyError' });
+    waiting.resolve();
+    expect(outcomes(await first)).toEqual(['copied']);
+  });
+});
+
+describe('a target that says a blob is missing', () => {
+  it('gets everything checked and what is missing sent, once', async () => {
+    const content = buildManifest({ layers: [1000, 2000] });
+    bench.push('1', content);
+    const engine = bench.engine();
+    await engine.copy();
+    // It vanishes behind the back of a process that has seen it there.
+    bench.target.repository('m/b').removeTag('1');
+    bench.target.repository('m/b').removeManifest(content.descriptor.digest);
+    bench.target.repository('m/b').removeBlob(blobOf(content).digest);
+    expect(outcomes(await engine.copy())).toEqual(['copied']);
+    expect(bench.target.repository('m/b').blobs.has(blobOf(content).digest)).toBe(true);
+  });
+});
+
+describe('a tag that moves', () => {
+  it('shares with its present manifest what both name, without asking', async () => {
+    const base = [randomBlob('base', 1000), randomBlob('more', 2000)];
+    bench.push('1', buildManifest({ layers: base }));
+    await bench.engine().copy();
+    bench.push('1', buildManifest({ layers: [...base, 3000] }));
+    bench.target.requests.length = 0;
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    const asked = bench.asked(bench.target, 'HEAD', '/blobs/').map(({ url }) => url);
+    for (const blob of base) expect(asked.join()).not.toContain(blob.descriptor.digest);
+  });
+
+  it('while it is copied ends as superseded, and its new digest is asked for', async () => {
+    bench.push('1', buildManifest({ layers: [3000] }));
+    const next = buildManifest({ layers: [4000] });
+    bench.source.intercept = (request) => {
+      if (isBlobGet(request)) bench.push('1', next);
+      return undefined;
+    };
+    const copied = await bench.engine().copy();
+    expect(copied.followUp?.digest).toBe(next.descriptor.digest);
+  });
+
+  it('keeps its old manifest when its new one cannot be copied', async () => {
+    const old = buildManifest({ layers: [1000] });
+    bench.push('1', old);
+    await bench.engine().copy();
+    const broken = buildManifest({ layers: [2000] });
+    bench.push('1', broken);
+    bench.source.repository('a/b').removeBlob(blobOf(broken).digest);
+    const copied = await bench.engine().copy();
+    expect(copied.lines[0]).toMatchObject({ outcome: 'failed', error: { code: 'ERR_BLOB_MISSING' } });
+    expect(bench.digestAt('1')).toBe(old.descriptor.digest);
+  });
+});
