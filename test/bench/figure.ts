@@ -1,0 +1,63 @@
+/** What a benchmark says: measured values beside those of a peer, and the bar that they have to keep. */
+
+export type Unit = 's' | 'ms' | 'MiB' | 'MB' | 'chunks' | 'requests' | 'pulls' | 'writes' | 'times';
+
+export interface Bar {
+  /** The most that the ratio to the peer may be, or the median where there is no peer. */
+  readonly atMost: number;
+  /** What would be better still. */
+  readonly aim?: number;
+}
+
+export interface Figure {
+  readonly what: string;
+  readonly unit: Unit;
+  /** One for each round. */
+  readonly values: readonly number[];
+  /** From the same rounds, in turns with the values. */
+  readonly peer?: { readonly name: string; readonly values: readonly number[] };
+  readonly bar?: Bar;
+}
+
+export interface Summary {
+  readonly median: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+export interface Judged extends Figure {
+  readonly benchmark: string;
+  readonly own: Summary;
+  readonly others?: Summary;
+  /** Median over median. */
+  readonly ratio?: number;
+  /** Undefined where there is no bar. */
+  readonly met?: boolean;
+}
+
+/** Median, and the spread from the lowest to the highest. */
+export function summarize(values: readonly number[]): Summary {
+  const sorted = values.toSorted((a, b) => a - b);
+  const upper = sorted[Math.floor(sorted.length / 2)];
+  const lower = sorted[Math.ceil(sorted.length / 2) - 1];
+  const [low, high] = [sorted[0], sorted.at(-1)];
+  if (upper === undefined || lower === undefined || low === undefined || high === undefined) {
+    throw new Error('nothing was measured');
+  }
+  return { median: (lower + upper) / 2, low, high };
+}
+
+export function judge(benchmark: string, figure: Figure): Judged {
+  const own = summarize(figure.values);
+  const { peer, bar } = figure;
+  const others = peer && summarize(peer.values);
+  const ratio = others && own.median / others.median;
+  return {
+    ...figure,
+    benchmark,
+    own,
+    ...(others && { others }),
+    ...(ratio !== undefined && { ratio }),
+    ...(bar && { met: (ratio ?? own.median) <= bar.atMost }),
+  };
+}

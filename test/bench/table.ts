@@ -1,0 +1,51 @@
+/** The figures as people read them. */
+import type { Judged, Summary, Unit } from './figure.ts';
+
+const head = ['benchmark', 'figure', 'hubferry', 'peer', 'ratio', 'bar', 'verdict'];
+
+export function renderTable(figures: readonly Judged[]): string {
+  const rows = [head, ...figures.map(rowOf)];
+  const widths = head.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const lines = rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+  lines.splice(1, 0, widths.map((width) => '-'.repeat(width)).join('  '));
+  return `${lines.join('\n')}\n`;
+}
+
+function rowOf(figure: Judged): string[] {
+  const { benchmark, what, unit, own, others, peer, ratio, bar } = figure;
+  return [
+    benchmark,
+    what,
+    spread(own, unit),
+    peer && others ? `${peer.name} ${spread(others, unit)}` : '',
+    ratio === undefined ? '' : ratio.toFixed(2),
+    bar === undefined ? '' : `≤ ${ratio === undefined ? amount(bar.atMost, unit) : bar.atMost.toFixed(2)}`,
+    verdictOf(figure),
+  ];
+}
+
+export function verdictOf({ bar, met, ratio, own }: Judged): string {
+  if (bar === undefined) return '';
+  if (met !== true) return 'MISSED';
+  return bar.aim !== undefined && (ratio ?? own.median) <= bar.aim ? 'met, and the aim' : 'met';
+}
+
+function spread({ median, low, high }: Summary, unit: Unit): string {
+  const middle = amount(median, unit);
+  return low === high ? middle : `${middle} (${digits(low)}–${digits(high)})`;
+}
+
+function amount(value: number, unit: Unit): string {
+  return `${digits(value)} ${unit}`;
+}
+
+/** Three digits that count. */
+function digits(value: number): string {
+  if (Number.isInteger(value)) return String(value);
+  return Math.abs(value) >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3)));
+}
