@@ -184,6 +184,7 @@ class DirectEngine implements Engine {
       force: options.force,
       allowMassDelete: options.allowMassDelete,
       pruneLimit: defaultPruneLimit,
+      waitMs: options.wait,
       signal: stopWith(signal),
       onEvent,
       tally,

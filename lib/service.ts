@@ -92,7 +92,16 @@ export class Service {
     const tally = new Tally();
     const id = newRunId(startedAt, 'verify');
     const { pruneLimit } = this.#settings;
-    const options = { run: id, force: false, allowMassDelete: false, pruneLimit, signal, onEvent, tally };
+    const options = {
+      run: id,
+      force: false,
+      allowMassDelete: false,
+      pruneLimit,
+      waitMs: 0,
+      signal,
+      onEvent,
+      tally,
+    };
     const lines = await new DirectRun(core, rules.rules, options).verify();
     const times = { startedAt: startedAt.toISOString(), finishedAt: new Date().toISOString() };
     const header = { id, trigger: 'verify' as const, ...times, interrupted: signal.aborted };

@@ -1,5 +1,6 @@
 /** A run in this process, from plan to report, without queues: the command line's way, with the function app's engine. */
 
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Rule, RuleTarget } from '../config/model.ts';
 import { HubferryError, summarize } from '../errors.ts';
 import type { BlobCopier } from './blob.ts';
@@ -36,6 +37,8 @@ export interface DirectOptions {
   readonly force: boolean;
   readonly allowMassDelete: boolean;
   readonly pruneLimit: number;
+  /** How long all of it may wait for rate limits, in milliseconds. */
+  readonly waitMs: number;
   readonly signal: AbortSignal;
   readonly onEvent: OnEvent;
   readonly tally: Tally;
@@ -50,11 +53,13 @@ export class DirectRun {
   readonly #core: Core;
   readonly #rules: readonly Rule[];
   readonly #options: DirectOptions;
+  readonly #waitsUntil: number;
 
   constructor(core: Core, rules: readonly Rule[], options: DirectOptions) {
     this.#core = core;
     this.#rules = rules;
     this.#options = options;
+    this.#waitsUntil = Date.now() + options.waitMs;
   }
 
   async plan(): Promise<PlanLine[]> {
@@ -113,13 +118,31 @@ export class DirectRun {
       pullRefused: (error: HubferryError) => this.#core.pullRefused(sides, tally, error),
     };
     let next: CopyRequest | undefined = request;
-    for (let turn = 0; next !== undefined && turn <= followUps; turn += 1) {
+    for (let turn = 0; next !== undefined && turn <= followUps; ) {
       const { copier } = this.#core;
       const carry = next.kind === 'delete' ? copier.remove : copier.copy;
       const result: CopyResult = await carry.call(copier, next, rule, sides, work);
-      for (const line of result.lines) this.#tell(lines, line);
-      next = result.followUp;
+      const later = limitedLines(result, this.#waitsUntil);
+      for (const line of result.lines) if (!later.includes(line)) this.#tell(lines, line);
+      if (later.length > 0) {
+        await this.#waitFor(later, sides);
+        const open = new Set(later.map((line) => line.target));
+        next = { ...next, tags: next.tags.filter((tag) => open.has(`${sides.target.name}:${tag.target}`)) };
+      } else {
+        next = result.followUp;
+        turn += 1;
+      }
     }
+  }
+
+  /** Until the last of the lines may be tried again. */
+  async #waitFor(lines: readonly Line<SyncOutcome>[], sides: Sides): Promise<void> {
+    const { signal, onEvent } = this.#options;
+    const until = Math.max(...lines.map((line) => Date.parse(line.until ?? '')));
+    const host = sides.source.name.slice(0, sides.source.name.indexOf('/'));
+    onEvent({ type: 'waiting', host, until });
+    const ms = Math.max(0, until - Date.now());
+    await delay(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 
   #tell(lines: Line<SyncOutcome>[], line: Line<SyncOutcome>): void {
@@ -198,6 +221,14 @@ export const finalOutcomes: Partial<Record<PlanAction, SyncOutcome>> = {
   locked: 'locked',
   failed: 'failed',
 };
+
+/** Lines that a limit holds up no longer than the run may wait. */
+function limitedLines({ lines }: CopyResult, waitsUntil: number): readonly Line<SyncOutcome>[] {
+  return lines.filter(
+    ({ outcome, reason, until }) =>
+      outcome === 'deferred' && reason === 'rate limit' && Date.parse(until ?? '') <= waitsUntil,
+  );
+}
 
 /** One line without a tag for what concerns a whole rule. */
 export function failedRule(rule: Rule, target: RuleTarget, error: unknown): Line<'failed'> {

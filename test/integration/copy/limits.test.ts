@@ -1,0 +1,67 @@
+/** Docker Hub's pull limit, seen from the command line. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createEngine } from '../../../lib/app.ts';
+import { readRules } from '../../../lib/config/rules.ts';
+import { buildManifest } from '../../local/content.ts';
+import { type LocalDockerHub, startDockerHub } from '../../local/dockerhub.ts';
+import { type LocalRegistry, startRegistry } from '../../local/registry.ts';
+
+let hub: LocalDockerHub;
+let target: LocalRegistry;
+const folder = mkdtempSync(path.join(tmpdir(), 'hubferry-limits-'));
+
+beforeEach(async () => {
+  [hub, target] = await Promise.all([startDockerHub({ anonymousPulls: 2 }), startRegistry()]);
+  for (const tag of ['1', '2', '3', '4']) await hub.push('acme/app', tag, buildManifest({ seed: tag }));
+});
+afterEach(async () => {
+  await Promise.all([hub.close(), target.close()]);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function sync(wait = 0, onWaiting: () => void = () => {}) {
+  const registries = { 'docker.io': { endpoint: hub.url, hubApi: hub.apiUrl } };
+  const text = JSON.stringify({
+    registries,
+    rules: [{ source: 'docker.io/acme/app', target: `${target.host}/app` }],
+  });
+  const engine = await createEngine({
+    rules: readRules(text, { env: {}, variables: 'all' }),
+    state: { kind: 'folder', path: folder },
+    options: { proc: 2, retries: 0 },
+    env: {},
+    onEvent: (event) => {
+      if (event.type === 'waiting') onWaiting();
+    },
+    signal: new AbortController().signal,
+  });
+  try {
+    return await engine.sync({ force: false, allowMassDelete: false, wait });
+  } finally {
+    await engine.close();
+  }
+}
+
+describe('a pull limit', () => {
+  it('defers what it does not reach, with a time, and spends no pull beyond it', async () => {
+    const report = await sync();
+    expect(report.totals).toMatchObject({ tags: 4, copied: 2, deferred: 2, failed: 0, pulls: 2 });
+    const [deferred] = report.tags.filter((line) => line.outcome === 'deferred');
+    expect(Date.parse(deferred?.until ?? '')).toBeGreaterThan(Date.now());
+    expect(deferred?.error?.code).toBe('ERR_RATE_LIMITED');
+  });
+
+  it('is remembered: before its time the next run asks for no manifest at all', async () => {
+    await sync();
+    const before = hub.registry.requests.length;
+    const report = await sync();
+    expect(report.totals).toMatchObject({ unchanged: 2, deferred: 2, pulls: 0 });
+    const asked = hub.registry.requests
+      .slice(before)
+      .filter(({ method, url }) => method === 'GET' && url.includes('/manifests/'));
+    expect(asked).toEqual([]);
+  });
+});

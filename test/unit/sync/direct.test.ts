@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest';
+import type { Rule } from '../../../lib/config/model.ts';
+import type { CopyResult } from '../../../lib/sync/copier.ts';
+import { type Core, DirectRun } from '../../../lib/sync/direct.ts';
+import { defaultLimits } from '../../../lib/sync/limits.ts';
+import type { CopyRequest } from '../../../lib/sync/request.ts';
+import { Tally } from '../../../lib/sync/tally.ts';
+
+const rule: Rule = {
+  name: 'rule',
+  source: { host: 'docker.io', path: 'a/b', selector: { kind: 'all' } },
+  targets: [{ host: 'target', path: 'b' }],
+  tags: { include: [], exclude: [], prerelease: false },
+  platforms: [],
+  referrers: true,
+  prune: false,
+  overwrite: true,
+};
+
+/** A copier that is refused until a time, and counts how often it is asked. */
+function limitedCore(until: number) {
+  const asked: string[][] = [];
+  const copy = async ({ tags }: CopyRequest): Promise<CopyResult> => {
+    asked.push(tags.map((tag) => tag.source));
+    const outcome = Date.now() < until ? ('deferred' as const) : ('copied' as const);
+    const lines = tags.map((tag) => ({
+      rule: 'rule',
+      source: `docker.io/a/b:${tag.source}`,
+      target: `target/b:${tag.target}`,
+      outcome: tag.source === 'free' ? ('copied' as const) : outcome,
+      ...(outcome === 'deferred' && { reason: 'rate limit', until: new Date(until).toISOString() }),
+    }));
+    return { lines };
+  };
+  const planned = ['free', 'limited'].map((tag) => ({
+    line: { rule: 'rule', source: tag, target: tag, outcome: 'copy' as const, reason: 'new tag' },
+    sourceTag: tag,
+    targetTag: tag,
+    digest: 'sha256:0' as const,
+  }));
+  const core = {
+    planner: { plan: async () => planned },
+    copier: { copy, remove: copy },
+    limits: defaultLimits,
+    open: () => ({ source: { name: 'docker.io/a/b' }, target: { name: 'target/b' } }),
+    expand: async () => [rule],
+  };
+  return { core: core as unknown as Core, asked };
+}
+
+function run(core: Core, waitMs: number) {
+  const options = {
+    run: 'run',
+    force: false,
+    allowMassDelete: false,
+    pruneLimit: 1,
+    waitMs,
+    signal: new AbortController().signal,
+    onEvent: () => {},
+    tally: new Tally(),
+  };
+  return new DirectRun(core, [rule], options).sync();
+}
+
+const outcomes = (lines: readonly { target: string; outcome: string }[]) =>
+  Object.fromEntries(lines.map(({ target, outcome }) => [target, outcome]));
+
+describe('a run that is told to wait for rate limits', () => {
+  it('asks again for what was deferred, and for nothing else, when its time has come', async () => {
+    const { core, asked } = limitedCore(Date.now() + 60);
+    expect(outcomes(await run(core, 10_000))).toEqual({
+      'target/b:free': 'copied',
+      'target/b:limited': 'copied',
+    });
+    expect(asked).toEqual([['free', 'limited'], ['limited']]);
+  });
+
+  it('defers what would take longer than it may wait', async () => {
+    const { core, asked } = limitedCore(Date.now() + 60_000);
+    expect(outcomes(await run(core, 1000))).toEqual({
+      'target/b:free': 'copied',
+      'target/b:limited': 'deferred',
+    });
+    expect(asked).toHaveLength(1);
+  });
+});
