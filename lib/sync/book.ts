@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import * as z from 'zod';
 import { HubferryError, summarize } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
-import { forEachOf } from './concurrency.ts';
+import { forEachOf, Rounds } from './concurrency.ts';
 import {
   current,
   distinct,
@@ -83,6 +83,7 @@ const stepBackMs = 10;
 export class RunBook {
   readonly #runs: DocumentStore;
   readonly #looks = new Looks();
+  readonly #rounds = new Rounds<Closing>();
   /** The parts of the open run that was read last: a page that shows it asks again and again. */
   #read: { run: string; parts: Map<string, Part> } = { run: '', parts: new Map() };
 
@@ -111,8 +112,9 @@ export class RunBook {
     if (part.parkedUntil !== undefined) await this.#forgetParking(run, part);
     const stands = await this.#put(run, part);
     this.#looks.count(run);
-    if (this.#looks.isDue(run) && (await this.close(run, announce)) === 'closed before')
-      await this.#runs.delete(keyOfPart(run, part));
+    if (!this.#looks.isDue(run)) return stands;
+    const closing = await this.#rounds.run(run, () => this.close(run, announce));
+    if (closing === 'closed before') await this.#runs.delete(keyOfPart(run, part));
     return stands;
   }
 

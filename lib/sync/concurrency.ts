@@ -105,6 +105,29 @@ export class SingleFlight<T> {
   }
 }
 
+/** Work that many ask for at once: who comes while it is done shares the next round, which sees all that they did before. */
+export class Rounds<T> {
+  readonly #rounds = new Map<string, { readonly now: Promise<T>; next?: Promise<T> }>();
+
+  run(key: string, work: () => Promise<T>): Promise<T> {
+    const round = this.#rounds.get(key);
+    if (round === undefined) return this.#begin(key, work);
+    const begin = () => this.#begin(key, work);
+    round.next ??= round.now.then(begin, begin);
+    return round.next;
+  }
+
+  #begin(key: string, work: () => Promise<T>): Promise<T> {
+    const round: { readonly now: Promise<T>; next?: Promise<T> } = { now: work() };
+    this.#rounds.set(key, round);
+    const end = () => {
+      if (round.next === undefined) this.#rounds.delete(key);
+    };
+    round.now.then(end, end);
+    return round.now;
+  }
+}
+
 /** The promise's outcome, or the signal's reason as soon as it is aborted; the work itself goes on. */
 export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {

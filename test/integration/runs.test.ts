@@ -1,0 +1,353 @@
+/** A run's closing, over Azurite: whatever order, duplicates and crashes its messages come with. */
+import { randomUUID } from 'node:crypto';
+import fc from 'fast-check';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { openBlobStores } from '../../lib/storage/blob.ts';
+import type { DocumentStore } from '../../lib/storage/ports.ts';
+import { RunBook } from '../../lib/sync/book.ts';
+import { forEachOf } from '../../lib/sync/concurrency.ts';
+import type { Part } from '../../lib/sync/parts.ts';
+import type { AnyReport, Line } from '../../lib/sync/report.ts';
+import { readRun } from '../../lib/sync/runs.ts';
+import { noTransfer } from '../../lib/sync/tally.ts';
+import { type Azurite, startAzurite } from '../local/azurite.ts';
+
+let azurite: Azurite;
+let runs: DocumentStore;
+/** Reports that were announced, by run. */
+let told: AnyReport[];
+let run: string;
+
+beforeAll(async () => {
+  azurite = await startAzurite();
+  ({ runs } = openBlobStores(azurite, { create: true }));
+});
+afterAll(() => azurite.close());
+beforeEach(() => {
+  told = [];
+  run = `run-${randomUUID()}`;
+});
+
+const announce = async (report: AnyReport) => {
+  told.push(report);
+};
+
+interface Message {
+  readonly id: string;
+  readonly opens?: readonly string[];
+  readonly outcome?: string;
+}
+
+const names = (id: string) => ({
+  rule: 'app',
+  source: `docker.io/acme/app:${id}`,
+  target: `x.azurecr.io/app:${id}`,
+});
+const lineOf = (id: string, outcome = 'copied'): Line => ({ ...names(id), outcome });
+
+function partOf({ id, opens = [], outcome }: Message, more: Partial<Part> = {}): Part {
+  return {
+    id,
+    opened: opens.map((child) => ({ id: child, ...names(child) })),
+    lines: opens.length > 0 ? [] : [lineOf(id, outcome)],
+    transfer: noTransfer(),
+    ...more,
+  };
+}
+
+function open(book: RunBook, ids: readonly string[], opener = 'start-plan'): Promise<string> {
+  const start = () => ({
+    opened: ids.map((id) => ({ id, ...names(id) })),
+    sends: ids.map((id) => ({ queue: 'plan-requests' as const, message: { id } })),
+  });
+  return book.open({ run, trigger: 'schedule', startedAt: new Date(), opener, start });
+}
+
+async function keysOf(prefix: string): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of runs.list(prefix)) keys.push(key);
+  return keys;
+}
+
+/** A plan with three requests, one of which asks for another one. */
+const plan: readonly Message[] = [
+  { id: 'plan', opens: ['a', 'b', 'c'] },
+  { id: 'a' },
+  { id: 'b' },
+  { id: 'c', opens: ['d'] },
+  { id: 'd' },
+];
+const everyTag = ['a', 'b', 'd'].map((id) => expect.objectContaining(lineOf(id)));
+
+describe('a run', () => {
+  it('closes once, with every line, in whatever order and however often its messages come', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.shuffledSubarray([...plan, ...plan], { minLength: 10 }), async (messages) => {
+        told = [];
+        run = `run-${randomUUID()}`;
+        const books = [new RunBook(runs), new RunBook(runs)];
+        await open(new RunBook(runs), ['plan']);
+        for (const [at, message] of messages.entries())
+          await books[at % 2]?.write(run, partOf(message), announce);
+        expect(told).toHaveLength(1);
+        expect(told[0]?.tags).toEqual(everyTag);
+        expect(await keysOf(`parts/${run}/`)).toEqual([]);
+        expect(await keysOf(`open/${run}`)).toEqual([]);
+      }),
+      { numRuns: 5 },
+    );
+  });
+
+  it('closes once where its last two hundred results come at the same moment', async () => {
+    const ids = Array.from({ length: 200 }, (_, index) => `r${index}`);
+    const books = [new RunBook(runs), new RunBook(runs), new RunBook(runs)];
+    await open(new RunBook(runs), ['plan']);
+    await books[0]?.write(run, partOf({ id: 'plan', opens: ids }), announce);
+    await Promise.all(ids.map((id, index) => books[index % 3]?.write(run, partOf({ id }), announce)));
+    expect(told).toHaveLength(1);
+    expect(told[0]?.totals).toMatchObject({ tags: 200, copied: 200 });
+    expect(await keysOf(`parts/${run}/`)).toEqual([]);
+  });
+
+  it('stays open while a result is out, and closes with it, however late', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['plan']);
+    for (const message of plan.slice(0, 4)) await book.write(run, partOf(message), announce);
+    expect(await book.close(run, announce)).toBe('open');
+    expect((await book.standing(run))?.missing).toEqual([{ id: 'd', ...names('d') }]);
+    expect((await book.report(run))?.run.finishedAt).toBeUndefined();
+    await book.write(run, partOf({ id: 'd' }), announce);
+    expect(told).toHaveLength(1);
+  });
+
+  it('is not closed by requests that a second delivery of its plan opened, before those of the first', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['plan']);
+    await book.write(run, partOf({ id: 'plan', opens: ['a', 'b'] }), announce);
+    await book.write(run, partOf({ id: 'plan', opens: ['c'] }), announce);
+    for (const id of ['a', 'c']) await book.write(run, partOf({ id }), announce);
+    expect(told).toEqual([]);
+    await book.write(run, partOf({ id: 'b' }), announce);
+    expect(told[0]?.tags).toHaveLength(3);
+  });
+
+  it('keeps the first end of a request: a message that comes again says unchanged of what it copied', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['a', 'b']);
+    await book.write(run, partOf({ id: 'a' }), announce);
+    const again = await book.write(run, partOf({ id: 'a', outcome: 'unchanged' }), announce);
+    expect(again.lines).toEqual([lineOf('a')]);
+    await book.write(run, partOf({ id: 'b' }), announce);
+    expect(told[0]?.totals).toMatchObject({ copied: 2, unchanged: 0 });
+  });
+
+  it('is changed by nothing that comes after it was closed', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['a']);
+    await book.write(run, partOf({ id: 'a' }), announce);
+    const before = await readRun(runs, run);
+    for (const late of [new RunBook(runs), book])
+      await late.write(run, partOf({ id: 'a', outcome: 'failed' }), announce);
+    expect(await readRun(runs, run)).toEqual(before);
+    expect(await keysOf(`parts/${run}/`)).toEqual([]);
+    expect(told).toHaveLength(1);
+  });
+
+  it('waits for what is parked until the next plan, and leaves what is parked longer to the next run', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['a', 'b']);
+    await book.write(run, partOf({ id: 'a' }), announce);
+    const soon = Date.now() + 3600_000;
+    await book.write(run, partOf({ id: 'b', outcome: 'deferred' }, { parkedUntil: soon }), announce);
+    expect(told).toEqual([]);
+    const late = Date.now() + 48 * 3600_000;
+    await book.write(run, partOf({ id: 'b', outcome: 'deferred' }, { parkedUntil: late }), announce);
+    expect(told[0]?.totals).toMatchObject({ tags: 2, copied: 1, deferred: 1 });
+  });
+
+  it('gives up what nobody has heard of for days', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['a', 'b']);
+    await book.write(run, partOf({ id: 'a' }), announce);
+    expect(await book.close(run, announce, Date.now() - 60_000)).toBe('open');
+    expect(await book.close(run, announce, Date.now() + 60_000)).toBe('closed');
+    expect(told[0]?.tags).toEqual([
+      lineOf('a'),
+      { ...names('b'), outcome: 'failed', error: { code: 'ERR_LOST', message: expect.any(String) } },
+    ]);
+  });
+
+  it('has what was never sent sent again, once in a while', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['a', 'b']);
+    await book.write(run, partOf({ id: 'a' }), announce);
+    expect(await book.unheard(run, Date.now() - 60_000)).toEqual([]);
+    const soon = Date.now() + 60_000;
+    expect(await book.unheard(run, soon)).toEqual([{ queue: 'plan-requests', message: { id: 'b' } }]);
+  });
+});
+
+describe('joining a run', () => {
+  it('adds to it while it is open', async () => {
+    const book = new RunBook(runs);
+    expect(await open(book, ['a'], 'start-1')).toBe(run);
+    expect(await open(book, ['b'], 'start-2')).toBe(run);
+    await book.write(run, partOf({ id: 'a' }), announce);
+    expect(told).toEqual([]);
+    await book.write(run, partOf({ id: 'b' }), announce);
+    expect(told[0]?.tags).toHaveLength(2);
+  });
+
+  it('takes the next run where it is closed', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['a'], 'start-1');
+    await book.write(run, partOf({ id: 'a' }), announce);
+    expect(await open(book, ['b'], 'start-2')).toBe(`${run}-2`);
+    await book.write(`${run}-2`, partOf({ id: 'b' }), announce);
+    expect(await open(book, ['c'], 'start-3')).toBe(`${run}-3`);
+    expect(told.map(({ tags }) => tags.length)).toEqual([1, 1]);
+  });
+
+  it('loses nothing while the run is closing, and reports everything once', async () => {
+    const ids = Array.from({ length: 24 }, (_, index) => `p${index}`);
+    await Promise.all(
+      ids.map(async (id) => {
+        const book = new RunBook(runs);
+        const joined = await open(book, [id], `start-${id}`);
+        await book.write(joined, partOf({ id }), announce);
+      }),
+    );
+    const reported = told.flatMap(({ tags }) => tags.map(({ source }) => source));
+    expect(reported.sort()).toEqual(ids.map((id) => names(id).source).sort());
+    expect(await keysOf(`open/${run}`)).toEqual([]);
+  });
+});
+
+/** Fails at one call and at every later one: a process that died there. */
+function dying(store: DocumentStore, calls: number): DocumentStore {
+  let left = calls;
+  const live = () => {
+    left -= 1;
+    if (left < 0) throw new Error('died');
+  };
+  return {
+    async get(...args) {
+      live();
+      return store.get(...args);
+    },
+    async put(...args) {
+      live();
+      return store.put(...args);
+    },
+    async delete(...args) {
+      live();
+      return store.delete(...args);
+    },
+    list(...args) {
+      live();
+      return store.list(...args);
+    },
+    async lease(...args) {
+      live();
+      return store.lease(...args);
+    },
+  };
+}
+
+describe('a crash', () => {
+  /** Delivers the messages until all have been taken; the store dies once, after so many calls. */
+  async function liveThrough(calls: number): Promise<boolean> {
+    told = [];
+    run = `run-${randomUUID()}`;
+    let store = dying(runs, calls);
+    let book = new RunBook(store);
+    const steps = [
+      () => open(book, ['plan']),
+      ...plan.map((message) => () => book.write(run, partOf(message), announce)),
+    ];
+    let died = false;
+    for (const step of steps) {
+      try {
+        await step();
+      } catch {
+        died = true;
+        store = runs;
+        book = new RunBook(store);
+        await step();
+      }
+    }
+    for (const left of await new RunBook(runs).openRuns()) if (left === run) await closeLater();
+    return died;
+  }
+
+  /** As `release` does it, some minutes on. */
+  async function closeLater(): Promise<void> {
+    await new RunBook(aged(runs)).close(run, announce);
+    expect(await new RunBook(runs).standing(run)).toBeUndefined();
+  }
+
+  it('at any step of any message leaves a run that closes all the same, with every line', async () => {
+    let calls = 0;
+    while (await liveThrough(calls)) {
+      expect(told.length, `after ${calls} calls`).toBeGreaterThanOrEqual(1);
+      for (const report of told) expect(report.tags, `after ${calls} calls`).toEqual(everyTag);
+      expect((await readRun(runs, run))?.tags).toEqual(everyTag);
+      expect(await keysOf(`parts/${run}/`)).toEqual([]);
+      calls += 1;
+    }
+    expect(calls).toBeGreaterThan(30);
+    expect(told).toHaveLength(1);
+  });
+
+  it('is told from another one that is closing the run just now', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['a']);
+    const closing = Promise.withResolvers<void>();
+    const slow = book.write(run, partOf({ id: 'a' }), () => closing.promise);
+    await expect.poll(() => readRun(runs, run)).toBeDefined();
+    expect(await new RunBook(runs).close(run, announce)).toBe('open');
+    closing.resolve();
+    await slow;
+    expect(told).toEqual([]);
+  });
+});
+
+/** Shows the headers of runs as they look ten minutes later. */
+function aged(store: DocumentStore): DocumentStore {
+  return {
+    ...bound(store),
+    async get(key, options) {
+      const document = await store.get(key, options);
+      if (document === undefined || !key.startsWith('open/')) return document;
+      const header: { closingAt?: number } = JSON.parse(Buffer.from(document.bytes).toString());
+      if (header.closingAt !== undefined) header.closingAt -= 600_000;
+      return { ...document, bytes: Buffer.from(JSON.stringify(header)) };
+    },
+  };
+}
+
+function bound(store: DocumentStore): DocumentStore {
+  return dying(store, Number.POSITIVE_INFINITY);
+}
+
+describe('hundreds of results', () => {
+  it('cost a listing now and then, not one each', async () => {
+    let listings = 0;
+    const counted: DocumentStore = {
+      ...bound(runs),
+      list: (...args) => {
+        listings += 1;
+        return runs.list(...args);
+      },
+    };
+    const ids = Array.from({ length: 400 }, (_, index) => `r${index}`);
+    const book = new RunBook(counted);
+    await open(book, ['plan']);
+    await book.write(run, partOf({ id: 'plan', opens: ids }), announce);
+    await forEachOf(ids, 8, async (id) => {
+      await book.write(run, partOf({ id }), announce);
+    });
+    expect(told[0]?.totals.tags).toBe(400);
+    expect(listings).toBeLessThan(60);
+  });
+});
