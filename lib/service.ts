@@ -8,7 +8,7 @@ import { readRules } from './config/rules.ts';
 import { diagnose } from './doctor.ts';
 import { type ErrorSummary, HubferryError, summarize } from './errors.ts';
 import { azureIdentity } from './identity.ts';
-import { createHostGate } from './registry/gate.ts';
+import { createSharedGate } from './shared-gate.ts';
 import type { StorageConnection } from './storage/azure.ts';
 import { openBlobStores } from './storage/blob.ts';
 import type { RequestQueues, Stores } from './storage/ports.ts';
@@ -56,7 +56,7 @@ export class Service {
     this.#queues = openQueues(connection, { create: local });
     this.#clients = new Clients({
       env: process.env,
-      gate: createHostGate(),
+      gate: createSharedGate(this.#stores.state),
       retries: 3,
       maxWaitMs: 60_000,
       blobs: defaultLimits.blobs,

@@ -14,7 +14,7 @@ interface Room {
 
 const ends = ['config', 'sync', 'dockerhub', 'acr', 'registry', 'storage', 'oci', 'errors'];
 
-/** A room is a folder, with the file of its name beside it. Composition is `app`, `service`, `clients`, `doctor` and `identity`. */
+/** A room is a folder, with the file of its name beside it. Composition is `app`, `service`, `clients`, `doctor`, `identity` and `shared-gate`. */
 const rooms: Readonly<Record<string, Room>> = {
   functions: { imports: ['composition', 'manual', 'dashboard', 'dockerhub', 'sync', 'log', 'errors'] },
   cli: { imports: ['composition', 'config', 'sync', 'log', 'oci', 'errors'] },
@@ -77,7 +77,9 @@ function importsOf(file: string, text: string): Import[] {
 function roomOf(file: string): string {
   if (file.startsWith('functions/')) return 'functions';
   const name = path.posix.basename(file.split('/')[1] ?? '', '.ts');
-  return ['app', 'service', 'clients', 'doctor', 'identity'].includes(name) ? 'composition' : name;
+  return ['app', 'service', 'clients', 'doctor', 'identity', 'shared-gate'].includes(name)
+    ? 'composition'
+    : name;
 }
 
 function packageOf(specifier: string): string {

@@ -1,0 +1,49 @@
+/** What a registry asks for by `Retry-After`, kept by every instance of the function app. */
+import { createHostGate, type HostGate, type HostGateOptions, type Traffic } from './registry/gate.ts';
+import type { DocumentStore } from './storage/ports.ts';
+
+/** How long what storage said is believed, in milliseconds. */
+const believedMs = 5000;
+/** A shorter wait is over before another instance hears of it. */
+const worthTellingMs = 2000;
+
+/** The gate of this process, which hears of the others' through storage, and tells them of its own. */
+export function createSharedGate(store: DocumentStore, options: HostGateOptions = {}): HostGate {
+  const own = createHostGate(options);
+  const readAt = new Map<string, number>();
+
+  const learn = async (host: string, traffic: Traffic): Promise<void> => {
+    const key = keyOf(host, traffic);
+    if (Date.now() - (readAt.get(key) ?? 0) < believedMs) return;
+    readAt.set(key, Date.now());
+    const until = await read(store, key);
+    if (until > Date.now()) own.close(host, until, traffic);
+  };
+  // Storage that fails must not stop what needs no storage: the registry still says no by itself.
+  const tell = async (host: string, until: number, traffic: Traffic): Promise<void> => {
+    const key = keyOf(host, traffic);
+    if (until - Date.now() < worthTellingMs || (await read(store, key)) >= until) return;
+    await store.put(key, Buffer.from(`${until}`));
+  };
+
+  return {
+    async wait(host, wait) {
+      const all: Traffic[] = wait.traffic === 'pulls' ? ['everything', 'pulls'] : ['everything'];
+      await Promise.all(all.map((traffic) => learn(host, traffic))).catch(() => undefined);
+      await own.wait(host, wait);
+    },
+    close(host, until, traffic = 'everything') {
+      own.close(host, until, traffic);
+      tell(host, until, traffic).catch(() => undefined);
+    },
+  };
+}
+
+async function read(store: DocumentStore, key: string): Promise<number> {
+  const document = await store.get(key);
+  return document === undefined ? 0 : Number(Buffer.from(document.bytes).toString());
+}
+
+function keyOf(host: string, traffic: Traffic): string {
+  return `hosts/${host}/${traffic}`;
+}

@@ -1,0 +1,49 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, describe, expect, it, vi } from 'vitest';
+import { createSharedGate } from '../../lib/shared-gate.ts';
+import { openFolderStores } from '../../lib/storage/folder.ts';
+
+const folder = mkdtempSync(path.join(tmpdir(), 'hubferry-gate-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const store = () => openFolderStores(folder).state;
+const everything = { traffic: 'everything', maxWaitMs: 0 } as const;
+const pulls = { traffic: 'pulls', maxWaitMs: 0 } as const;
+
+/** What one instance asked for is in storage. */
+async function told(key: string): Promise<void> {
+  await vi.waitFor(async () => expect(await store().get(key)).toBeDefined());
+}
+
+describe('a gate that instances share', () => {
+  it('keeps the others away from a host that asked one of them to wait', async () => {
+    const until = Date.now() + 3_600_000;
+    createSharedGate(store()).close('busy.example', until);
+    await told('hosts/busy.example/everything');
+    await expect(createSharedGate(store()).wait('busy.example', everything)).rejects.toMatchObject({
+      code: 'ERR_RATE_LIMITED',
+      retryAt: until,
+    });
+  });
+
+  it('is not opened earlier by a later, shorter request', async () => {
+    const until = Date.now() + 3_600_000;
+    const gate = createSharedGate(store());
+    gate.close('long.example', until);
+    await told('hosts/long.example/everything');
+    createSharedGate(store()).close('long.example', Date.now() + 10_000);
+    await expect(createSharedGate(store()).wait('long.example', everything)).rejects.toMatchObject({
+      retryAt: until,
+    });
+  });
+
+  it('holds up pulls alone where only those are limited', async () => {
+    createSharedGate(store()).close('pulls.example', Date.now() + 3_600_000, 'pulls');
+    await told('hosts/pulls.example/pulls');
+    const other = createSharedGate(store());
+    await expect(other.wait('pulls.example', pulls)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED' });
+    await expect(other.wait('pulls.example', everything)).resolves.toBeUndefined();
+  });
+});
