@@ -134,12 +134,17 @@ export interface PushedManifest {
   readonly subjectHandled: boolean;
 }
 
+export interface ReferrerListOptions extends CallOptions {
+  /** False where a listing shows that there is no index of the tag schema: then nobody is asked for it. */
+  readonly tagged?: boolean | undefined;
+}
+
 export interface ReferrerLister {
   /**
    * What says that it is about this digest: by the referrers API, else by the tag schema's index.
    * `api` tells which of the two answered; `fallback` is the tag schema's index as it is now.
    */
-  listReferrers(digest: Digest, options?: CallOptions): Promise<Referrers>;
+  listReferrers(digest: Digest, options?: ReferrerListOptions): Promise<Referrers>;
 }
 
 export interface Referrers {

@@ -10,6 +10,7 @@ import type {
   Observer,
   OpenOptions,
   PushedManifest,
+  ReferrerListOptions,
   Referrers,
   TagListOptions,
   TagPage,
@@ -258,7 +259,7 @@ export class Repository implements Target {
     throw failureOf(what, response, unsupported ? { code: 'ERR_UNSUPPORTED' } : {});
   }
 
-  async listReferrers(digest: Digest, options?: CallOptions): Promise<Referrers> {
+  async listReferrers(digest: Digest, options?: ReferrerListOptions): Promise<Referrers> {
     const { path, transport, observer, referrers } = this.#options;
     if (referrers.api !== 'absent') {
       const request = { scopes: this.#scopes, observer, signal: options?.signal };
@@ -266,6 +267,7 @@ export class Repository implements Target {
       referrers.api = descriptors === undefined ? 'absent' : 'present';
       if (descriptors !== undefined) return { api: true, descriptors };
     }
+    if (options?.tagged === false) return { api: false, descriptors: [] };
     return { api: false, descriptors: (await this.#referrersByTag(digest, options)) ?? [] };
   }
 

@@ -247,7 +247,7 @@ class Carriage {
     if (pair.source !== '' && !this.#selects(pair.source)) {
       return this.#settle(pair, 'skipped', { digest: from.digest, reason: 'no longer selected by the rule' });
     }
-    const expected = await this.#expected(from);
+    const expected = await this.#expected(from, pair);
     if (expected === 'skip')
       return this.#settle(pair, 'skipped', { digest: from.digest, reason: platformReason });
     const same = expected !== undefined && to !== undefined && (await this.#isSame(expected, to.digest));
@@ -278,8 +278,10 @@ class Carriage {
   }
 
   /** The digest that the target is to have: known without a pull, or `undefined`. */
-  async #expected(from: Descriptor): Promise<Derived | undefined> {
-    if (this.#rule.platforms.length === 0) return from.digest;
+  async #expected(from: Descriptor, pair: TagPair): Promise<Derived | undefined> {
+    // What is asked for late by its digest is a child that is at the target as it is.
+    const whole = this.#request.reason === lateReferrers && pair.source === '';
+    if (this.#rule.platforms.length === 0 || whole) return from.digest;
     return (await this.#facts.derived(this.#rule.platforms, from.digest)).get(from.digest);
   }
 

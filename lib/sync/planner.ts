@@ -8,14 +8,15 @@ import { HubferryError, summarize } from '../errors.ts';
 import type { Digest } from '../oci/descriptor.ts';
 import { algorithmOf } from '../oci/digest.ts';
 import { formatPlatform, matchesPlatform } from '../oci/platform.ts';
-import { isReferrerTag, referrerTagSubject } from '../oci/reference.ts';
+import { isReferrerTag } from '../oci/reference.ts';
 import type { TagEntry, TagLister } from '../oci/roles.ts';
 import { forEachOf } from './concurrency.ts';
 import { type Sides, sameBytes } from './copier.ts';
 import type { OnEvent } from './events.ts';
 import type { Derived, Facts } from './facts.ts';
 import type { Limits } from './limits.ts';
-import { referrerTagsFor } from './referrers.ts';
+import { type ReferrerTag, ReferrerTags } from './referrer-tags.ts';
+import { lateReferrers } from './referrers.ts';
 import type { Line, PlanAction } from './report.ts';
 import type { CopyRequest } from './request.ts';
 import { matchesNames, selectTags } from './select.ts';
@@ -28,7 +29,7 @@ export interface PlannedLine {
   readonly sourceTag: string;
   readonly targetTag: string;
   readonly digest?: Digest | undefined;
-  readonly referrerTags?: CopyRequest['referrerTags'];
+  readonly referrerTags?: readonly ReferrerTag[] | undefined;
 }
 
 export interface PlanInput {
@@ -52,6 +53,7 @@ export interface PlanInput {
 /** From how many tags on a listing is cheaper than a HEAD for each. */
 const listingPaysFrom = 20;
 const maxReferrerTags = 100;
+const nobody: ReadonlySet<string> = new Set();
 
 export class Planner {
   readonly #facts: Facts;
@@ -75,9 +77,9 @@ export class Planner {
     const target = await readTarget(input, source, this.#limits);
     const derived =
       input.rule.platforms.length === 0 ? undefined : await this.#facts.derived(input.rule.platforms);
-    const late =
-      source.referrers.size === 0 ? new Set<string>() : await this.#facts.referrers(input.sides.target.name);
-    const comparison = new Comparison(input, source, target, derived, late, this.#facts, this.#derive);
+    const facts = this.#facts;
+    const known = source.referrers.isEmpty ? nobody : await facts.referrers(input.sides.target.name);
+    const comparison = new Comparison(input, source, target, derived, known, facts, this.#derive);
     const lines = await comparison.lines(this.#limits.lookups);
     if (input.rule.prune) lines.push(...(await this.#prune(input, source, target)));
     if (lines.length === 0) warnOfNothing(input);
@@ -121,7 +123,7 @@ interface SourceListing {
   readonly names: ReadonlySet<string>;
   /** Whether the repository was listed to its end. */
   readonly whole: boolean;
-  readonly referrers: ReadonlyMap<string, Digest | undefined>;
+  readonly referrers: ReferrerTags;
 }
 
 interface TargetListing {
@@ -150,7 +152,7 @@ const nothingListed: SourceListing = {
   absent: [],
   names: new Set(),
   whole: false,
-  referrers: new Map(),
+  referrers: new ReferrerTags([]),
 };
 
 /** A few tags are asked for one by one. */
@@ -187,8 +189,7 @@ async function listSource(
     );
   }
   const names = new Set(listing.map((entry) => entry.name));
-  const referrers = new Map<string, Digest | undefined>();
-  for (const entry of listing) if (isReferrerTag(entry.name)) referrers.set(entry.name, entry.digest);
+  const said = rule.referrers ? listing.filter((entry) => isReferrerTag(entry.name)) : [];
   const wanted = asked === undefined ? undefined : new Set(asked);
   const entries = wanted === undefined ? listing : listing.filter((entry) => wanted.has(entry.name));
   const { selected, young } = selectTags(entries, rule, Date.now());
@@ -199,7 +200,7 @@ async function listSource(
     absent: explicit.filter((tag) => !names.has(tag)),
     names,
     whole: true,
-    referrers,
+    referrers: new ReferrerTags(await withDigests(sides.source, said, input.signal, limits)),
   };
 }
 
@@ -285,18 +286,20 @@ class Comparison {
   readonly #source: SourceListing;
   readonly #target: TargetListing;
   readonly #derived: ReadonlyMap<Digest, Derived> | undefined;
-  readonly #late: ReadonlySet<string>;
+  /** Referrers that were brought: `tag@digest`. */
+  readonly #known: ReadonlySet<string>;
   readonly #facts: Facts;
   readonly #derive: Planner['derive'];
-  readonly #tagged: ReadonlySet<string>;
-  #lateTags: ReadonlyMap<Digest, NonNullable<CopyRequest['referrerTags']>> | undefined;
+  readonly #tagged: ReadonlySet<Digest | undefined>;
+  /** Referrer tags of what no selected tag stands for. */
+  readonly #strays: readonly ReferrerTag[];
 
   constructor(
     input: PlanInput,
     source: SourceListing,
     target: TargetListing,
     derived: ReadonlyMap<Digest, Derived> | undefined,
-    late: ReadonlySet<string>,
+    known: ReadonlySet<string>,
     facts: Facts,
     derive: Planner['derive'],
   ) {
@@ -304,10 +307,13 @@ class Comparison {
     this.#source = source;
     this.#target = target;
     this.#derived = derived;
-    this.#late = late;
+    this.#known = known;
     this.#facts = facts;
     this.#derive = derive;
-    this.#tagged = new Set([...source.selected, ...source.young].map((entry) => entry.digest ?? ''));
+    this.#tagged = new Set([...source.selected, ...source.young].map((entry) => entry.digest));
+    this.#strays = [...source.referrers.roots].flatMap(([root, tags]) =>
+      this.#tagged.has(root) ? [] : tags,
+    );
   }
 
   async lines(width: number): Promise<PlannedLine[]> {
@@ -317,7 +323,7 @@ class Comparison {
     });
     for (const entry of this.#source.young) lines.push(this.#line(entry, 'skip', { reason: 'too young' }));
     for (const tag of this.#source.absent) lines.push(this.#absent(tag));
-    lines.push(...(await this.#lateForUntagged()));
+    lines.push(...(await this.#lateForUntagged(width)));
     return lines;
   }
 
@@ -344,7 +350,7 @@ class Comparison {
     if (expected === undefined) return this.#copy(entry, 'its platforms are to be compared', present.digest);
     if (await this.#isSame(expected, present.digest)) {
       if (force) return this.#copy(entry, 'forced', present.digest);
-      if (this.#hasLateReferrers(entry.digest)) return this.#copy(entry, 'new referrers', undefined);
+      if (this.#hasLateReferrers(entry.digest, expected)) return this.#late(entry, entry.digest);
       return this.#line(entry, 'unchanged', { targetDigest: present.digest });
     }
     if (present.locked === true)
@@ -410,43 +416,38 @@ class Comparison {
     return sameBytes(expected, present, this.#input.sides, this.#facts, this.#input.signal);
   }
 
-  /** Whether the source's listing shows a referrer of a tag's digest that was not brought yet. */
-  #hasLateReferrers(digest: Digest | undefined): boolean {
-    return digest !== undefined && (this.#lateBySubject().get(digest)?.length ?? 0) > 0;
+  /** Whether the listing shows a referrer of a tag's digest that was not brought yet. A derived index has none. */
+  #hasLateReferrers(digest: Digest, expected: Digest): boolean {
+    const { referrers } = this.#source;
+    return digest === expected && referrers.about(digest).some((tag) => this.#isLate(tag));
   }
 
-  /** Referrer tags of the source's listing that were not brought yet, by what they are about. */
-  #lateBySubject(): ReadonlyMap<Digest, NonNullable<CopyRequest['referrerTags']>> {
-    this.#lateTags ??= this.#findLate();
-    return this.#lateTags;
+  #isLate({ tag, digest }: ReferrerTag): boolean {
+    return !this.#known.has(`${tag}@${digest}`);
   }
 
-  #findLate(): Map<Digest, NonNullable<CopyRequest['referrerTags']>> {
-    const found = new Map<Digest, NonNullable<CopyRequest['referrerTags']>>();
-    const { rule } = this.#input;
-    if (!rule.referrers || rule.platforms.length > 0) return found;
-    for (const [tag, digest] of this.#source.referrers) {
-      const subject = referrerTagSubject(tag)?.digest;
-      if (subject === undefined || digest === undefined || this.#late.has(`${tag}@${digest}`)) continue;
-      found.set(subject, [...(found.get(subject) ?? []), { tag, digest }]);
-    }
-    return found;
+  /** Its own referrers, and what is late of those that no tag leads to. */
+  #late(entry: TagEntry, digest: Digest): PlannedLine {
+    const referrerTags = this.#concerning(
+      digest,
+      this.#strays.filter((tag) => this.#isLate(tag)),
+    );
+    return { ...this.#line(entry, 'copy', { reason: lateReferrers }), referrerTags };
   }
 
   /**
    * Late referrers of what no tag stands for, such as the signature of one platform of an index: brought where the target has
    * what they are about. The others are noted, so that nobody asks again; they come with their subject, if ever it comes.
    */
-  async #lateForUntagged(): Promise<PlannedLine[]> {
+  async #lateForUntagged(width: number): Promise<PlannedLine[]> {
     const { sides, signal } = this.#input;
     const lines: PlannedLine[] = [];
-    for (const [subject, referrerTags] of this.#lateBySubject()) {
-      if (this.#tagged.has(subject)) continue;
+    await forEachOf(this.#source.referrers.roots, width, async ([subject, tags]) => {
+      const late = tags.filter((tag) => this.#isLate(tag));
+      if (late.length === 0 || this.#tagged.has(subject)) return;
       if ((await sides.target.resolve(subject, { signal })) === undefined) {
-        for (const { tag, digest } of referrerTags) {
-          if (digest !== undefined) await this.#facts.noteReferrer(sides.target.name, tag, digest);
-        }
-        continue;
+        for (const { tag, digest } of late) await this.#facts.noteReferrer(sides.target.name, tag, digest);
+        return;
       }
       const line: PlanLine = {
         rule: this.#input.rule.name,
@@ -454,24 +455,24 @@ class Comparison {
         target: `${sides.target.name}@${subject}`,
         digest: subject,
         outcome: 'copy',
-        reason: 'new referrers',
+        reason: lateReferrers,
       };
-      lines.push({ line, sourceTag: '', targetTag: '', digest: subject, referrerTags });
-    }
-    return lines;
+      lines.push({ line, sourceTag: '', targetTag: '', digest: subject, referrerTags: late });
+    });
+    return lines.sort((a, b) => (a.line.source < b.line.source ? -1 : 1));
+  }
+
+  /** What may concern a digest: all that is said about it, and what no tag leads to. Too many for a message: nothing. */
+  #concerning(digest: Digest, strays: readonly ReferrerTag[]): readonly ReferrerTag[] | undefined {
+    const about = this.#source.referrers.about(digest);
+    return about.length + strays.length > maxReferrerTags ? undefined : [...about, ...strays];
   }
 
   #copy(entry: TagEntry, reason: string, present: Digest | undefined): PlannedLine {
     const facts = { reason, ...(present === undefined ? {} : { targetDigest: present }) };
     const planned = this.#line(entry, 'copy', facts);
     if (!this.#source.whole || entry.digest === undefined) return planned;
-    const referrerTags = referrerTagsFor(entry.digest, this.#source.referrers.keys(), this.#tagged).map(
-      (tag) => ({
-        tag,
-        digest: this.#source.referrers.get(tag),
-      }),
-    );
-    return referrerTags.length > maxReferrerTags ? planned : { ...planned, referrerTags };
+    return { ...planned, referrerTags: this.#concerning(entry.digest, this.#strays) };
   }
 
   #conflict(entry: TagEntry, other: string): PlannedLine {
@@ -582,8 +583,7 @@ function copyRequest(
       tags,
       ...(digest === undefined ? {} : { digest }),
       reason: first?.line.reason ?? 'new tag',
-      ...(first?.referrerTags === undefined ? {} : { referrerTags: first.referrerTags }),
-      force: base.force || first?.line.reason === 'new referrers',
+      ...(first?.referrerTags === undefined ? {} : { referrerTags: [...first.referrerTags] }),
       attempt: 0,
     },
     lines: group.map((one) => one.line),

@@ -8,19 +8,27 @@
 import { HubferryError } from '../errors.ts';
 import type { Descriptor, Digest, Manifest } from '../oci/descriptor.ts';
 import { descriptorOf, isIndexType, mediaTypes, parseManifest } from '../oci/manifest.ts';
-import { referrerTag, referrerTagSubject } from '../oci/reference.ts';
+import { referrerTag } from '../oci/reference.ts';
 import type { Target } from '../oci/roles.ts';
 import { forEachOf } from './concurrency.ts';
 import type { GraphCopier, Passage } from './graph.ts';
 import type { TagLocks } from './locks.ts';
 
 /** Signatures of signatures of attestations: enough for all that is in use, and an end to a chain made up by somebody. */
-const maxReferrerDepth = 4;
+export const maxReferrerDepth = 4;
+/** Of one tag, over all its platforms and depths. */
 const maxReferrers = 1000;
 const cosignSuffixes = ['.sig', '.att', '.sbom'] as const;
+const subjectsAtOnce = 4;
 
-/** What the source's listing told of referrer tags; `undefined`: it was not read, each digest is asked for. */
-export type ListedReferrers = ReadonlySet<string> | undefined;
+/** The reason of a request for a tag that is as it is to be, and lacks only what was said about it later. */
+export const lateReferrers = 'new referrers';
+
+/** Referrer tags of the source's listing with their digests; `undefined`: it was not read, each digest is asked for. */
+export type ListedReferrers = ReadonlyMap<string, Digest | undefined> | undefined;
+
+/** Source tags that were dealt with, with the digest that they had. */
+export type BroughtReferrers = ReadonlyMap<string, Digest>;
 
 export class ReferrerCopier {
   readonly #graph: GraphCopier;
@@ -31,82 +39,124 @@ export class ReferrerCopier {
     this.#locks = locks;
   }
 
-  /** Copies what refers to a manifest and to every manifest below it. */
-  async copyFor(manifest: Manifest, passage: Passage, listed: ListedReferrers): Promise<void> {
-    if (listed?.size === 0) return;
-    await this.#copyOf(manifest.descriptor.digest, passage, listed, 0);
-    await forEachOf(parseManifest(manifest).manifests, 4, (child) =>
-      this.#copyOf(child.digest, passage, listed, 0),
-    );
-  }
-
-  async #copyOf(subject: Digest, passage: Passage, listed: ListedReferrers, depth: number): Promise<void> {
-    if (depth >= maxReferrerDepth) return;
-    await this.#copyManifests(subject, passage, listed, depth);
-    for (const suffix of cosignSuffixes) {
-      const tag = referrerTag(subject, suffix);
-      if (listed === undefined || listed.has(tag)) await this.#copyTag(tag, passage);
-    }
-  }
-
-  async #copyManifests(
-    subject: Digest,
+  /**
+   * Copies what refers to a manifest and to every manifest below it; the target has all of these.
+   * @param derived the manifest itself is not the source's: nobody there says anything about it
+   */
+  async copyFor(
+    manifest: Manifest,
     passage: Passage,
     listed: ListedReferrers,
-    depth: number,
-  ): Promise<void> {
-    const { source, target, work } = passage;
-    if (listed !== undefined && !listed.has(referrerTag(subject))) return;
-    const { descriptors } = await source.listReferrers(subject, { signal: work.stop });
-    if (descriptors.length > maxReferrers) {
-      throw new HubferryError(
-        'ERR_TOO_LARGE',
-        `${source.name} lists ${descriptors.length} referrers of ${subject}`,
-      );
+    derived: boolean,
+  ): Promise<BroughtReferrers> {
+    const walk = new ReferrerWalk(this.#graph, this.#locks, passage, listed);
+    const { descriptor } = manifest;
+    const children = parseManifest(manifest).manifests.map(({ digest }) => digest);
+    // What lies deeper was walked, unless the target knew it before: then so it does its referrers.
+    const subjects = new Set([descriptor.digest, ...children, ...passage.walked]);
+    if (derived) subjects.delete(descriptor.digest);
+    await forEachOf(subjects, subjectsAtOnce, (subject) => walk.copyOf(subject, 0));
+    return walk.brought;
+  }
+}
+
+/** The referrers of one tag under way. */
+class ReferrerWalk {
+  readonly brought = new Map<string, Digest>();
+  readonly #graph: GraphCopier;
+  readonly #locks: TagLocks;
+  readonly #passage: Passage;
+  readonly #listed: ListedReferrers;
+  #seen = 0;
+
+  constructor(graph: GraphCopier, locks: TagLocks, passage: Passage, listed: ListedReferrers) {
+    this.#graph = graph;
+    this.#locks = locks;
+    this.#passage = passage;
+    this.#listed = listed;
+  }
+
+  async copyOf(subject: Digest, depth: number): Promise<void> {
+    if (depth >= maxReferrerDepth) return;
+    await this.#copyManifests(subject, depth);
+    for (const suffix of cosignSuffixes) {
+      const tag = referrerTag(subject, suffix);
+      if (this.#mayHave(tag)) await this.#copyTag(tag, depth);
     }
-    const there = new Set(
-      (await target.listReferrers(subject, { signal: work.stop })).descriptors.map((d) => d.digest),
-    );
-    for (const descriptor of descriptors) {
-      if (there.has(descriptor.digest) && !passage.thorough) continue;
-      const isAbout = await this.#copyReferrer(subject, descriptor, passage);
-      if (isAbout) await this.#copyOf(descriptor.digest, passage, listed, depth + 1);
+  }
+
+  #mayHave(tag: string): boolean {
+    return this.#listed === undefined || this.#listed.has(tag);
+  }
+
+  async #copyManifests(subject: Digest, depth: number): Promise<void> {
+    const { source, target, work } = this.#passage;
+    const tag = referrerTag(subject);
+    const tagged = this.#mayHave(tag);
+    const { descriptors } = await source.listReferrers(subject, { signal: work.stop, tagged });
+    this.#count(descriptors.length, subject);
+    if (descriptors.length > 0) {
+      const there = await target.listReferrers(subject, { signal: work.stop });
+      const digests = new Set(there.descriptors.map((descriptor) => descriptor.digest));
+      for (const descriptor of descriptors) {
+        await this.#copyReferrer(subject, descriptor, digests.has(descriptor.digest), depth);
+      }
     }
+    const digest = this.#listed?.get(tag);
+    if (digest !== undefined) this.brought.set(tag, digest);
+  }
+
+  async #copyReferrer(subject: Digest, descriptor: Descriptor, there: boolean, depth: number): Promise<void> {
+    const copied = (there && !this.#passage.thorough) || (await this.#copyManifest(subject, descriptor));
+    if (copied) await this.copyOf(descriptor.digest, depth + 1);
   }
 
   /** False for what is about something else: a list may say anything, also such that it goes round in circles. */
-  async #copyReferrer(subject: Digest, descriptor: Descriptor, passage: Passage): Promise<boolean> {
-    const { manifest } = await this.#graph.obtain(descriptor, passage);
+  async #copyManifest(subject: Digest, descriptor: Descriptor): Promise<boolean> {
+    const { manifest } = await this.#graph.obtain(descriptor, this.#passage);
     if (parseManifest(manifest).subject?.digest !== subject) return false;
-    await this.#graph.ensureBelow(manifest, passage);
-    const { subjectHandled } = await this.#graph.push(manifest, descriptor.digest, passage);
-    if (!subjectHandled) await this.#mergeFallback(subject, manifest, passage);
+    await this.#graph.ensureBelow(manifest, this.#passage);
+    const { subjectHandled } = await this.#graph.push(manifest, descriptor.digest, this.#passage);
+    if (!subjectHandled) await this.#mergeFallback(subject, manifest);
     return true;
   }
 
-  async #copyTag(tag: string, passage: Passage): Promise<void> {
-    const { source, target, work } = passage;
-    const [from, to] = await Promise.all([
-      source.resolve(tag, { signal: work.stop }),
-      target.resolve(tag, { signal: work.stop }),
-    ]);
-    if (from === undefined || from.digest === to?.digest) return;
-    const { manifest } = await this.#graph.obtain(from, passage);
-    await this.#graph.ensureBelow(manifest, passage);
+  async #copyTag(tag: string, depth: number): Promise<void> {
+    const { source, target, work, thorough } = this.#passage;
+    const from = await source.resolve(tag, { signal: work.stop });
+    if (from === undefined) return;
+    this.#count(1, tag);
+    const to = await target.resolve(tag, { signal: work.stop });
+    if (from.digest !== to?.digest || thorough) await this.#moveTag(tag, from);
+    this.brought.set(tag, from.digest);
+    await this.copyOf(from.digest, depth + 1);
+  }
+
+  async #moveTag(tag: string, from: Descriptor): Promise<void> {
+    const { target, work } = this.#passage;
+    const { manifest } = await this.#graph.obtain(from, this.#passage);
+    await this.#graph.ensureBelow(manifest, this.#passage);
     await this.#locks.hold(`${target.name}:${tag}`, work.stop, () =>
-      this.#graph.push(manifest, tag, passage),
+      this.#graph.push(manifest, tag, this.#passage),
     );
   }
 
+  #count(more: number, subject: string): void {
+    this.#seen += more;
+    if (this.#seen <= maxReferrers) return;
+    const { source } = this.#passage;
+    const what = `${source.name} has more than ${maxReferrers} referrers of one tag, up to those of ${subject}`;
+    throw new HubferryError('ERR_TOO_LARGE', what);
+  }
+
   /** The client keeps the tag schema's index where the registry does not (distribution-spec v1.1 "Pushing manifests with subject"). */
-  async #mergeFallback(subject: Digest, referrer: Manifest, passage: Passage): Promise<void> {
-    const { target, work } = passage;
+  async #mergeFallback(subject: Digest, referrer: Manifest): Promise<void> {
+    const { target, work } = this.#passage;
     const tag = referrerTag(subject);
     await this.#locks.hold(`${target.name}:${tag}`, work.stop, async () => {
       const present = await fallbackEntries(target, tag, work.stop);
       if (present.some((entry) => entry.digest === referrer.descriptor.digest)) return;
-      const index = fallbackIndex([...present, referrerEntry(referrer)]);
-      await this.#graph.push(index, tag, passage);
+      await this.#graph.push(fallbackIndex([...present, referrerEntry(referrer)]), tag, this.#passage);
     });
   }
 }
@@ -139,18 +189,4 @@ function fallbackIndex(manifests: readonly Descriptor[]): Manifest {
   const index = { schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests };
   const bytes = Buffer.from(JSON.stringify(index));
   return { descriptor: descriptorOf(bytes, mediaTypes.ociIndex), bytes };
-}
-
-/** The referrer tags of a listing that may concern a digest: its own, and those of anything that is no tag's digest. */
-export function referrerTagsFor(
-  digest: Digest,
-  listing: Iterable<string>,
-  tagged: ReadonlySet<string>,
-): string[] {
-  const concerned: string[] = [];
-  for (const tag of listing) {
-    const subject = referrerTagSubject(tag)?.digest;
-    if (subject === digest || (subject !== undefined && !tagged.has(subject))) concerned.push(tag);
-  }
-  return concerned;
 }

@@ -49,7 +49,7 @@ describe('a manifest bomb', () => {
     const { error } = await mirror(source, target);
     expect(error).toBeUndefined();
     expect(mirrored(target)).toBe(root);
-    expect(source.requests.length + target.requests.length).toBeLessThan(500);
+    expect(source.requests.length + target.requests.length).toBeLessThan(600);
   });
 
   it('that goes too deep is refused and leaves the tag alone', async () => {

@@ -1,0 +1,58 @@
+/** The referrer tags of a listing (cosign's, and the tag schema's), sorted by what they are in the end about. */
+import type { Digest } from '../oci/descriptor.ts';
+import { referrerTagSubject } from '../oci/reference.ts';
+import type { TagEntry } from '../oci/roles.ts';
+import { maxReferrerDepth } from './referrers.ts';
+
+export interface ReferrerTag {
+  readonly tag: string;
+  readonly digest: Digest;
+}
+
+/** Built once a listing, in time and memory that grow with the number of referrer tags alone. */
+export class ReferrerTags {
+  readonly #byRoot = new Map<Digest, ReferrerTag[]>();
+
+  constructor(entries: Iterable<TagEntry>) {
+    const subjects = new Map<Digest, Digest>();
+    const found: { readonly tag: ReferrerTag; readonly subject: Digest }[] = [];
+    for (const { name, digest } of entries) {
+      const subject = referrerTagSubject(name)?.digest;
+      if (subject === undefined || digest === undefined) continue;
+      found.push({ tag: { tag: name, digest }, subject });
+      subjects.set(digest, subject);
+    }
+    for (const { tag, subject } of found) {
+      const root = rootOf(subject, subjects);
+      if (root === undefined) continue;
+      const tags = this.#byRoot.get(root);
+      if (tags === undefined) this.#byRoot.set(root, [tag]);
+      else tags.push(tag);
+    }
+  }
+
+  get isEmpty(): boolean {
+    return this.#byRoot.size === 0;
+  }
+
+  /** What is said about a digest, and about that, by tags. */
+  about(root: Digest): readonly ReferrerTag[] {
+    return this.#byRoot.get(root) ?? [];
+  }
+
+  /** Each digest that something is said about and that says nothing itself. */
+  get roots(): Iterable<[Digest, readonly ReferrerTag[]]> {
+    return this.#byRoot;
+  }
+}
+
+/** Where a chain of signatures of signatures begins; `undefined` for one that is longer than it is followed. */
+function rootOf(subject: Digest, subjects: ReadonlyMap<Digest, Digest>): Digest | undefined {
+  let root = subject;
+  for (let depth = 1; depth <= maxReferrerDepth; depth += 1) {
+    const next = subjects.get(root);
+    if (next === undefined) return root;
+    root = next;
+  }
+  return undefined;
+}
