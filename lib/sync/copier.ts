@@ -3,7 +3,7 @@
  */
 
 import type { PlatformPattern, Rule } from '../config/model.ts';
-import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
+import { codeOf, type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import { deriveIndex } from '../oci/derive.ts';
 import type { Descriptor, Digest, Manifest, Platform } from '../oci/descriptor.ts';
 import { algorithmOf } from '../oci/digest.ts';
@@ -161,7 +161,7 @@ function outcomeOf(error: unknown): [SyncOutcome, Pick<Line, 'reason' | 'error' 
     return ['deferred', { reason: 'rate limit', until, error: summary }];
   }
   if (error instanceof HubferryError && error.code === 'ERR_LOCKED') {
-    return ['locked', { reason: 'the target refuses changes', error: summary }];
+    return ['locked', { reason: lockedReason, error: summary }];
   }
   return ['failed', { error: summary }];
 }
@@ -340,8 +340,19 @@ class Carriage {
     if (open.length === 0) return;
     await this.#copyBelow(open, cargo, passage);
     await forEachOf(open, 4, (look) =>
-      this.#guarded([look.pair], () => this.#move(look, from.digest, cargo.manifest, passage)),
+      this.#guarded([look.pair], () => this.#moveIfOpen(look, from.digest, cargo.manifest, passage)),
     );
+  }
+
+  /** A lock on what is as it is to be is no failure. */
+  async #moveIfOpen(look: Look, digest: Digest, manifest: Manifest, passage: Passage): Promise<void> {
+    try {
+      await this.#move(look, digest, manifest, passage);
+    } catch (error) {
+      const { digest: wanted } = manifest.descriptor;
+      if (codeOf(error) !== 'ERR_LOCKED' || look.to?.digest !== wanted) throw error;
+      this.#settleAt(look, 'locked', wanted, lockedReason);
+    }
   }
 
   /** With `platforms`, whether a tag is equal may show only once its index is derived. */
@@ -507,6 +518,7 @@ interface LineFacts {
 }
 
 const platformReason = 'none of its platforms is kept';
+const lockedReason = 'the target refuses changes';
 
 function suffixOf(tag: string, digest: string | undefined): string {
   return tag === '' ? `@${digest ?? ''}` : `:${tag}`;
