@@ -1,5 +1,5 @@
 import type { AccessToken, TokenCredential } from '@azure/core-auth';
-import { HubferryError, redact } from '../errors.ts';
+import { HubferryError, keepSecret, redact } from '../errors.ts';
 import type { Clock } from '../registry/clock.ts';
 import { failureOf, isRecord, parseJson, protocolFailure } from '../registry/failure.ts';
 import { SharedFlights } from '../registry/flight.ts';
@@ -76,8 +76,11 @@ async function entraToken(
   signal: AbortSignal | undefined,
 ): Promise<AccessToken> {
   const token = await askIdentity(identity, `${audience}/.default`, signal);
-  if (token !== null) return token;
-  throw new HubferryError('ERR_IDENTITY', `The Azure identity gave no token for ${audience}`);
+  if (token === null) {
+    throw new HubferryError('ERR_IDENTITY', `The Azure identity gave no token for ${audience}`);
+  }
+  keepSecret(token.token);
+  return token;
 }
 
 async function askIdentity(

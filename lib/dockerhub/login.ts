@@ -1,4 +1,4 @@
-import { HubferryError } from '../errors.ts';
+import { HubferryError, keepSecret } from '../errors.ts';
 import type { AuthorizationRequest, Authorizer } from '../registry/authorization.ts';
 import type { Challenge } from '../registry/challenge.ts';
 import type { Clock } from '../registry/clock.ts';
@@ -45,6 +45,7 @@ export class WebApiLogin implements Authorizer {
       throw new HubferryError('ERR_UNAUTHORIZED', "An identity token is no login for Docker Hub's web API");
     }
     const { username: identifier, password: secret } = credential;
+    keepSecret(secret);
     this.#token = await this.#flights.join(identifier, signal, (shared) =>
       this.#logIn({ identifier, secret }, { ...request, signal: shared }),
     );
@@ -85,6 +86,9 @@ async function tokenIn(response: TransportResponse): Promise<string> {
   const body = parseJson(await response.body.bytes(maxAnswer));
   const value = isRecord(body) ? body.access_token : undefined;
   // It becomes a header's value: nothing but visible ASCII.
-  if (typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)) return value;
-  throw protocolFailure("Docker Hub's web API gave no token", response);
+  if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
+    throw protocolFailure("Docker Hub's web API gave no token", response);
+  }
+  keepSecret(value);
+  return value;
 }

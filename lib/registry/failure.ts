@@ -34,12 +34,8 @@ function faultIn(value: unknown): Fault {
 }
 
 function oneLine(text: string): string {
-  return redact(
-    text
-      .slice(0, maxMessage)
-      .replace(/[\p{C}\s]+/gu, ' ')
-      .trim(),
-  );
+  // Redacted before it is cut: half a secret is no longer known as one.
+  return redact(text.replace(/[\p{C}\s]+/gu, ' ').trim()).slice(0, maxMessage);
 }
 
 export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

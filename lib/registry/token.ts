@@ -2,7 +2,7 @@
  * Logs in at a registry the two ways that registries know: Basic, and Bearer with the tokens of a token service
  * (distribution's "Docker Registry v2 authentication via central service").
  */
-import { RegistryError, redactUrl } from '../errors.ts';
+import { keepSecret, RegistryError, redactUrl } from '../errors.ts';
 import type { Observer } from '../oci/roles.ts';
 import type { AuthorizationRequest, Authorizer } from './authorization.ts';
 import type { Challenge } from './challenge.ts';
@@ -132,13 +132,16 @@ class RegistryAuthorizer implements Authorizer {
     return credential !== undefined && 'password' in credential ? basicOf(credential) : undefined;
   }
 
-  #credential(
+  async #credential(
     request: AuthorizationRequest,
     refused: Credential | undefined,
   ): Promise<Credential | undefined> {
     const { signal, observer, send } = request;
     const service = this.#way?.scheme === 'bearer' ? this.#way.service : '';
-    return this.#options.credentials({ refused, service, signal, observer, send });
+    const credential = await this.#options.credentials({ refused, service, signal, observer, send });
+    if (credential !== undefined)
+      keepSecret('password' in credential ? credential.password : credential.identityToken);
+    return credential;
   }
 
   async #fetchToken(
@@ -192,7 +195,9 @@ class RegistryAuthorizer implements Authorizer {
 }
 
 function basicOf({ username, password }: { readonly username: string; readonly password: string }): string {
-  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
+  const encoded = Buffer.from(`${username}:${password}`).toString('base64');
+  keepSecret(encoded);
+  return `Basic ${encoded}`;
 }
 
 /** `docker login`'s way with a user name and password, and everybody's without. */
@@ -252,6 +257,7 @@ function tokenIn(bytes: Uint8Array, response: TransportResponse, sentAt: number)
   if (!isRecord(body) || typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
     throw protocolFailure('The token service gave no token', response);
   }
+  keepSecret(value);
   const lifetime = secondsIn(body.expires_in) ?? lifetimeOfJwt(value, sentAt) ?? defaultLifetimeSeconds;
   return { value, usableUntil: sentAt + Math.min(lifetime, longestLifetimeSeconds) * usablePart * 1000 };
 }
