@@ -78,11 +78,11 @@ export function againstSkopeo(
     peer: { name: 'skopeo copy', values: skopeo.map(read) },
   });
   return [
-    { ...figure('wall time', wallOf), unit: 's', bar: { atMost: 0.9, aim: 0.8 } },
+    { ...figure('wall time', wallOf), unit: 's', bar: { of: 'ratio', atMost: 0.9, aim: 0.8 } },
     {
       ...figure('CPU per GiB', (cost) => cost.cpuSeconds / gibibytes),
       unit: 's',
-      bar: { atMost: 0.65, aim: 0.55 },
+      bar: { of: 'ratio', atMost: 0.65, aim: 0.55 },
     },
     { ...figure('peak memory', peakOf), unit: 'MiB' },
   ];

@@ -1,9 +1,10 @@
 /** What a benchmark says: measured values beside those of a peer, and the bar that they have to keep. */
 
-export type Unit = 's' | 'ms' | 'MiB' | 'MB' | 'chunks' | 'requests' | 'pulls' | 'writes' | 'times';
+export type Unit = 's' | 'ms' | 'MiB' | 'MB' | 'bytes' | 'chunks' | 'requests' | 'pulls' | 'writes' | 'times';
 
 export interface Bar {
-  /** The most that the ratio to the peer may be, or the median where there is no peer. */
+  /** The ratio of the medians, to the peer's, or the median itself. */
+  readonly of: 'ratio' | 'median';
   readonly atMost: number;
   /** What would be better still. */
   readonly aim?: number;
@@ -29,7 +30,7 @@ export interface Judged extends Figure {
   readonly benchmark: string;
   readonly own: Summary;
   readonly others?: Summary;
-  /** Median over median. */
+  /** Median over median, where the peer's is not 0. */
   readonly ratio?: number;
   /** Undefined where there is no bar. */
   readonly met?: boolean;
@@ -51,13 +52,18 @@ export function judge(benchmark: string, figure: Figure): Judged {
   const own = summarize(figure.values);
   const { peer, bar } = figure;
   const others = peer && summarize(peer.values);
-  const ratio = others && own.median / others.median;
+  const ratio = others && others.median > 0 ? own.median / others.median : undefined;
   return {
     ...figure,
     benchmark,
     own,
     ...(others && { others }),
     ...(ratio !== undefined && { ratio }),
-    ...(bar && { met: (ratio ?? own.median) <= bar.atMost }),
+    ...(bar && { met: barred(bar, own, ratio) <= bar.atMost }),
   };
+}
+
+/** What a bar is held against. */
+export function barred(bar: Bar, own: Summary, ratio: number | undefined): number {
+  return bar.of === 'ratio' ? (ratio ?? Number.NaN) : own.median;
 }

@@ -11,16 +11,20 @@ import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { hasProgram } from '../local/docker-registry.ts';
 import type { Bench, Benchmark } from './benchmark.ts';
+import { changedBlob } from './changed-blob.ts';
 import { copyFour } from './copy-four.ts';
 import { copyOne } from './copy-one.ts';
 import { type Judged, judge } from './figure.ts';
+import { idle } from './idle.ts';
+import { memory } from './memory.ts';
 import { inFolder } from './programs.ts';
 import { renderTable } from './table.ts';
+import { tags } from './tags.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const execute = promisify(execFile);
 
-const benchmarks: readonly Benchmark[] = [copyFour, copyOne];
+const benchmarks: readonly Benchmark[] = [copyFour, copyOne, tags, memory, idle, changedBlob];
 
 const { values: options } = parseArgs({
   options: {

@@ -18,14 +18,36 @@ export function hubferry(
   return run([node, file, ...args], options);
 }
 
-/** skopeo 1.9 of a distribution's package; it keeps digests, as hubferry does. */
-export function skopeoCopy(source: string, target: string, options: ProgramOptions): Promise<Ended> {
-  return run([...skopeo, 'copy', ...faithful, `docker://${source}`, `docker://${target}`], options);
+/** A login at the target, where it wants one. */
+export interface Login {
+  readonly username: string;
+  readonly password: string;
+}
+
+/** It is told to keep digests, as hubferry does. */
+export function skopeoCopy(
+  source: string,
+  target: string,
+  options: ProgramOptions,
+  login?: Login,
+): Promise<Ended> {
+  const names = [`docker://${source}`, `docker://${target}`];
+  return run([...skopeo, 'copy', ...faithful, ...credentials(login), ...names], options);
 }
 
 /** `target` is the repository above: skopeo appends the last part of the source's name. */
-export function skopeoSync(source: string, target: string, options: ProgramOptions): Promise<Ended> {
-  return run([...skopeo, 'sync', '--src=docker', '--dest=docker', ...faithful, source, target], options);
+export function skopeoSync(
+  source: string,
+  target: string,
+  options: ProgramOptions,
+  login?: Login,
+): Promise<Ended> {
+  const kinds = ['--src=docker', '--dest=docker'];
+  return run([...skopeo, 'sync', ...kinds, ...faithful, ...credentials(login), source, target], options);
+}
+
+function credentials(login: Login | undefined): string[] {
+  return login === undefined ? [] : [`--dest-creds=${login.username}:${login.password}`];
 }
 
 const skopeo = ['skopeo', '--insecure-policy'];

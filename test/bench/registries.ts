@@ -70,3 +70,9 @@ export async function digestOfBlob(
   for await (const piece of response.body ?? []) hash.update(piece);
   return `sha256:${hash.digest('hex')}`;
 }
+
+export async function tagsOf({ url }: DockerRegistry, repository: string): Promise<readonly string[]> {
+  const response = await fetch(`${url}/v2/${repository}/tags/list?n=10000`);
+  const { tags } = (await response.json()) as { tags: readonly string[] };
+  return tags;
+}

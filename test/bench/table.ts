@@ -1,5 +1,5 @@
 /** The figures as people read them. */
-import type { Judged, Summary, Unit } from './figure.ts';
+import { barred, type Judged, type Summary, type Unit } from './figure.ts';
 
 const head = ['benchmark', 'figure', 'hubferry', 'peer', 'ratio', 'bar', 'verdict'];
 
@@ -24,7 +24,7 @@ function rowOf(figure: Judged): string[] {
     spread(own, unit),
     peer && others ? `${peer.name} ${spread(others, unit)}` : '',
     ratio === undefined ? '' : ratio.toFixed(2),
-    bar === undefined ? '' : `≤ ${ratio === undefined ? amount(bar.atMost, unit) : bar.atMost.toFixed(2)}`,
+    bar === undefined ? '' : `≤ ${bar.of === 'median' ? amount(bar.atMost, unit) : bar.atMost.toFixed(2)}`,
     verdictOf(figure),
   ];
 }
@@ -32,7 +32,7 @@ function rowOf(figure: Judged): string[] {
 export function verdictOf({ bar, met, ratio, own }: Judged): string {
   if (bar === undefined) return '';
   if (met !== true) return 'MISSED';
-  return bar.aim !== undefined && (ratio ?? own.median) <= bar.aim ? 'met, and the aim' : 'met';
+  return bar.aim !== undefined && barred(bar, own, ratio) <= bar.aim ? 'met, and the aim' : 'met';
 }
 
 function spread({ median, low, high }: Summary, unit: Unit): string {
