@@ -10,13 +10,16 @@ import { cpus, loadavg, release, totalmem } from 'node:os';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { hasProgram } from '../local/docker-registry.ts';
+import { artefact } from './artefact.ts';
 import type { Bench, Benchmark } from './benchmark.ts';
 import { changedBlob } from './changed-blob.ts';
 import { copyFour } from './copy-four.ts';
 import { copyOne } from './copy-one.ts';
 import { type Judged, judge } from './figure.ts';
 import { idle } from './idle.ts';
+import { kill } from './kill.ts';
 import { memory } from './memory.ts';
+import { planning } from './planning.ts';
 import { inFolder } from './programs.ts';
 import { renderTable } from './table.ts';
 import { tags } from './tags.ts';
@@ -24,7 +27,17 @@ import { tags } from './tags.ts';
 const root = path.resolve(import.meta.dirname, '../..');
 const execute = promisify(execFile);
 
-const benchmarks: readonly Benchmark[] = [copyFour, copyOne, tags, memory, idle, changedBlob];
+const benchmarks: readonly Benchmark[] = [
+  copyFour,
+  copyOne,
+  tags,
+  memory,
+  idle,
+  changedBlob,
+  kill,
+  artefact,
+  planning,
+];
 
 const { values: options } = parseArgs({
   options: {
