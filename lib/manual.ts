@@ -4,7 +4,10 @@ import { HubferryError } from './errors.ts';
 
 const manualSchema = z.strictObject({
   rules: z.array(z.string()).optional(),
-  tags: z.array(z.string().max(128)).max(1000).optional(),
+  tags: z
+    .array(z.string().regex(/^\w[\w.-]{0,127}$/, 'not a tag'))
+    .max(1000)
+    .optional(),
   dryRun: z.boolean().default(false),
   force: z.boolean().default(false),
 });

@@ -21,7 +21,7 @@ import { defaultLimits } from './sync/limits.ts';
 import { Outstanding } from './sync/outstanding.ts';
 import { ParkingLot } from './sync/parked.ts';
 import { type AnyReport, buildReport, type Trigger, verifyFindings } from './sync/report.ts';
-import { newRunId } from './sync/run-id.ts';
+import { idShape, newRunId } from './sync/run-id.ts';
 import { listRuns, type RunSummary, saveRun } from './sync/runs.ts';
 import { Tally } from './sync/tally.ts';
 import { Worker } from './sync/worker.ts';
@@ -119,8 +119,8 @@ export class Service {
     return { paused, rulesError: this.#rulesError, openRuns, runs };
   }
 
-  report(run: string): Promise<AnyReport | undefined> {
-    return this.#book.report(run);
+  async report(run: string): Promise<AnyReport | undefined> {
+    return idShape.test(run) ? this.#book.report(run) : undefined;
   }
 
   async isPaused(): Promise<boolean> {

@@ -1,9 +1,9 @@
 /** The queue messages, checked at the door: a request is a hint, never a command (interface.md, promise 2). */
 import * as z from 'zod';
+import { idShape } from './run-id.ts';
 
 const name = z.string().min(1).max(512);
-/** A part of document names. */
-const id = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/);
+const id = z.string().regex(idShape);
 const run = id;
 const tag = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/);
 const digest = z.templateLiteral([z.string().regex(/[a-z0-9]+/), ':', z.string().regex(/[A-Fa-f0-9]+/)]);

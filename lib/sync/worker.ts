@@ -254,7 +254,7 @@ export class Worker {
       return this.#park(request, lane, Date.now() + pausedMs, [lineOf(request, 'deferred', 'paused')], tally);
     }
     const rule = this.#ruleFor(request);
-    const target = rule?.targets.find(({ host, path }) => `${host}/${path}` === request.target);
+    const target = rule?.targets.find((one) => asksFor(rule, one, request));
     if (rule === undefined || target === undefined) {
       return this.#end(request, [lineOf(request, 'skipped', 'no rule asks for it any more')], tally);
     }
@@ -500,6 +500,15 @@ function wants(rule: Rule, push: Push): boolean {
   const name = `${host}/${path}`;
   const here = path.endsWith('/*') ? push.repository.startsWith(name.slice(0, -1)) : push.repository === name;
   return here && matchesNames(rule)(push.tag);
+}
+
+/** Whether the rule has these tags go where the request would take them: no message writes under a name of its own. */
+function asksFor(rule: Rule, target: RuleTarget, request: CopyRequest): boolean {
+  if (`${target.host}/${target.path}` !== request.target) return false;
+  return request.tags.every((tag) => {
+    if (tag.source !== '') return tag.target === targetTag(rule, target, tag.source);
+    return tag.target === '' || tag.target === target.tags?.[0];
+  });
 }
 
 function targetTag(rule: Rule, target: RuleTarget, tag: string): string {

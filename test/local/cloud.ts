@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { BlobServiceClient } from '@azure/storage-blob';
 import { startAcr } from './acr.ts';
 import { startAzurite } from './azurite.ts';
-import { startDockerHub } from './dockerhub.ts';
+import { type DockerHubOptions, startDockerHub } from './dockerhub.ts';
 import { startFunctionsHost } from './functions-host.ts';
 import { startIdentity } from './identity.ts';
 import { createProductStorage } from './product-storage.ts';
@@ -28,6 +28,7 @@ export interface CloudOptions {
   /** The rules; `$ACR` stands for the registry's host. */
   readonly rules: string;
   readonly settings?: Readonly<Record<string, string>>;
+  readonly hub?: DockerHubOptions;
   /** Whether timers fire on their own. @default false */
   readonly timers?: boolean;
 }
@@ -46,7 +47,7 @@ registries:
 
 export async function startCloud(options: CloudOptions) {
   const [hub, acr, identity, azurite] = await Promise.all([
-    startDockerHub(),
+    startDockerHub(options.hub),
     startAcr(),
     startIdentity(),
     startAzurite(),
