@@ -7,12 +7,13 @@ import type { BlobCopier } from './blob.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Copier, CopyResult, Sides } from './copier.ts';
 import type { OnEvent } from './events.ts';
+import { type PlanLine, requestsOf } from './fan-out.ts';
 import type { Limits } from './limits.ts';
-import type { PlanInput, PlanLine, Planner } from './planner.ts';
-import { requestsOf } from './planner.ts';
+import { Listing, SharedListings } from './listing.ts';
+import type { PlanInput, Planner } from './planner.ts';
 import type { Line, PlanAction, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
-import { claimsOf, type Expander, type RivalClaims } from './rivals.ts';
+import { claimsOn, type Expander, isShared } from './rivals.ts';
 import type { Tally } from './tally.ts';
 import type { Verifier, VerifyLine } from './verifier.ts';
 
@@ -65,7 +66,8 @@ export class DirectRun {
   async plan(): Promise<PlanLine[]> {
     const lines: PlanLine[] = [];
     await this.#eachTarget(lines, async (input) => {
-      for (const { line } of await this.#core.planner.plan({ ...input, confirm: true })) lines.push(line);
+      const plan = await this.#core.planner.plan({ ...input, confirm: true });
+      for (const line of plan.lines) lines.push(line);
     });
     return lines;
   }
@@ -73,7 +75,7 @@ export class DirectRun {
   async verify(): Promise<VerifyLine[]> {
     const lines: VerifyLine[] = [];
     await this.#eachTarget(lines, async (input) => {
-      lines.push(...(await this.#core.verifier.verify(input)));
+      for (const line of await this.#core.verifier.verify(input)) lines.push(line);
     });
     return lines;
   }
@@ -86,8 +88,8 @@ export class DirectRun {
   }
 
   async #syncTarget(input: PlanInput, lines: Line<SyncOutcome>[]): Promise<void> {
-    const planned = await this.#core.planner.plan(input);
-    for (const { line } of planned) {
+    const plan = await this.#core.planner.plan(input);
+    for (const line of plan.lines) {
       const outcome = finalOutcomes[line.outcome];
       if (outcome !== undefined) this.#tell(lines, { ...line, outcome });
     }
@@ -99,9 +101,8 @@ export class DirectRun {
       target: sides.target.name,
       force,
     };
-    const requests = requestsOf(planned, base, (kind, digest) => `${kind}-${digest}`);
-    const count = requests.reduce((sum, { lines: open }) => sum + open.length, 0);
-    this.#options.onEvent({ type: 'planned', rule: rule.name, lines: count });
+    this.#options.onEvent({ type: 'planned', rule: rule.name, lines: plan.tasks.length });
+    const requests = requestsOf(plan, { base, idOf: (kind, digest) => `${kind}-${digest}` });
     await forEachOf(requests, this.#core.limits.tags, ({ request }) =>
       this.#carryOut(request, rule, sides, lines),
     );
@@ -156,16 +157,18 @@ export class DirectRun {
     work: (input: PlanInput) => Promise<void>,
   ): Promise<void> {
     const rules = await this.#expanded(lines);
-    const claims = claimsOf(
-      rules,
-      (rule, target) => this.#core.open(rule, target, this.#options.tally),
-      this.#options.signal,
-    );
+    const shared = new SharedListings();
     const pairs = rules.flatMap((rule) => rule.targets.map((target) => ({ rule, target })));
+    for (const { rule, target } of pairs) {
+      shared.expect(sourceOf(rule));
+      // Its rivals may come at any time.
+      if (isShared(target, rule, rules)) shared.expect(sourceOf(rule));
+    }
     try {
-      await forEachOf(pairs, rulesAtOnce, ({ rule, target }) =>
-        this.#oneTarget(rule, target, claims, lines, work),
-      );
+      await forEachOf(pairs, rulesAtOnce, async ({ rule, target }) => {
+        await this.#oneTarget(rule, target, rules, shared, lines, work);
+        shared.leave(sourceOf(rule));
+      });
     } catch (error) {
       if (!(error instanceof StoppedError)) throw error;
     }
@@ -174,19 +177,26 @@ export class DirectRun {
   async #oneTarget<O extends string>(
     rule: Rule,
     target: RuleTarget,
-    claims: RivalClaims,
+    rules: readonly Rule[],
+    shared: SharedListings,
     lines: Line<O | 'failed'>[],
     work: (input: PlanInput) => Promise<void>,
   ): Promise<void> {
     const { signal, onEvent, tally, force, allowMassDelete, pruneLimit } = this.#options;
+    const list = async (other: Rule, at: RuleTarget) => {
+      const listing = shared.of(this.#core.open(other, at, tally).source);
+      await listing.read(signal);
+      return listing;
+    };
     try {
       const sides = this.#core.open(rule, target, tally);
-      const rival = await claims(rule, target);
+      const source = shared.of(sides.source);
       await work({
         rule,
         target,
         sides,
-        rival,
+        listings: { source, target: new Listing(sides.target, source) },
+        claims: await claimsOn(target, rule, rules, list, signal),
         confirm: false,
         force,
         allowMassDelete,
@@ -205,7 +215,8 @@ export class DirectRun {
     const rules: Rule[] = [];
     for (const rule of this.#rules) {
       try {
-        rules.push(...(await this.#core.expand(rule, this.#options.tally, this.#options.signal)));
+        const expanded = await this.#core.expand(rule, this.#options.tally, this.#options.signal);
+        for (const one of expanded) rules.push(one);
       } catch (error) {
         if (this.#options.signal.aborted) return rules;
         for (const target of rule.targets) lines.push(failedRule(rule, target, error));
@@ -230,11 +241,15 @@ function limitedLines({ lines }: CopyResult, waitsUntil: number): readonly Line<
   );
 }
 
+function sourceOf({ source }: Rule): string {
+  return `${source.host}/${source.path}`;
+}
+
 /** One line without a tag for what concerns a whole rule. */
 export function failedRule(rule: Rule, target: RuleTarget, error: unknown): Line<'failed'> {
   return {
     rule: rule.name,
-    source: `${rule.source.host}/${rule.source.path}`,
+    source: sourceOf(rule),
     target: `${target.host}/${target.path}`,
     outcome: 'failed',
     error: summarize(

@@ -31,6 +31,16 @@ export class Facts {
     return found;
   }
 
+  /** What was derived under any set of platforms: `source derived`. */
+  async derivations(): Promise<Set<string>> {
+    const found = new Set<string>();
+    for await (const { key } of this.#store.list('derived/')) {
+      const [, , from, to] = key.split('/');
+      found.add(`${from} ${to}`);
+    }
+    return found;
+  }
+
   async noteDerived(platforms: readonly PlatformPattern[], source: Digest, derived: Derived): Promise<void> {
     await this.#store.put(`derived/${platformsKey(platforms)}/${source}/${derived}`, nothing);
   }

@@ -1,45 +1,70 @@
-/** Rules that share a target repository, and what each may claim there; what a namespace rule stands for. */
+/** Rules that share a target repository, and what each may claim there. */
 import type { Rule, RuleTarget } from '../config/model.ts';
 import { formatPlatformPattern } from '../oci/platform.ts';
-import type { Sides } from './copier.ts';
-import { listAll } from './planner.ts';
-import { selectTags } from './select.ts';
+import type { Listing } from './listing.ts';
+import type { TagTest } from './pattern.ts';
+import { matchesNames, selectTags } from './select.ts';
 import type { Tally } from './tally.ts';
 
 export type Expander = (rule: Rule, tally: Tally, signal: AbortSignal) => Promise<Rule[]>;
 
-/** For one rule and target: which other rule wants a target tag. */
-export type RivalClaims = (rule: Rule, target: RuleTarget) => Promise<(tag: string) => string | undefined>;
-
-/**
- * Listings are read for this only where two rules share a target repository, and once a run. A rival whose listing fails
- * claims nothing: its own plan says so.
- */
-export function claimsOf(
-  rules: readonly Rule[],
-  open: (rule: Rule, target: RuleTarget) => Sides,
-  signal: AbortSignal,
-): RivalClaims {
-  const known = new Map<string, Promise<ReadonlySet<string>>>();
-  const claimed = (rule: Rule, target: RuleTarget) => {
-    const key = `${rule.name}\n${rule.source.host}/${rule.source.path}\n${nameOf(target)}`;
-    const claims = known.get(key) ?? readClaims(rule, target, open, signal);
-    known.set(key, claims);
-    return claims;
-  };
-  return async (rule, target) => {
-    const rivals: { name: string; tags: ReadonlySet<string> }[] = [];
-    for (const other of rules) {
-      for (const shared of other === rule ? [] : other.targets.filter((t) => nameOf(t) === nameOf(target))) {
-        if (!agree(other, rule)) rivals.push({ name: other.name, tags: await claimed(other, shared) });
-      }
-    }
-    return (tag) => rivals.find((rival) => rival.tags.has(tag))?.name;
-  };
+/** What the other rules want of one target repository; each answer is a rule's name. */
+export interface Claims {
+  /** Who wants something else at a tag. */
+  rival(tag: string): string | undefined;
+  /** Who may want something else there: its source could not be listed. */
+  suspect(tag: string): string | undefined;
+  /** Who wants the same at a tag, and keeps it when it is gone at the source. */
+  keeper(tag: string): string | undefined;
 }
 
-function nameOf(target: RuleTarget): string {
-  return `${target.host}/${target.path}`;
+interface Claim {
+  readonly rule: string;
+  readonly wants: TagTest;
+}
+
+/** The tags of a rule's source, read at most once. */
+export type ListSource = (rule: Rule, target: RuleTarget) => Promise<Listing>;
+
+export const noClaims: Claims = {
+  rival: () => undefined,
+  suspect: () => undefined,
+  keeper: () => undefined,
+};
+
+/** Listings are read for this only where two rules that do not agree share a target repository. */
+export async function claimsOn(
+  target: RuleTarget,
+  of: Rule,
+  rules: readonly Rule[],
+  list: ListSource,
+  signal: AbortSignal,
+): Promise<Claims> {
+  const rivals: Claim[] = [];
+  const suspects: Claim[] = [];
+  const keepers: Claim[] = [];
+  for (const other of rules) {
+    if (other === of) continue;
+    for (const shared of other.targets) {
+      if (!isSame(shared, target)) continue;
+      if (!agree(other, of)) await addRival(other, shared, list, signal, rivals, suspects);
+      else if (!other.prune) keepers.push({ rule: other.name, wants: matchesNames(other) });
+    }
+  }
+  return { rival: first(rivals), suspect: first(suspects), keeper: first(keepers) };
+}
+
+/** Whether any other rule has this target repository. */
+export function isShared(target: RuleTarget, of: Rule, rules: readonly Rule[]): boolean {
+  return rules.some((other) => other !== of && other.targets.some((shared) => isSame(shared, target)));
+}
+
+function first(claims: readonly Claim[]): (tag: string) => string | undefined {
+  return (tag) => claims.find((claim) => claim.wants(tag))?.rule;
+}
+
+function isSame(a: RuleTarget, b: RuleTarget): boolean {
+  return a.host === b.host && a.path === b.path;
 }
 
 /** Two rules of one source repository agree on what a tag is, if they keep the same of an index and its name. */
@@ -48,30 +73,42 @@ function agree(a: Rule, b: Rule): boolean {
   return sameSource && !renames(a) && !renames(b) && platformsOf(a) === platformsOf(b);
 }
 
-function platformsOf(rule: Rule): string {
-  return rule.platforms.map(formatPlatformPattern).sort().join();
-}
-
 function renames(rule: Rule): boolean {
   return rule.targets.some((target) => target.tags !== undefined);
 }
 
-async function readClaims(
+function platformsOf(rule: Rule): string {
+  return rule.platforms.map(formatPlatformPattern).sort().join();
+}
+
+async function addRival(
   rule: Rule,
   target: RuleTarget,
-  open: (rule: Rule, target: RuleTarget) => Sides,
+  list: ListSource,
   signal: AbortSignal,
-): Promise<ReadonlySet<string>> {
+  rivals: Claim[],
+  suspects: Claim[],
+): Promise<void> {
   const { selector } = rule.source;
-  if (target.tags !== undefined) return new Set(target.tags);
-  if (selector.kind === 'tags') return new Set(selector.tags);
-  if (selector.kind === 'digest') return new Set();
+  const named = target.tags ?? (selector.kind === 'tags' ? selector.tags : undefined);
+  if (named !== undefined) return void rivals.push(claimOf(rule, named));
+  if (selector.kind === 'digest') return;
   try {
-    const listing = await listAll(open(rule, target).source, signal);
-    const { selected, young } = selectTags(listing ?? [], rule, Date.now());
-    return new Set([...selected, ...young].map((entry) => entry.name));
-  } catch (error) {
-    if (signal.aborted) throw error;
-    return new Set();
+    const { selected, young } = selectTags((await list(rule, target)).entries, rule, Date.now());
+    rivals.push(
+      claimOf(
+        rule,
+        [...selected, ...young].map((entry) => entry.name),
+      ),
+    );
+  } catch {
+    signal.throwIfAborted();
+    // Its own plan says what is wrong.
+    suspects.push({ rule: rule.name, wants: matchesNames(rule) });
   }
+}
+
+function claimOf({ name }: Rule, tags: readonly string[]): Claim {
+  const names = new Set(tags);
+  return { rule: name, wants: (tag) => names.has(tag) };
 }

@@ -5,8 +5,10 @@ import { isForeign, maxDepth, parseManifest } from '../oci/manifest.ts';
 import { isReferrerTag } from '../oci/reference.ts';
 import type { Target } from '../oci/roles.ts';
 import { forEachOf, SingleFlight } from './concurrency.ts';
+import type { PlanLine } from './fan-out.ts';
 import type { Limits } from './limits.ts';
-import { listAll, type PlanInput, type PlannedLine, type Planner } from './planner.ts';
+import { nameOf, TagNames } from './names.ts';
+import type { PlanInput, Planner } from './planner.ts';
 import type { Line, VerifyFinding } from './report.ts';
 import { matchesNames } from './select.ts';
 
@@ -24,18 +26,19 @@ export class Verifier {
   /** Looks at one rule and one target repository. @throws what a listing throws. */
   async verify(input: PlanInput): Promise<VerifyLine[]> {
     const rule = { ...input.rule, prune: false };
-    const planned = await this.#planner.plan({ ...input, rule, confirm: true, force: false });
+    const plan = await this.#planner.plan({ ...input, rule, confirm: true, force: false });
     const walk = new Walk(input.sides.target, this.#limits, input.signal);
-    const lines: (VerifyLine | undefined)[] = [];
-    await forEachOf(planned.entries(), this.#limits.tags, async ([index, one]) => {
-      lines[index] = await this.#judge(one, walk, input);
+    const found: VerifyLine[] = [];
+    const judged: (VerifyLine | undefined)[] = [];
+    await forEachOf(plan.lines.entries(), this.#limits.tags, async ([index, line]) => {
+      judged[index] = await this.#judge(line, walk, input);
     });
-    const found = lines.filter((line) => line !== undefined);
-    return [...found, ...(await this.#extras(input, planned))];
+    for (const line of judged) if (line !== undefined) found.push(line);
+    for (const line of extras(input)) found.push(line);
+    return found;
   }
 
-  async #judge(planned: PlannedLine, walk: Walk, input: PlanInput): Promise<VerifyLine | undefined> {
-    const { line } = planned;
+  async #judge(line: PlanLine, walk: Walk, input: PlanInput): Promise<VerifyLine | undefined> {
     if (line.outcome === 'failed') return { ...line, outcome: 'failed' };
     if (line.outcome === 'skip' && line.targetDigest === undefined) return undefined;
     if (line.outcome === 'copy' && line.reason === 'new tag')
@@ -54,38 +57,28 @@ export class Verifier {
       return { ...line, outcome: 'failed', error: summarize(error) };
     }
   }
+}
 
-  /** Target tags that the rule would take and the source does not have; told for every rule, wrong only where it prunes. */
-  async #extras(input: PlanInput, planned: readonly PlannedLine[]): Promise<VerifyLine[]> {
-    const { rule, sides, signal } = input;
-    if (
-      rule.source.selector.kind === 'digest' ||
-      rule.source.selector.kind === 'tags' ||
-      input.only !== undefined
-    )
-      return [];
-    const listed = await listAll(sides.target, signal);
-    const source = await listAll(sides.source, signal);
-    const names = new Set(source?.map((entry) => entry.name));
-    const wanted = new Set(planned.map((one) => one.targetTag));
-    const named = matchesNames(rule);
-    const extra = (listed ?? []).filter(
-      ({ name }) =>
-        !wanted.has(name) &&
-        !names.has(name) &&
-        named(name) &&
-        !isReferrerTag(name) &&
-        input.rival(name) === undefined,
-    );
-    return extra.map((entry) => ({
+/** Target tags that the rule would take and the source does not have; told for every rule, wrong only where it prunes. */
+function extras({ rule, target, sides, claims, listings }: PlanInput): VerifyLine[] {
+  if (!listings.source.isWhole || !listings.target.isWhole) return [];
+  const named = matchesNames(rule);
+  const names = new TagNames(rule, target);
+  const found: VerifyLine[] = [];
+  for (const { name, digest } of listings.target.entries) {
+    const from = names.source(name);
+    const isExtra = listings.source.get(from) === undefined && named(from) && !isReferrerTag(name);
+    if (!isExtra || claims.rival(name) !== undefined) continue;
+    found.push({
       rule: rule.name,
-      source: `${sides.source.name}:${entry.name}`,
-      target: `${sides.target.name}:${entry.name}`,
-      ...(entry.digest === undefined ? {} : { targetDigest: entry.digest }),
+      source: nameOf(sides.source.name, from),
+      target: nameOf(sides.target.name, name),
+      ...(digest === undefined ? {} : { targetDigest: digest }),
       outcome: 'extra',
       reason: 'not at the source',
-    }));
+    });
   }
+  return found;
 }
 
 /** Walks what a target repository has; what many tags share is asked for once. */

@@ -10,14 +10,15 @@ import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Sides } from './copier.ts';
 import { type Core, failedRule, finalOutcomes } from './direct.ts';
 import type { OnEvent } from './events.ts';
+import { requestsOf } from './fan-out.ts';
+import { Listing } from './listing.ts';
 import { forRepository } from './namespace.ts';
 import type { Outstanding } from './outstanding.ts';
 import type { Lane, ParkingLot } from './parked.ts';
 import type { Opened, Part, Sent } from './parts.ts';
-import { requestsOf } from './planner.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
 import type { CopyRequest, PlanRequest } from './request.ts';
-import { claimsOf } from './rivals.ts';
+import { claimsOn } from './rivals.ts';
 import { matchesNames, needsWholeList } from './select.ts';
 import { noTransfer, Tally } from './tally.ts';
 
@@ -201,12 +202,18 @@ export class Worker {
   ): Promise<Opened[]> {
     const { core, rules, onEvent, pruneLimit } = this.#options;
     const sides = core.open(rule, target, tally);
-    const claims = claimsOf(rules.rules, (other, shared) => core.open(other, shared, tally), signal);
-    const planned = await core.planner.plan({
+    const source = new Listing(sides.source);
+    const list = async (other: Rule, shared: RuleTarget) => {
+      const listing = new Listing(core.open(other, shared, tally).source);
+      await listing.read(signal);
+      return listing;
+    };
+    const plan = await core.planner.plan({
       rule,
       target,
       sides,
-      rival: await claims(rule, target),
+      listings: { source, target: new Listing(sides.target, source) },
+      claims: await claimsOn(target, rule, rules.rules, list, signal),
       only: request.tags,
       confirm: request.dryRun,
       force: request.force,
@@ -215,7 +222,7 @@ export class Worker {
       signal,
       onEvent,
     });
-    for (const { line } of planned) {
+    for (const line of plan.lines) {
       const outcome = finalOutcomes[line.outcome];
       if (outcome !== undefined) lines.push({ ...line, outcome });
       else if (request.dryRun)
@@ -229,11 +236,9 @@ export class Worker {
       target: sides.target.name,
       force: request.force,
     };
-    const requests = requestsOf(
-      planned,
-      base,
-      (kind, digest, tags) => `${kind}-${hash([rule.name, sides.target.name, digest, ...tags].join('\n'))}`,
-    );
+    const idOf = (kind: string, digest: string, tags: readonly string[]) =>
+      `${kind}-${hash([rule.name, sides.target.name, digest, ...tags].join('\n'))}`;
+    const requests = requestsOf(plan, { base, idOf });
     const opened: Opened[] = [];
     await forEachOf(requests, sendsAtOnce, async ({ request: copy, lines: open }) => {
       if (await this.#options.outstanding.claim(copy)) {

@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { buildIndex, buildManifest, type Content, put } from '../../local/content.ts';
+import type { Intercept } from '../../local/server.ts';
 import type { LocalRepository } from '../../local/store.ts';
 import { told, World } from './support.ts';
 
@@ -261,6 +262,9 @@ describe('a plan', () => {
   });
 });
 
+const refusesListings: Intercept = ({ url }) =>
+  url.startsWith('/acr/v1/') ? { kind: 'answer', status: 403 } : undefined;
+
 async function furnish(row: Row): Promise<void> {
   const [hub, plain] = ['docker.io', '$plain'].map((host) => row.rules.includes(host));
   const repository = hub ? world.hub.repository('acme/app') : world.plain.repository('acme/app');
@@ -275,7 +279,7 @@ async function furnish(row: Row): Promise<void> {
   fill(target.repository('app'), row.target ?? {});
   for (const tag of row.locked ?? []) world.acr.setTagAttributes('app', tag, { writeEnabled: false });
   if (row.digestsUntold) world.hub.tellsDigests = false;
-  if (row.unlisted) world.acr.granted = ['pull', 'push'];
+  if (row.unlisted) world.acr.intercept = refusesListings;
 }
 
 function fill(repository: LocalRepository, tags: Tags): void {

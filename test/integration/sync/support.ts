@@ -50,7 +50,6 @@ export class World {
       server.intercept = undefined;
     }
     this.hub.tellsDigests = true;
-    this.acr.granted = ['pull', 'push', 'delete', 'metadata_read'];
     this.#folder = await mkdtemp(path.join(tmpdir(), 'hubferry-plans-'));
     this.#folders.push(this.#folder);
   }

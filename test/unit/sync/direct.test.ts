@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Rule } from '../../../lib/config/model.ts';
 import type { CopyResult } from '../../../lib/sync/copier.ts';
 import { type Core, DirectRun } from '../../../lib/sync/direct.ts';
+import type { Plan } from '../../../lib/sync/fan-out.ts';
 import { defaultLimits } from '../../../lib/sync/limits.ts';
 import type { CopyRequest } from '../../../lib/sync/request.ts';
 import { Tally } from '../../../lib/sync/tally.ts';
@@ -32,14 +33,15 @@ function limitedCore(until: number) {
     }));
     return { lines };
   };
-  const planned = ['free', 'limited'].map((tag) => ({
+  const tasks = ['free', 'limited'].map((tag) => ({
     line: { rule: 'rule', source: tag, target: tag, outcome: 'copy' as const, reason: 'new tag' },
-    sourceTag: tag,
-    targetTag: tag,
+    source: tag,
+    target: tag,
     digest: 'sha256:0' as const,
   }));
+  const plan: Plan = { lines: tasks.map(({ line }) => line), tasks, referrers: undefined };
   const core = {
-    planner: { plan: async () => planned },
+    planner: { plan: async () => plan },
     copier: { copy, remove: copy },
     limits: defaultLimits,
     open: () => ({ source: { name: 'docker.io/a/b' }, target: { name: 'target/b' } }),

@@ -1,0 +1,56 @@
+/** Which referrers of a source's listing concern what, and which of them were not brought yet. */
+import type { Digest } from '../oci/descriptor.ts';
+import type { ReferrerTag, ReferrerTags } from './referrer-tags.ts';
+import { lateReferrers } from './referrers.ts';
+
+/** More than so many are not named in a message: each digest is asked for then. */
+const maxReferrerTags = 100;
+
+export class LateReferrers {
+  readonly #tags: ReferrerTags;
+  readonly #known: ReadonlySet<string>;
+  /** What is said about digests that no selected tag stands for, such as the platforms of an index. */
+  readonly #strays: readonly (readonly [Digest, readonly ReferrerTag[]])[];
+
+  /**
+   * @param tagged digests of the selected tags
+   * @param known what was brought or put aside before, each as `tag@digest`
+   */
+  constructor(tags: ReferrerTags, tagged: ReadonlySet<Digest>, known: ReadonlySet<string>) {
+    this.#tags = tags;
+    this.#known = known;
+    this.#strays = [...tags.roots].filter(([root]) => !tagged.has(root));
+  }
+
+  /** Whether something about this digest was not brought yet. */
+  isLate(digest: Digest): boolean {
+    return this.#tags.about(digest).some((tag) => this.#isNew(tag));
+  }
+
+  /** Digests that no selected tag stands for, with what was not brought yet. */
+  *strays(): Generator<[Digest, readonly ReferrerTag[]]> {
+    for (const [root, tags] of this.#strays) {
+      const late = tags.filter((tag) => this.#isNew(tag));
+      if (late.length > 0) yield [root, late];
+    }
+  }
+
+  /**
+   * What a request for a digest has to look at: all that is said about it, and what no tag leads to, since that may be
+   * about its platforms. `undefined`: too much for a message.
+   */
+  concerning(digest: Digest, reason: string): ReferrerTag[] | undefined {
+    const about = this.#tags.about(digest);
+    const found = [...about];
+    for (const [root, tags] of this.#strays) {
+      if (root === digest) continue;
+      for (const tag of tags) if (reason !== lateReferrers || this.#isNew(tag)) found.push(tag);
+      if (found.length > maxReferrerTags) return undefined;
+    }
+    return found;
+  }
+
+  #isNew({ tag, digest }: ReferrerTag): boolean {
+    return !this.#known.has(`${tag}@${digest}`);
+  }
+}

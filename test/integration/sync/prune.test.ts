@@ -1,0 +1,242 @@
+/** What prune deletes, and everything that keeps a tag where it is. */
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { exitCodeOfSync } from '../../../lib/cli/exit-code.ts';
+import { buildManifest, cosignSignature, cosignTag, put } from '../../local/content.ts';
+import type { Intercept, LoggedRequest } from '../../local/server.ts';
+import { told, World } from './support.ts';
+
+const mirror = '- { source: docker.io/acme/app, target: $acr/app, prune: true }';
+const content = buildManifest({ seed: 'of six tags' });
+const names = ['1', '2', '3', '4', '5', '6'];
+const unchanged = names.slice(0, 5).map((name) => `${name} unchanged`);
+
+let world: World;
+
+beforeAll(async () => {
+  world = await World.start();
+});
+afterAll(() => world?.close());
+beforeEach(() => world.reset());
+
+const source = () => world.hub.repository('acme/app');
+const target = () => world.acr.repository('app');
+const deletes = () => world.targetRequests.filter(({ method }) => method === 'DELETE');
+
+/** Six tags are mirrored, then the sixth goes at the source. */
+async function sixTags(rules = mirror): Promise<void> {
+  for (const name of names) await world.hub.push('acme/app', name, content);
+  await world.sync(rules);
+  source().removeTag('6');
+}
+
+describe('prune', () => {
+  it('deletes one tag by its name, and nothing that shares its manifest', async () => {
+    await sixTags();
+    const report = await world.sync(mirror);
+    expect(told(report)).toEqual([...unchanged, '6 deleted (gone at source)']);
+    expect(target().tagNames()).toEqual(names.slice(0, 5));
+    expect(target().manifests.has(content.descriptor.digest)).toBe(true);
+    expect(deletes().map(({ url }) => url.replace(/\?.*/, ''))).toEqual(['/acr/v1/app/_tags/6']);
+    expect(told(await world.sync(mirror))).toEqual(unchanged);
+  });
+
+  it('shows in a plan, which deletes nothing', async () => {
+    await sixTags();
+    expect(told(await world.plan(mirror))).toEqual([...unchanged, '6 delete (gone at source)']);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('knows a tag by the name that the rule gave it', async () => {
+    const rules = (tags: string) =>
+      `- { source: "docker.io/acme/app:1,2,3,4,5,6", target: "$acr/app:${tags}", prune: true }`;
+    await sixTags(rules('a,b,c,d,e,f'));
+    const report = await world.sync(rules('a,b,c,d,e,f'));
+    expect(told(report).at(-1)).toBe('6 -> f deleted (gone at source)');
+    expect(target().tagNames()).toEqual(['a', 'b', 'c', 'd', 'e']);
+  });
+});
+
+describe('prune keeps', () => {
+  it('what the rule did not put there', async () => {
+    await sixTags();
+    put(world.acr, 'app', 'own', content);
+    await world.sync(mirror);
+    expect(target().tagNames()).toEqual([...names.slice(0, 5), 'own']);
+  });
+
+  it('what was there before the rule', async () => {
+    put(world.acr, 'app', '6', content);
+    await sixTags();
+    expect(told(await world.sync(mirror))).toEqual(unchanged);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('what the names of the rule no longer select', async () => {
+    const named = mirror.replace('prune', 'name: one, prune');
+    await sixTags(named);
+    await world.sync(named.replace('prune', 'tags: { exclude: ["6"] }, prune'));
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('what number or age no longer select, as long as the source has it', async () => {
+    const named = mirror.replace('prune', 'name: one, prune');
+    await sixTags(named);
+    await world.sync(named.replace('prune', 'tags: { newest: 1 }, prune'));
+    expect(target().tagNames()).toEqual(names.slice(0, 5));
+  });
+
+  it('signatures', async () => {
+    const { digest } = content.descriptor;
+    await world.hub.push('acme/app', cosignTag(digest, 'sig'), cosignSignature(digest));
+    await sixTags();
+    source().removeTag(cosignTag(digest, 'sig'));
+    await world.sync(mirror);
+    expect(target().tagNames()).toEqual([...names.slice(0, 5), cosignTag(digest, 'sig')]);
+  });
+
+  it('a locked tag', async () => {
+    await sixTags();
+    world.acr.setTagAttributes('app', '6', { writeEnabled: false });
+    const report = await world.sync(mirror);
+    expect(told(report)).toEqual([...unchanged, '6 locked (gone at source)']);
+    expect(exitCodeOfSync(report)).toBe(0);
+    expect(deletes()).toEqual([]);
+  });
+
+  it('a tag that is locked against deletes alone', async () => {
+    await sixTags();
+    world.acr.setTagAttributes('app', '6', { deleteEnabled: false });
+    const report = await world.sync(mirror);
+    expect(told(report).at(-1)).toMatch(/^6 locked/);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it.each([401, 403, 429, 500, 503])(
+    'a tag whose source answers %i when it is asked once more',
+    async (status) => {
+      await sixTags();
+      world.hub.registry.intercept = answering(status, ({ method, url }) => {
+        return method === 'HEAD' && url.endsWith('/manifests/6');
+      });
+      const report = await world.sync(mirror);
+      expect(report.totals.deleted).toBe(0);
+      expect(exitCodeOfSync(report)).toBe(1);
+      expect(target().tagNames()).toEqual(names);
+    },
+  );
+
+  it('a tag that only the listing hides', async () => {
+    await sixTags();
+    source().setTag('6', content.descriptor.digest);
+    world.hub.api.intercept = async (request) => {
+      if (request.method !== 'GET') return undefined;
+      const tag = source().tags.get('6');
+      source().removeTag('6');
+      // Back before anybody asks the registry.
+      setImmediate(() => tag && source().setTag('6', tag.digest, tag.pushedAt));
+      return undefined;
+    };
+    expect(told(await world.plan(mirror))).toEqual([...unchanged, '6 skip (the source has it again)']);
+    expect(told(await world.sync(mirror))).toEqual([...unchanged, '6 skipped (the source has it again)']);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('a tag that another rule of the same source mirrors without pruning', async () => {
+    const rules = `- { source: docker.io/acme/app, target: $acr/app, name: one, prune: true }
+- { source: docker.io/acme/app, target: $acr/app, name: two, tags: { include: ["6"] } }`;
+    await sixTags(rules);
+    await world.sync(rules);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('a tag that another source claims', async () => {
+    const rules = `- { source: docker.io/acme/app, target: $acr/app, name: one, prune: true }
+- { source: $plain/acme/app, target: $acr/app, name: two }`;
+    await sixTags(mirror.replace('prune', 'name: one, prune'));
+    put(world.plain, 'acme/app', '6', content);
+    const report = await world.sync(rules);
+    expect(report.totals.deleted).toBe(0);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('everything after a listing that failed', async () => {
+    await sixTags();
+    world.hub.api.intercept = answering(500, () => true);
+    world.hub.registry.intercept = answering(500, ({ url }) => url.includes('/tags/list'));
+    const report = await world.sync(mirror);
+    expect(told(report)).toEqual(['* failed (ERR_SERVER)']);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('everything after a listing that was empty', async () => {
+    await sixTags();
+    for (const name of names) source().removeTag(name);
+    const report = await world.sync(mirror, { allowMassDelete: true });
+    expect(told(report)).toEqual([]);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('everything after a listing that shows signatures alone', async () => {
+    await sixTags();
+    for (const name of names) source().removeTag(name);
+    const { digest } = content.descriptor;
+    await world.hub.push('acme/app', cosignTag(digest, 'sig'), cosignSignature(digest));
+    await world.sync(mirror, { allowMassDelete: true });
+    expect(target().tagNames()).toEqual(expect.arrayContaining(names));
+  });
+
+  it('everything after a listing that was cut short', async () => {
+    const rules = '- { source: $plain/acme/app, target: $acr/app, prune: true }';
+    world.plain.behaviour.pageSize = 2;
+    for (const name of names) put(world.plain, 'acme/app', name, content);
+    await world.sync(rules);
+    world.plain.repository('acme/app').removeTag('1');
+    world.plain.intercept = answering(404, ({ url }) => url.includes('tags/list') && url.includes('last='));
+    const report = await world.sync(rules);
+    world.plain.behaviour.pageSize = 1000;
+    expect(told(report)).toEqual(['* failed (ERR_LISTING_INCOMPLETE)']);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('everything where more would go than its share, and says so once', async () => {
+    await sixTags();
+    source().removeTag('5');
+    const report = await world.sync(mirror);
+    expect(told(report)).toEqual(['* failed (ERR_MASS_DELETE)', ...unchanged.slice(0, 4)]);
+    expect(exitCodeOfSync(report)).toBe(1);
+    expect(target().tagNames()).toEqual(names);
+    const told2 = told(await world.sync(mirror, { allowMassDelete: true }));
+    expect(told2.filter((line) => line.endsWith('deleted (gone at source)'))).toHaveLength(2);
+  });
+
+  it('counts for its share only the tags that are still there', async () => {
+    await sixTags();
+    for (const name of ['1', '2', '3']) {
+      source().removeTag(name);
+      target().removeTag(name);
+    }
+    const report = await world.sync(mirror);
+    expect(told(report)).toEqual(['* failed (ERR_MASS_DELETE)', '4 unchanged', '5 unchanged']);
+  });
+
+  it('a tag where the registry deletes by digest alone, and fails with it', async () => {
+    const rules = '- { source: docker.io/acme/app, target: $other/app, prune: true }';
+    world.other.behaviour.tagDelete = false;
+    await sixTags(rules);
+    const report = await world.sync(rules);
+    world.other.behaviour.tagDelete = true;
+    expect(told(report)).toEqual([...unchanged, '6 failed (ERR_UNSUPPORTED)']);
+    expect(world.other.repository('app').tagNames()).toEqual(names);
+  });
+
+  it('everything where the target lets nobody list', async () => {
+    await sixTags();
+    world.acr.intercept = answering(403, ({ method, url }) => method === 'GET' && url.startsWith('/acr/v1/'));
+    expect(told(await world.sync(mirror))).toEqual(unchanged);
+    expect(target().tagNames()).toEqual(names);
+  });
+});
+
+function answering(status: number, which: (request: LoggedRequest) => boolean): Intercept {
+  return (request) => (which(request) ? { kind: 'answer', status } : undefined);
+}
