@@ -50,6 +50,10 @@ export class World {
       server.intercept = undefined;
     }
     this.hub.tellsDigests = true;
+    await this.forgetState();
+  }
+
+  async forgetState(): Promise<void> {
     this.#folder = await mkdtemp(path.join(tmpdir(), 'hubferry-plans-'));
     this.#folders.push(this.#folder);
   }
