@@ -12,6 +12,7 @@ import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promi
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { type BuildOptions, build, type Metafile } from 'esbuild';
+import { buildDashboard } from './esbuild.dashboard.ts';
 import { rulesJsonSchema } from './lib/config/schema.ts';
 import packageJson from './package.json' with { type: 'json' };
 
@@ -40,7 +41,12 @@ const functionApp = {
   // The worker answers `require('@azure/functions-core')` itself.
   external: [...common.external, '@azure/functions-core'],
   // Some packages call `createRequire(import.meta.url)` as they load, and CommonJS has no `import.meta`.
-  define: { ...common.define, 'import.meta.url': 'importMetaUrl' },
+  define: {
+    ...common.define,
+    'import.meta.url': 'importMetaUrl',
+    // What functions/dashboard.ts answers.
+    dashboardAnswer: JSON.stringify(await buildDashboard()),
+  },
   banner: { js: "'use strict';const importMetaUrl=require('node:url').pathToFileURL(__filename).href;" },
   sourcemap: 'linked',
   sourcesContent: false,

@@ -1,0 +1,54 @@
+/** What the page knows of the mirror: the newest status, and the reports behind it. */
+import { codeOf } from '../errors.ts';
+import type { RunReport, StatusAnswer } from './answers.ts';
+import type { Api } from './api.ts';
+import { lastWords, runsToRead, type TagLine } from './standing.ts';
+import { Speeds } from './work.ts';
+
+export class Mirror {
+  readonly status: StatusAnswer;
+  readonly reports: ReadonlyMap<string, RunReport>;
+  readonly speeds: Speeds;
+  /** The last word on each tag. */
+  readonly lines: readonly TagLine[];
+
+  constructor(status: StatusAnswer, reports: ReadonlyMap<string, RunReport>, speeds: Speeds) {
+    this.status = status;
+    this.reports = reports;
+    this.speeds = speeds;
+    const known = new Set([...runsToRead(status.runs).map(({ run }) => run.id), ...status.openRuns]);
+    this.lines = lastWords([...reports.values()].filter(({ run }) => known.has(run.id)));
+  }
+
+  /**
+   * Asks anew. Reports of finished runs never change, so those that are known already are not asked for again.
+   * @param opened the run that the reader looks at
+   */
+  static async read(api: Api, before: Mirror | undefined, opened: string | undefined): Promise<Mirror> {
+    const status = await api.status();
+    const speeds = before?.speeds ?? new Speeds();
+    speeds.take(status.copying ?? []);
+    const reports = new Map<string, RunReport>();
+    const wanted = new Set([
+      ...status.openRuns,
+      ...runsToRead(status.runs).map(({ run }) => run.id),
+      ...(opened === undefined ? [] : [opened]),
+    ]);
+    for (const id of wanted) {
+      const known = before?.reports.get(id);
+      const report = known?.run.finishedAt === undefined ? await readReport(api, id) : known;
+      if (report !== undefined) reports.set(id, report);
+    }
+    return new Mirror(status, reports, speeds);
+  }
+}
+
+/** `undefined` for a run that is not there, or no more. */
+async function readReport(api: Api, id: string): Promise<RunReport | undefined> {
+  try {
+    return await api.report(id);
+  } catch (error) {
+    if (codeOf(error) === 'ERR_RUN_UNKNOWN') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,203 @@
+/** What the reports say together: how each tag stands now, what is wrong and why, what waits until when. */
+import { errorCodes } from '../errors.ts';
+import type { Line, RunHeader } from '../sync/report.ts';
+import type { RunReport, RunSummary } from './answers.ts';
+import { knownCode } from './api.ts';
+import { minute } from './format.ts';
+
+/** `aside`: left out on purpose. */
+export type Kind = 'good' | 'waiting' | 'bad' | 'aside';
+
+/** Of every outcome of every kind of run. */
+export const kinds: Readonly<Record<string, Kind>> = {
+  copied: 'good',
+  unchanged: 'good',
+  same: 'good',
+  deleted: 'aside',
+  skipped: 'aside',
+  skip: 'aside',
+  superseded: 'aside',
+  extra: 'aside',
+  deferred: 'waiting',
+  copy: 'waiting',
+  delete: 'waiting',
+  locked: 'bad',
+  moved: 'bad',
+  missing: 'bad',
+  incomplete: 'bad',
+  failed: 'bad',
+};
+
+/** A locked tag is as good as any, as long as it does not differ. */
+export function kindOf(line: Line): Kind {
+  if (line.outcome === 'locked' && line.targetDigest === undefined) return 'good';
+  return kinds[line.outcome] ?? 'aside';
+}
+
+export interface TagLine extends Line {
+  /** Where it was said last. */
+  readonly run: string;
+}
+
+const plans: ReadonlySet<string> = new Set(['copy', 'delete', 'skip']);
+/** These runs look at every tag of every rule. */
+const fullTriggers: ReadonlySet<string> = new Set(['schedule', 'verify', 'cli']);
+
+export function isFull({ trigger, finishedAt, interrupted }: RunHeader): boolean {
+  return fullTriggers.has(trigger) && finishedAt !== undefined && interrupted !== true;
+}
+
+/** The finished runs whose reports together tell of every tag: back to the last one that looked at all of them. */
+export function runsToRead(runs: readonly RunSummary[]): readonly RunSummary[] {
+  const full = runs.findIndex(({ run }) => isFull(run));
+  return full < 0 ? runs : runs.slice(0, full + 1);
+}
+
+const order: Readonly<Record<Kind, number>> = { bad: 0, waiting: 1, good: 2, aside: 3 };
+
+/**
+ * The last word on each target of each rule, from reports in any order; what needs somebody's attention first. What was
+ * deleted has none.
+ */
+export function lastWords(reports: readonly RunReport[]): TagLine[] {
+  const words = new Map<string, TagLine>();
+  for (const { run, tags } of reports.toSorted((a, b) => compare(b.run.startedAt, a.run.startedAt))) {
+    const own = new Map<string, TagLine>();
+    for (const line of tags) {
+      if (line.outcome === 'superseded' || plans.has(line.outcome)) continue;
+      const key = `${line.rule}\n${line.target}`;
+      if (words.has(key) || compare(line.startedAt ?? '', own.get(key)?.startedAt ?? '') < 0) continue;
+      own.set(key, { ...line, run: run.id });
+    }
+    for (const [key, line] of own) words.set(key, line);
+  }
+  return [...words.values()]
+    .filter(({ outcome }) => outcome !== 'deleted')
+    .sort((a, b) => order[kindOf(a)] - order[kindOf(b)] || compare(b.startedAt ?? '', a.startedAt ?? ''));
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Whether the line is about a tag or digest, not about a rule as a whole. */
+export function isTag({ source }: Line): boolean {
+  return repositoryOf(source) !== source;
+}
+
+/** The name without its tag or digest; the host's port is no tag. */
+export function repositoryOf(name: string): string {
+  return name.replace(/(\/[^:@]*)[:@].*$/, '$1');
+}
+
+export interface Count {
+  readonly tags: number;
+  readonly good: number;
+  readonly waiting: number;
+  readonly bad: number;
+}
+
+/** What is left out on purpose does not count. */
+export function countOf(lines: readonly Line[]): Count {
+  const counted = { good: 0, waiting: 0, bad: 0, aside: 0 };
+  for (const line of lines) counted[kindOf(line)] += 1;
+  const { good, waiting, bad } = counted;
+  return { tags: good + waiting + bad, good, waiting, bad };
+}
+
+export interface Cause {
+  readonly key: string;
+  /** The error's code, or what `verify` found. */
+  readonly code: string;
+  readonly meaning: string;
+  readonly remedy: string;
+  /** As it was said of the first line. */
+  readonly message: string;
+  readonly lines: readonly TagLine[];
+}
+
+const findings: Readonly<Record<string, { meaning: string; remedy: string }>> = {
+  moved: {
+    meaning: 'The target has another digest than the source.',
+    remedy: 'None: the next run copies it.',
+  },
+  missing: { meaning: 'The target does not have the tag.', remedy: 'None: the next run copies it.' },
+  incomplete: {
+    meaning: 'The target lacks content below the tag.',
+    remedy: 'Start a run with `force`: it fills what is missing.',
+  },
+};
+
+/** Lines that went wrong, those of one cause together, the widest cause first. */
+export function causesOf(lines: readonly TagLine[]): Cause[] {
+  const bad = lines.filter((line) => kindOf(line) === 'bad');
+  return [...Map.groupBy(bad, (line) => `${codeOf(line)} ${shapeOf(line)}`)]
+    .map(([key, members]) => ({ key, ...explain(members), lines: members }))
+    .sort((a, b) => b.lines.length - a.lines.length);
+}
+
+function codeOf({ error, outcome }: Line): string {
+  return error?.code ?? outcome;
+}
+
+/** What messages of one cause have in common: all but names, digests and numbers. */
+function shapeOf({ error, source, target }: Line): string {
+  return (error?.message ?? '')
+    .replaceAll(source, '…')
+    .replaceAll(target, '…')
+    .replace(/\b[a-z0-9]+:[a-f0-9]{32,}/g, '…')
+    .replace(/\S*\/\S*/g, '…')
+    .replace(/\d+/g, '…');
+}
+
+function explain([first]: readonly TagLine[]): Pick<Cause, 'code' | 'meaning' | 'remedy' | 'message'> {
+  const code = first === undefined ? '' : codeOf(first);
+  const known = knownCode(code);
+  const { meaning = '', remedy = '' } = known === undefined ? (findings[code] ?? {}) : errorCodes[known];
+  return { code, meaning, remedy, message: first?.error?.message ?? first?.reason ?? '' };
+}
+
+export interface Parked {
+  readonly until: number;
+  readonly reason: string;
+  readonly lines: readonly TagLine[];
+}
+
+/** The full minute after it; 0 where no time is known. */
+function minuteOf({ until }: Line): number {
+  return until === undefined ? 0 : Math.ceil(Date.parse(until) / minute) * minute;
+}
+
+/** What waits for a later time, by the minute in which it goes on, the next first. */
+export function parkedOf(lines: readonly TagLine[], now: number): Parked[] {
+  const waiting = lines.filter((line) => kindOf(line) === 'waiting' || Date.parse(line.until ?? '') > now);
+  const groups = Map.groupBy(waiting, (line) => `${minuteOf(line)} ${line.reason ?? ''}`);
+  return [...groups.values()]
+    .flatMap(([first, ...others]) => {
+      if (first === undefined) return [];
+      return { until: minuteOf(first), reason: first.reason ?? 'waits', lines: [first, ...others] };
+    })
+    .sort((a, b) => a.until - b.until);
+}
+
+export interface RuleStanding extends Count {
+  readonly rule: string;
+  /** Repositories, without their tags. */
+  readonly source: string;
+  readonly target: string;
+}
+
+export function rulesOf(lines: readonly TagLine[]): RuleStanding[] {
+  const groups = Map.groupBy(lines, ({ rule }) => rule);
+  return [...groups]
+    .map(([rule, members]) => ({ rule, ...countOf(members), ...ends(members) }))
+    .sort((a, b) => b.bad - a.bad || b.waiting - a.waiting || compare(a.rule, b.rule));
+}
+
+function ends(lines: readonly TagLine[]): { source: string; target: string } {
+  const all = (names: readonly string[]) => {
+    const [first = '', ...others] = new Set(names.map(repositoryOf));
+    return others.length === 0 ? first : `${first} and ${others.length} more`;
+  };
+  return { source: all(lines.map(({ source }) => source)), target: all(lines.map(({ target }) => target)) };
+}

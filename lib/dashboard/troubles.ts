@@ -1,0 +1,72 @@
+/** What is wrong, by cause and with its remedy, and what waits until when. */
+import { type Child, h } from './dom.ts';
+import { count, moment, several } from './format.ts';
+import { button, name, when } from './parts.ts';
+import { type Cause, isTag, type Parked, type TagLine } from './standing.ts';
+
+const linesShown = 100;
+
+export function causes(all: readonly Cause[]): Child[] {
+  const failed = all.some(({ lines }) => lines.some(({ outcome }) => outcome === 'failed'));
+  return [
+    h(
+      'div',
+      { class: 'heading' },
+      h('h2', { id: 'causes-title' }, 'What is wrong'),
+      failed ? button('retry-all', 'Try failed tags again') : undefined,
+    ),
+    ...all.map(cause),
+  ];
+}
+
+function cause({ key, code, meaning, remedy, message, lines }: Cause): HTMLElement {
+  return h(
+    'article',
+    { class: 'cause', 'data-key': key },
+    h('h3', {}, meaning || message, ' ', h('code', {}, code)),
+    message === '' || message === meaning ? undefined : h('p', { class: 'said' }, h('bdi', {}, message)),
+    remedy === '' ? undefined : h('p', { class: 'remedy' }, h('strong', {}, 'Remedy: '), ...withCode(remedy)),
+    targets(lines),
+  );
+}
+
+/** The remedies mark names with backticks. */
+function withCode(text: string): Child[] {
+  return text.split('`').map((piece, index) => (index % 2 === 1 ? h('code', {}, piece) : piece));
+}
+
+function targets(lines: readonly TagLine[]): HTMLElement {
+  const items = lines
+    .slice(0, linesShown)
+    .map((line) => h('li', {}, name(isTag(line) ? line.target : line.rule)));
+  const rest = lines.length - items.length;
+  return h(
+    'details',
+    { open: lines.length <= 3 },
+    h('summary', {}, several(lines.length, lines.some(isTag) ? 'tag' : 'rule')),
+    h(
+      'ul',
+      { class: 'names' },
+      ...items,
+      rest > 0 ? h('li', {}, `and ${count(rest)} more: search for them below`) : undefined,
+    ),
+  );
+}
+
+export function parked(all: readonly Parked[], now: number): Child[] {
+  const rows = all.map(({ until, reason, lines }) =>
+    h(
+      'li',
+      { 'data-key': `${until} ${reason}` },
+      h(
+        'p',
+        { class: 'until' },
+        until === 0 ? 'When its turn comes' : `${moment(until)}, `,
+        until === 0 ? undefined : when(until, now),
+      ),
+      h('p', {}, reason),
+      targets(lines),
+    ),
+  );
+  return [h('h2', { id: 'parked-title' }, 'Parked'), h('ul', { class: 'parked' }, ...rows)];
+}

@@ -1,0 +1,61 @@
+/** In step or not, in one sentence. */
+import type { StatusAnswer } from './answers.ts';
+import { count as counted, day, distance, hour, several } from './format.ts';
+import { type Count, isFull } from './standing.ts';
+
+export type Tone = 'good' | 'busy' | 'warn' | 'bad';
+
+export interface Verdict {
+  readonly tone: Tone;
+  readonly title: string;
+  readonly detail: string;
+}
+
+export interface Facts {
+  readonly status: StatusAnswer;
+  readonly count: Count;
+  /** Rules that failed as a whole. */
+  readonly failedRules: number;
+  readonly now: number;
+}
+
+export function verdictOf({ status, count, failedRules, now }: Facts): Verdict {
+  const { runs, openRuns } = status;
+  const others =
+    count.bad > 0 && count.waiting > 0 ? `${counted(count.waiting)} more wait for their time. ` : '';
+  const detail = others + lastFull(status, now);
+  const working = openRuns.length > 0;
+  if (runs.length === 0 && count.tags === 0) {
+    return working
+      ? { tone: 'busy', title: 'The first run is under way', detail: 'Tags appear here as they are copied.' }
+      : {
+          tone: 'warn',
+          title: 'No run yet',
+          detail: 'The schedule or a push to Docker Hub starts the first one.',
+        };
+  }
+  if (failedRules > 0) return { tone: 'bad', title: `${several(failedRules, 'rule')} failed`, detail };
+  if (count.bad > 0) return { tone: 'bad', title: `${several(count.bad, 'tag')} not in step`, detail };
+  if (count.waiting > 0 && !working)
+    return { tone: 'warn', title: `${several(count.waiting, 'tag')} wait for their time`, detail };
+  if (isLate(status, now)) return { tone: 'warn', title: 'The schedule is late', detail };
+  if (working) return { tone: 'busy', title: 'Catching up', detail };
+  return { tone: 'good', title: 'Everything is in step', detail };
+}
+
+function lastFull({ runs }: StatusAnswer, now: number): string {
+  const last = runs.find(({ run }) => isFull(run))?.run;
+  if (last?.finishedAt === undefined) return 'No run has looked at every tag yet.';
+  return `Every tag was looked at ${distance(Date.parse(last.finishedAt), now)}.`;
+}
+
+/** A schedule keeps its own pace: it is late when it has paused for twice its longest gap. */
+export function isLate({ runs }: StatusAnswer, now: number): boolean {
+  const times = runs
+    .filter(({ run }) => run.trigger === 'schedule')
+    .map(({ run }) => Date.parse(run.startedAt));
+  const [last, before] = times;
+  if (last === undefined || before === undefined) return last !== undefined && now - last > 8 * day;
+  const gaps = times.slice(1).map((time, index) => (times[index] ?? time) - time);
+  return now - last > 2 * Math.max(...gaps) + hour;
+}

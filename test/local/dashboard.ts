@@ -1,0 +1,213 @@
+/**
+ * The dashboard on a server of its own, with canned answers in the app's place. Run by hand, it shows a realistic history:
+ * `node test/local/dashboard.ts`.
+ */
+import { createHash } from 'node:crypto';
+import type { DashboardAnswer } from '../../esbuild.dashboard.ts';
+import { buildDashboard } from '../../esbuild.dashboard.ts';
+import type { RunReport, StatusAnswer } from '../../lib/dashboard/answers.ts';
+import {
+  buildReport,
+  type Line,
+  type RunHeader,
+  type SyncOutcome,
+  syncOutcomes,
+  verifyFindings,
+} from '../../lib/sync/report.ts';
+import { seeded } from './random.ts';
+import { type Answer, type Exchange, type LocalServer, reply, replyJson, startServer } from './server.ts';
+
+export const dashboardKey = 'the-right-key';
+
+/** What the canned app knows; a test may change it at any time. */
+export interface Canned {
+  paused?: boolean;
+  rulesError?: StatusAnswer['rulesError'];
+  copying?: StatusAnswer['copying'];
+  /** In any order; those without an end are open. */
+  reports: RunReport[];
+}
+
+export interface DashboardServer extends LocalServer {
+  /** Bodies of the control requests. */
+  readonly controls: unknown[];
+  canned: Canned;
+}
+
+export async function startDashboard(canned: Canned): Promise<DashboardServer> {
+  const page = await buildDashboard();
+  const controls: unknown[] = [];
+  const server: DashboardServer = Object.assign(
+    await startServer((exchange) => respond(exchange, page, server)),
+    { controls, canned },
+  );
+  return server;
+}
+
+async function respond(
+  exchange: Exchange,
+  page: DashboardAnswer,
+  { canned, controls }: DashboardServer,
+): Promise<Answer> {
+  const [, api, name, ...rest] = exchange.path.split('/');
+  if (api !== 'api') return reply(404);
+  if (name === 'dashboard') return reply(200, page.headers, page.body);
+  if (exchange.headers['x-functions-key'] !== dashboardKey) return reply(401);
+  if (name === 'control') {
+    controls.push(JSON.parse((await exchange.bytes())?.toString() ?? ''));
+    return replyJson(200, {});
+  }
+  const run = rest.join('/');
+  if (run === '') return replyJson(200, statusOf(canned));
+  const report = canned.reports.find((one) => one.run.id === run);
+  const unknown = { error: { code: 'ERR_RUN_UNKNOWN', message: 'There is no such run' } };
+  return report === undefined ? replyJson(404, unknown) : replyJson(200, report);
+}
+
+const troubles: ReadonlySet<string> = new Set(['failed', 'deferred', 'moved', 'missing', 'incomplete']);
+
+function statusOf({ paused = false, rulesError, copying, reports }: Canned): StatusAnswer {
+  const sorted = reports.toSorted((a, b) => (a.run.startedAt < b.run.startedAt ? 1 : -1));
+  const closed = sorted.filter(({ run }) => run.finishedAt !== undefined).slice(0, 30);
+  return {
+    paused,
+    ...(rulesError === undefined ? {} : { rulesError }),
+    ...(copying === undefined ? {} : { copying }),
+    openRuns: sorted.filter(({ run }) => run.finishedAt === undefined).map(({ run }) => run.id),
+    runs: closed.map(({ run, totals, tags }) => ({
+      run,
+      totals,
+      failures: tags.filter(({ outcome }) => troubles.has(outcome)),
+    })),
+  };
+}
+
+const hour = 3_600_000;
+const day = 24 * hour;
+
+function iso(time: number): string {
+  return new Date(time).toISOString();
+}
+
+export function runAt(trigger: RunHeader['trigger'], startedAt: number, tookMs?: number): RunHeader {
+  const id = `${iso(startedAt).slice(0, 19).replace(/[-:]/g, '')}Z-${trigger}`;
+  const header = { id, trigger, startedAt: iso(startedAt) };
+  return tookMs === undefined
+    ? header
+    : { ...header, finishedAt: iso(startedAt + tookMs), interrupted: false };
+}
+
+export function reportOf(run: RunHeader, tags: readonly Line[], pulls = 0): RunReport {
+  const bytesCopied = tags.reduce((sum, { bytes = 0 }) => sum + bytes, 0);
+  const copied = tags.filter(({ bytes = 0 }) => bytes > 0).length;
+  const blobs = { blobsCopied: copied * 4, blobsMounted: copied, blobsExisting: copied * 3 };
+  const transfer = { bytesCopied, ...blobs, requests: { source: tags.length, target: tags.length }, pulls };
+  return run.trigger === 'verify'
+    ? buildReport(run, verifyFindings, tags as Line<'same'>[], transfer)
+    : buildReport(run, syncOutcomes, tags as Line<SyncOutcome>[], transfer);
+}
+
+function digestOf(text: string): string {
+  return `sha256:${createHash('sha256').update(text).digest('hex')}`;
+}
+
+export function lineOf(rule: string, tag: string, outcome: string, more: Partial<Line> = {}): Line {
+  const source = `docker.io/${rule.includes('/') ? rule : `library/${rule}`}:${tag}`;
+  const target = `contoso.azurecr.io/mirror/${rule}:${tag}`;
+  return { rule, source, target, digest: digestOf(source), outcome, ...more };
+}
+
+const mirrored: Readonly<Record<string, readonly string[]>> = {
+  'newbe36524/hagicode': versions('v', 2, 60),
+  nginx: versions('1.', 29, 5),
+  postgres: versions('', 18, 7),
+  'grafana/grafana': versions('', 13, 9),
+};
+
+function versions(prefix: string, major: number, each: number): string[] {
+  const tags = ['latest'];
+  for (let minor = major; minor >= Math.max(0, major - 9); minor -= 1)
+    for (let patch = 0; patch < each; patch += 1) tags.push(`${prefix}${minor}.${patch}`);
+  return tags;
+}
+
+const MiB = 1024 * 1024;
+
+/** Three weeks of a mirror that is loved and, today, has a little trouble. */
+export function realisticHistory(now: number): Canned {
+  const midnight = Math.floor(now / day) * day;
+  const all = Object.entries(mirrored).flatMap(([rule, tags]) => tags.map((tag) => ({ rule, tag })));
+  const chance = seeded('dashboard');
+  const reports: RunReport[] = [];
+  for (let ago = 20; ago >= 0; ago -= 1) {
+    const at = midnight - ago * day;
+    if (at + hour > now) continue;
+    const moved = chance.between(1, 12);
+    const first = chance.between(0, all.length - moved);
+    const lines = all.map(({ rule, tag }, index) =>
+      index >= first && index < first + moved
+        ? lineOf(rule, tag, 'copied', { reason: 'moved', ...work(at, index) })
+        : lineOf(rule, tag, 'unchanged', { startedAt: iso(at + 30_000) }),
+    );
+    const told = ago === 0 ? lines.map((line, index) => trouble(line, index, now)) : lines;
+    reports.push(reportOf(runAt('schedule', at, chance.between(120, 900) * 1000), told, moved * 4));
+    if (ago % 3 === 1) {
+      const pushedAt = at + chance.between(8, 20) * hour;
+      const pushed = lineOf('newbe36524/hagicode', 'latest', 'copied', {
+        reason: 'push',
+        ...work(pushedAt, ago),
+      });
+      reports.push(reportOf(runAt('webhook', pushedAt, 21_000), [pushed], 3));
+    }
+    if (ago % 7 === 2) {
+      const checked = all.map(({ rule, tag }) =>
+        lineOf(rule, tag, 'same', { startedAt: iso(at + 6 * hour) }),
+      );
+      reports.push(reportOf(runAt('verify', at + 6 * hour, 11 * 60_000), checked, 0));
+    }
+  }
+  const began = now - 95_000;
+  const newest = lineOf('newbe36524/hagicode', 'v2.61', 'copied', { reason: 'push', ...work(began, 5) });
+  reports.push(reportOf(runAt('webhook', began), [newest], 4));
+  const blob = (seed: string, size: number, share: number) => ({
+    target: 'contoso.azurecr.io/mirror/newbe36524/hagicode',
+    digest: digestOf(seed),
+    size: size * MiB,
+    offset: Math.floor(size * share) * MiB,
+    savedAt: now,
+  });
+  return { reports, copying: [blob('a', 5120, 0.62), blob('b', 734, 0.2)] };
+}
+
+function work(at: number, index: number): Partial<Line> {
+  return {
+    bytes: (12 + ((index * 37) % 240)) * MiB,
+    startedAt: iso(at + index * 900),
+    durationMs: 2400 + ((index * 613) % 41_000),
+  };
+}
+
+function trouble(line: Line, index: number, now: number): Line {
+  const { bytes: _, ...rest } = line;
+  if (line.rule === 'postgres' && index % 19 === 0) {
+    const message = `GET /v2/library/postgres/manifests/${line.digest}: 404 MANIFEST_UNKNOWN`;
+    return { ...rest, outcome: 'failed', error: { code: 'ERR_BLOB_MISSING', message } };
+  }
+  if (line.rule === 'nginx' && index % 29 === 0) {
+    const message = `The target refuses to move ${line.target}`;
+    return {
+      ...rest,
+      outcome: 'locked',
+      targetDigest: digestOf(`old ${index}`),
+      error: { code: 'ERR_LOCKED', message },
+    };
+  }
+  if (line.rule === 'grafana/grafana' && index % 17 === 0)
+    return { ...rest, outcome: 'deferred', reason: 'rate limit', until: iso(now + 100 * 60_000) };
+  return line;
+}
+
+if (import.meta.main) {
+  const server = await startDashboard(realisticHistory(Date.now()));
+  console.log(`${server.url}/api/dashboard (key: ${dashboardKey}). Ctrl-C ends it.`);
+}
