@@ -56,10 +56,12 @@ export function distance(time: number, now: number): string {
   return relative.format(Math.round(ms / day), 'day');
 }
 
+/** `24 Nov 2026, 13:14`. */
 export function moment(time: number): string {
   return moments.format(time);
 }
 
+/** `13:14:05`. */
 export function timeOfDay(time: number): string {
   return clock.format(time);
 }

@@ -47,14 +47,12 @@ const runsAtFirst = 8;
 
 export function runs(all: readonly RunSummary[], { now, older }: { now: number; older: boolean }): Child[] {
   const heads = {
-    began: 'Began',
     run: 'Run',
+    result: 'Result',
     took: 'Took',
     tags: 'Tags',
-    result: 'Result',
     copied: 'Copied',
     pulls: 'Pulls',
-    again: 'Action',
   };
   const shown = older ? all : all.slice(0, runsAtFirst);
   const rest = all.length - shown.length;
@@ -76,23 +74,27 @@ function run(
   now: number,
 ): HTMLElement {
   const took = finishedAt === undefined ? '' : duration(Date.parse(finishedAt) - Date.parse(startedAt));
+  const again = { 'data-run': id, 'aria-label': `Retry what failed in ${id}` };
   return h(
     'tr',
     { 'data-key': id },
-    h('td', { class: 'began' }, when(startedAt, now)),
-    h('th', { scope: 'row', class: 'run' }, runLink(id), h('span', { class: 'note' }, trigger)),
-    h('td', { class: 'took' }, took, interrupted === true ? ' interrupted' : ''),
-    h('td', { class: 'number tags' }, count(totals.tags)),
-    h('td', { class: 'result' }, shares(totals), h('span', { class: 'note' }, resultOf(totals))),
-    h('td', { class: 'number copied' }, bytes(totals.bytesCopied)),
-    h('td', { class: 'number pulls' }, count(totals.pulls)),
+    h(
+      'th',
+      { scope: 'row', class: 'run' },
+      runLink(id),
+      h('span', { class: 'note' }, `${trigger}, `, when(startedAt, now)),
+    ),
     h(
       'td',
-      { class: 'again' },
-      (totals.failed ?? 0) > 0
-        ? button('retry', 'Retry', { 'data-run': id, 'aria-label': `Retry what failed in ${id}` })
-        : undefined,
+      { class: 'result' },
+      shares(totals),
+      h('span', { class: 'note' }, resultOf(totals)),
+      (totals.failed ?? 0) > 0 ? button('retry', 'Retry what failed', again) : undefined,
     ),
+    h('td', { class: 'took' }, took, interrupted === true ? ' interrupted' : ''),
+    h('td', { class: 'number tags' }, count(totals.tags)),
+    h('td', { class: 'number copied' }, bytes(totals.bytesCopied)),
+    h('td', { class: 'number pulls' }, count(totals.pulls)),
   );
 }
 
