@@ -21,6 +21,7 @@ import { kill } from './kill.ts';
 import { memory } from './memory.ts';
 import { planning } from './planning.ts';
 import { inFolder } from './programs.ts';
+import { push } from './push.ts';
 import { renderTable } from './table.ts';
 import { tags } from './tags.ts';
 
@@ -35,6 +36,7 @@ const benchmarks: readonly Benchmark[] = [
   idle,
   changedBlob,
   kill,
+  push,
   artefact,
   planning,
 ];
