@@ -41,13 +41,31 @@ export class Comparison {
 
   /** Adds a line for each of these source tags (or a digest), in their order. */
   async compare(tags: readonly string[], width: number): Promise<void> {
-    const tasks: (Task | undefined)[] = [];
-    await forEachOf(tags.entries(), width, async ([index, tag]) => {
-      const line = await this.#lineFor(tag);
-      this.lines[index] = line;
-      if (line.outcome === 'copy') tasks[index] = this.#taskFor(tag, line);
+    const lines: (PlanLine | undefined)[] = tags.map((tag) => this.#ifEqual(tag));
+    const open = [...tags.entries()].filter(([index]) => lines[index] === undefined);
+    await forEachOf(open, width, async ([index, tag]) => {
+      lines[index] = await this.#lineFor(tag);
     });
-    for (const task of tasks) if (task !== undefined) this.tasks.push(task);
+    for (const [index, line] of lines.entries()) if (line !== undefined) this.#add(tags[index] ?? '', line);
+  }
+
+  #add(source: string, line: PlanLine): void {
+    this.lines.push(line);
+    if (line.outcome !== 'copy') return;
+    const { names, listings } = this.#with;
+    const { digest } = listings.source.get(source) ?? {};
+    this.tasks.push({ line, source, target: names.target(source), digest });
+  }
+
+  /** The line of a tag that is as it is to be: most are, and nobody is asked about these. */
+  #ifEqual(tag: string): PlanLine | undefined {
+    const { input, listings, names, derived } = this.#with;
+    const targetTag = names.target(tag);
+    const digest = listings.source.get(tag)?.digest;
+    if (digest === undefined || input.claims.rival(targetTag) !== undefined) return undefined;
+    const expected = input.rule.platforms.length === 0 ? digest : derived.get(digest);
+    const present = listings.target.get(targetTag)?.digest;
+    return present !== undefined && present === expected ? this.#same(tag, digest, present) : undefined;
   }
 
   addSkipped(tag: string, reason: string): void {
@@ -86,11 +104,6 @@ export class Comparison {
     }
   }
 
-  #taskFor(source: string, line: PlanLine): Task {
-    const digest = line.digest as Digest | undefined;
-    return { line, source, target: this.#with.names.target(source), digest };
-  }
-
   async #lineFor(tag: string): Promise<PlanLine> {
     try {
       return await this.#decide(tag);
@@ -106,7 +119,7 @@ export class Comparison {
     const rival = input.claims.rival(targetTag);
     if (rival !== undefined) throw conflict(`The rule "${rival}" wants this target tag too`);
     throwIf(listings.source.failureOf(tag) ?? listings.target.failureOf(targetTag));
-    const entry = await this.#confirmed(tag, targetTag);
+    const entry = await this.#confirmed(tag);
     if (entry?.digest === undefined) return this.#skip(tag, undefined, 'gone at source');
     const present = listings.target.get(targetTag);
     const expected = await this.#expected(entry, entry.digest, present);
@@ -152,14 +165,9 @@ export class Comparison {
   }
 
   /** A listing's digest that says `moved` or `new` is only a hint: where people read the plan, the registry is asked. */
-  async #confirmed(tag: string, targetTag: string): Promise<TagEntry | undefined> {
-    const { input, listings, derived } = this.#with;
-    const entry = listings.source.get(tag);
-    if (entry?.digest === undefined || !input.confirm) return entry;
-    const present = listings.target.get(targetTag)?.digest;
-    const isSame =
-      present === entry.digest || (present !== undefined && derived.get(entry.digest) === present);
-    return isSame ? entry : listings.source.confirm(tag, input.signal);
+  async #confirmed(tag: string): Promise<TagEntry | undefined> {
+    const { input, listings } = this.#with;
+    return input.confirm ? listings.source.confirm(tag, input.signal) : listings.source.get(tag);
   }
 
   /** The digest that the target is to have; `undefined` where a pull would tell. */
