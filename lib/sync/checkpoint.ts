@@ -133,7 +133,8 @@ function parseCheckpoint(bytes: Uint8Array): Checkpoint | undefined {
 }
 
 /**
- * Takes away checkpoints that nobody touched for so long that the registry has dropped the session.
+ * Takes away what copies that nobody came back to have left: checkpoints that were not touched for so long that the registry
+ * has dropped the session, and manifests that were kept for a restart.
  * @param cancel ends the session at the registry, where it still is one.
  */
 export async function tidyCheckpoints(
@@ -143,8 +144,13 @@ export async function tidyCheckpoints(
   signal: AbortSignal,
 ): Promise<number> {
   let tidied = 0;
-  for await (const name of store.list(prefix, { signal })) {
+  for await (const name of store.list('', { signal })) {
     if (Date.now() - name.modifiedAt < olderThanMs) continue;
+    if (!name.key.startsWith(prefix)) {
+      await store.delete(name.key, { signal });
+      tidied += 1;
+      continue;
+    }
     const lease = await store.lease(name.key, 15, { signal });
     if (lease === undefined) continue;
     const document = await store.get(name.key, { signal });

@@ -26,6 +26,8 @@ export interface FunctionsHostOptions {
   readonly appRoot: string;
   /** App settings: the worker's environment, and where bindings look up names and connections. */
   readonly settings: Settings;
+  /** Variables of the worker that the bindings do not see: where the app is to go another way than its host. */
+  readonly workerSettings?: Settings;
   /** Default: any free port. */
   readonly port?: number;
   /** How long a message that is in work stays invisible after its instance was lost. Default: 600, as in Azure. */
@@ -132,6 +134,7 @@ export class FunctionsHost implements AsyncDisposable {
       appRoot,
       settings,
       platform: platformVariables(this.#url),
+      workerSettings: this.#options.workerSettings ?? {},
       host: readHostOptions(appRoot, settings),
       leaseSeconds: this.#options.leaseSeconds ?? 600,
       timers: this.#options.timers ?? true,

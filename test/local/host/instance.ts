@@ -12,6 +12,8 @@ export interface InstanceOptions {
   readonly settings: Settings;
   /** Variables that the platform sets beside the app's settings. */
   readonly platform: Settings;
+  /** Variables of the worker alone, over all others. */
+  readonly workerSettings: Settings;
   readonly host: HostOptions;
   readonly leaseSeconds: number;
   readonly timers: boolean;
@@ -208,6 +210,6 @@ export class Instance {
   }
 }
 
-function startWorker({ appRoot, platform, settings, log }: InstanceOptions) {
-  return WorkerProcess.start({ appRoot, env: { ...platform, ...settings }, onLog: log });
+function startWorker({ appRoot, platform, settings, workerSettings, log }: InstanceOptions) {
+  return WorkerProcess.start({ appRoot, env: { ...platform, ...settings, ...workerSettings }, onLog: log });
 }
