@@ -39,11 +39,14 @@ export function bytes(value: number): string {
   return `${power > 0 && scaled < 99.95 ? scaled.toFixed(1) : Math.round(scaled)} ${units[power]}`;
 }
 
+/** `450 ms`, `12 s`, `4 min 5 s`, `1 h 30 min`. */
 export function duration(ms: number): string {
+  const seconds = Math.round(ms / second);
   if (ms < second) return `${Math.round(ms)} ms`;
-  if (ms < minute) return `${Math.round(ms / second)} s`;
-  if (ms < hour) return `${Math.floor(ms / minute)} min ${Math.floor((ms % minute) / second)} s`;
-  return `${Math.floor(ms / hour)} h ${Math.floor((ms % hour) / minute)} min`;
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${seconds % 60} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 /** `3 hours ago`, `in 20 minutes`. */

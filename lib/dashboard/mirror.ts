@@ -2,8 +2,8 @@
 import { codeOf } from '../errors.ts';
 import type { RunReport, StatusAnswer } from './answers.ts';
 import type { Api } from './api.ts';
+import { Speeds } from './speeds.ts';
 import { lastWords, runsToRead, type TagLine } from './standing.ts';
-import { Speeds } from './work.ts';
 
 export class Mirror {
   readonly status: StatusAnswer;

@@ -47,33 +47,33 @@ export function isFull({ trigger, finishedAt, interrupted }: RunHeader): boolean
   return fullTriggers.has(trigger) && finishedAt !== undefined && interrupted !== true;
 }
 
-/** The finished runs whose reports together tell of every tag: back to the last one that looked at all of them. */
+/** The finished runs whose reports together tell of every tag: the last one that looked at all, and what ended after it began. */
 export function runsToRead(runs: readonly RunSummary[]): readonly RunSummary[] {
-  const full = runs.findIndex(({ run }) => isFull(run));
-  return full < 0 ? runs : runs.slice(0, full + 1);
+  const full = runs.find(({ run }) => isFull(run));
+  if (full === undefined) return runs;
+  return runs.filter(({ run }) => compare(run.finishedAt ?? '', full.run.startedAt) >= 0);
 }
 
 const order: Readonly<Record<Kind, number>> = { bad: 0, waiting: 1, good: 2, aside: 3 };
 
 /**
  * The last word on each target of each rule, from reports in any order; what needs somebody's attention first. What was
- * deleted has none.
+ * deleted has none. A run that began earlier may have the last word: it may have copied what a later one left to it.
  */
 export function lastWords(reports: readonly RunReport[]): TagLine[] {
-  const words = new Map<string, TagLine>();
-  for (const { run, tags } of reports.toSorted((a, b) => compare(b.run.startedAt, a.run.startedAt))) {
-    const own = new Map<string, TagLine>();
+  const words = new Map<string, { line: TagLine; at: string }>();
+  for (const { run, tags } of reports.toSorted((a, b) => compare(a.run.startedAt, b.run.startedAt))) {
     for (const line of tags) {
       if (line.outcome === 'superseded' || plans.has(line.outcome)) continue;
       const key = `${line.rule}\n${line.target}`;
-      if (words.has(key) || compare(line.startedAt ?? '', own.get(key)?.startedAt ?? '') < 0) continue;
-      own.set(key, { ...line, run: run.id });
+      const at = line.startedAt ?? run.startedAt;
+      if (compare(words.get(key)?.at ?? '', at) <= 0) words.set(key, { line: { ...line, run: run.id }, at });
     }
-    for (const [key, line] of own) words.set(key, line);
   }
   return [...words.values()]
-    .filter(({ outcome }) => outcome !== 'deleted')
-    .sort((a, b) => order[kindOf(a)] - order[kindOf(b)] || compare(b.startedAt ?? '', a.startedAt ?? ''));
+    .filter(({ line }) => line.outcome !== 'deleted')
+    .sort((a, b) => order[kindOf(a.line)] - order[kindOf(b.line)] || compare(b.at, a.at))
+    .map(({ line }) => line);
 }
 
 function compare(a: string, b: string): number {

@@ -89,7 +89,7 @@ function run(
       { class: 'result' },
       shares(totals),
       h('span', { class: 'note' }, resultOf(totals)),
-      (totals.failed ?? 0) > 0 ? button('retry', 'Retry what failed', again) : undefined,
+      (totals.failed ?? 0) > 0 ? button('retry', 'Retry', again) : undefined,
     ),
     h('td', { class: 'took' }, took, interrupted === true ? ' interrupted' : ''),
     h('td', { class: 'number tags' }, count(totals.tags)),

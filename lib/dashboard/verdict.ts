@@ -21,8 +21,7 @@ export interface Facts {
 
 export function verdictOf({ status, count, failedRules, now }: Facts): Verdict {
   const { runs, openRuns } = status;
-  const others =
-    count.bad > 0 && count.waiting > 0 ? `${counted(count.waiting)} more wait for their time. ` : '';
+  const others = count.bad > 0 && count.waiting > 0 ? `${counted(count.waiting)} more waiting. ` : '';
   const detail = others + lastFull(status, now);
   const working = openRuns.length > 0;
   if (runs.length === 0 && count.tags === 0) {
@@ -37,7 +36,7 @@ export function verdictOf({ status, count, failedRules, now }: Facts): Verdict {
   if (failedRules > 0) return { tone: 'bad', title: `${several(failedRules, 'rule')} failed`, detail };
   if (count.bad > 0) return { tone: 'bad', title: `${several(count.bad, 'tag')} not in step`, detail };
   if (count.waiting > 0 && !working)
-    return { tone: 'warn', title: `${several(count.waiting, 'tag')} wait for their time`, detail };
+    return { tone: 'warn', title: `${several(count.waiting, 'tag')} waiting`, detail };
   if (isLate(status, now)) return { tone: 'warn', title: 'The schedule is late', detail };
   if (working) return { tone: 'busy', title: 'Catching up', detail };
   return { tone: 'good', title: 'Everything is in step', detail };

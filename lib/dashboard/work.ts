@@ -3,6 +3,7 @@ import type { Copying, RunReport } from './answers.ts';
 import { type Child, h } from './dom.ts';
 import { bytes, duration, second, several } from './format.ts';
 import { button, name, shares, shortDigest, when } from './parts.ts';
+import type { Speeds } from './speeds.ts';
 
 export interface Work {
   readonly openRuns: readonly string[];
@@ -68,35 +69,4 @@ function blob({ target, digest, size, offset }: Copying, speeds: Speeds): HTMLEl
     h('progress', { max: size, value: offset, 'aria-label': `${target} ${digest.slice(0, 19)}` }),
     h('p', { class: 'note' }, `${bytes(offset)} of ${bytes(size)}${pace}`),
   );
-}
-
-interface Sample {
-  readonly offset: number;
-  readonly savedAt: number;
-  readonly speed: number | undefined;
-}
-
-/** Bytes a second, from what one answer says and the one before. */
-export class Speeds {
-  #samples = new Map<string, Sample>();
-
-  take(copying: readonly Copying[]): void {
-    this.#samples = new Map(copying.map((one) => [keyOf(one.target, one.digest), this.#next(one)]));
-  }
-
-  of(target: string, digest: string): number | undefined {
-    return this.#samples.get(keyOf(target, digest))?.speed;
-  }
-
-  #next({ target, digest, offset, savedAt }: Copying): Sample {
-    const before = this.#samples.get(keyOf(target, digest));
-    if (before === undefined || savedAt <= before.savedAt)
-      return { offset: before?.offset ?? offset, savedAt: before?.savedAt ?? savedAt, speed: before?.speed };
-    const speed = ((offset - before.offset) / (savedAt - before.savedAt)) * second;
-    return { offset, savedAt, speed: Math.max(0, speed) };
-  }
-}
-
-function keyOf(target: string, digest: string): string {
-  return `${target}@${digest}`;
 }

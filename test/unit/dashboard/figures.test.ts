@@ -1,0 +1,139 @@
+import { describe, expect, it } from 'vitest';
+import type { RunSummary, StatusAnswer } from '../../../lib/dashboard/answers.ts';
+import { bytes, day, distance, duration, hour, minute, several } from '../../../lib/dashboard/format.ts';
+import { Speeds } from '../../../lib/dashboard/speeds.ts';
+import { countOf } from '../../../lib/dashboard/standing.ts';
+import { trafficOf } from '../../../lib/dashboard/traffic.ts';
+import { verdictOf } from '../../../lib/dashboard/verdict.ts';
+import type { Trigger } from '../../../lib/sync/report.ts';
+import { lineOf, reportOf, runAt } from '../../local/dashboard.ts';
+
+const now = Date.UTC(2026, 0, 30, 12);
+
+function ran(
+  trigger: Trigger,
+  ago: number,
+  outcomes: readonly string[] = ['unchanged'],
+  pulls = 0,
+): RunSummary {
+  const lines = outcomes.map((outcome, index) => lineOf('nginx', String(index), outcome));
+  return { ...reportOf(runAt(trigger, now - ago, minute), lines, pulls), failures: [] };
+}
+
+function verdict(runs: readonly RunSummary[], outcomes: readonly string[], more: Partial<StatusAnswer> = {}) {
+  const status = { paused: false, openRuns: [], runs, ...more };
+  const count = countOf(outcomes.map((outcome) => lineOf('nginx', '1', outcome)));
+  return verdictOf({ status, count, failedRules: 0, now });
+}
+
+describe('the verdict', () => {
+  const daily = [ran('schedule', hour), ran('schedule', 25 * hour), ran('schedule', 49 * hour)];
+
+  it('is good where every tag is in step', () => {
+    expect(verdict(daily, ['copied', 'skipped'])).toEqual({
+      tone: 'good',
+      title: 'Everything is in step',
+      detail: 'Every tag was looked at 59 minutes ago.',
+    });
+  });
+
+  it('is bad where a tag or a whole rule failed', () => {
+    expect(verdict(daily, ['copied', 'failed', 'missing'])).toMatchObject({
+      tone: 'bad',
+      title: '2 tags not in step',
+    });
+    const status = { paused: false, openRuns: [], runs: daily };
+    const failed = verdictOf({ status, count: countOf([]), failedRules: 1, now });
+    expect(failed).toMatchObject({ tone: 'bad', title: '1 rule failed' });
+  });
+
+  it('waits with what waits, and is busy while a run is open', () => {
+    expect(verdict(daily, ['deferred'])).toMatchObject({ tone: 'warn', title: '1 tag waiting' });
+    expect(verdict(daily, ['deferred', 'copied'], { openRuns: ['r'] })).toMatchObject({
+      title: 'Catching up',
+    });
+  });
+
+  it('notices a schedule that does not come any more', () => {
+    const late = [ran('schedule', 50 * hour), ran('schedule', 74 * hour), ran('schedule', 98 * hour)];
+    expect(verdict(late, ['unchanged'])).toMatchObject({ tone: 'warn', title: 'The schedule is late' });
+    expect(verdict([ran('schedule', 9 * day)], ['unchanged'])).toMatchObject({
+      title: 'The schedule is late',
+    });
+  });
+
+  it('tells the beginning from trouble', () => {
+    expect(verdict([], [])).toMatchObject({ title: 'No run yet' });
+    expect(verdict([], [], { openRuns: ['r'] })).toMatchObject({
+      tone: 'busy',
+      title: 'The first run is under way',
+    });
+  });
+});
+
+describe('traffic', () => {
+  it('is summed up in slices that reach from the first run until now', () => {
+    const slices = trafficOf([ran('webhook', hour, ['copied'], 3), ran('webhook', 2 * day, [], 4)], now);
+    expect(slices.reduce((sum, { pulls }) => sum + pulls, 0)).toBe(7);
+    expect(slices.length).toBeLessThanOrEqual(32);
+    expect(slices.at(-1)?.to).toBeGreaterThan(now);
+    expect(slices.filter(({ runs }) => runs > 0)).toHaveLength(2);
+  });
+
+  it('stays readable over years', () => {
+    expect(trafficOf([ran('schedule', 3 * 365 * day)], now).length).toBeLessThanOrEqual(32);
+  });
+});
+
+describe('figures', () => {
+  it.each([
+    [0, '0 B'],
+    [1023, '1023 B'],
+    [1024, '1.0 KiB'],
+    [1024 ** 2 - 1, '1.0 MiB'],
+    [150 * 1024 ** 3, '150 GiB'],
+    [3 * 1024 ** 6, '3072 PiB'],
+  ])('of %i bytes are %s', (value, text) => {
+    expect(bytes(value)).toBe(text);
+  });
+
+  it.each([
+    [450, '450 ms'],
+    [1500, '2 s'],
+    [59_900, '1 min 0 s'],
+    [3_599_900, '1 h 0 min'],
+    [90 * minute, '1 h 30 min'],
+  ])('of %i milliseconds are %s', (value, text) => {
+    expect(duration(value)).toBe(text);
+  });
+
+  it.each([
+    [-30_000, '30 seconds ago'],
+    [-minute, '1 minute ago'],
+    [hour, 'in 1 hour'],
+    [-25 * hour, '25 hours ago'],
+    [-3 * day, '3 days ago'],
+  ])('of a time %i milliseconds from now are %s', (offset, text) => {
+    expect(distance(now + offset, now)).toBe(text);
+  });
+
+  it('agree with their nouns', () => {
+    expect([several(1, 'tag'), several(0, 'tag'), several(12_000, 'tag')]).toEqual([
+      '1 tag',
+      '0 tags',
+      '12,000 tags',
+    ]);
+  });
+
+  it('of speed come from two answers that differ', () => {
+    const speeds = new Speeds();
+    const blob = { target: 'x', digest: 'sha256:0', size: 1000 };
+    speeds.take([{ ...blob, offset: 100, savedAt: 0 }]);
+    expect(speeds.of('x', 'sha256:0')).toBeUndefined();
+    speeds.take([{ ...blob, offset: 300, savedAt: 2000 }]);
+    speeds.take([{ ...blob, offset: 300, savedAt: 2000 }]);
+    expect(speeds.of('x', 'sha256:0')).toBe(100);
+    speeds.take([]);
+    expect(speeds.of('x', 'sha256:0')).toBeUndefined();
+  });
+});

@@ -1,0 +1,200 @@
+import { describe, expect, it } from 'vitest';
+import type { RunReport, RunSummary } from '../../../lib/dashboard/answers.ts';
+import {
+  causesOf,
+  countOf,
+  isTag,
+  kindOf,
+  kinds,
+  lastWords,
+  parkedOf,
+  repositoryOf,
+  rulesOf,
+  runsToRead,
+} from '../../../lib/dashboard/standing.ts';
+import {
+  type Line,
+  planActions,
+  type RunHeader,
+  syncOutcomes,
+  verifyFindings,
+} from '../../../lib/sync/report.ts';
+import { lineOf, reportOf } from '../../local/dashboard.ts';
+
+const at = (hour: number) => new Date(Date.UTC(2026, 0, 5, hour)).toISOString();
+
+function run(trigger: RunHeader['trigger'], from: number, to?: number): RunHeader {
+  const header = { id: `${trigger}-${from}`, trigger, startedAt: at(from) };
+  return to === undefined ? header : { ...header, finishedAt: at(to) };
+}
+
+function summaries(...reports: readonly RunReport[]): RunSummary[] {
+  return reports.map((report) => ({ run: report.run, totals: report.totals, failures: [] }));
+}
+
+const said = (reports: readonly RunReport[]) =>
+  lastWords(reports).map(({ target, outcome }) => [target, outcome]);
+const target = (tag: string) => `contoso.azurecr.io/mirror/nginx:${tag}`;
+
+describe('the last word on a tag', () => {
+  it('is that of the latest run, whatever the order of the reports', () => {
+    const first = reportOf(run('schedule', 0, 1), [
+      lineOf('nginx', '1', 'failed'),
+      lineOf('nginx', '2', 'unchanged'),
+    ]);
+    const second = reportOf(run('webhook', 3, 4), [lineOf('nginx', '1', 'copied')]);
+    const expected = [
+      [target('1'), 'copied'],
+      [target('2'), 'unchanged'],
+    ];
+    expect(said([first, second])).toEqual(expected);
+    expect(said([second, first])).toEqual(expected);
+  });
+
+  it('is that of an earlier run where it copied what the later one left to it', () => {
+    const earlier = reportOf(run('webhook', 0, 5), [lineOf('nginx', '1', 'copied', { startedAt: at(4) })]);
+    const later = reportOf(run('schedule', 2, 3), [lineOf('nginx', '1', 'deferred')]);
+    expect(said([earlier, later])).toEqual([[target('1'), 'copied']]);
+  });
+
+  it('is no plan, nothing superseded, and none for what was deleted', () => {
+    const real = reportOf(run('schedule', 0, 1), [
+      lineOf('nginx', '1', 'same'),
+      lineOf('nginx', '2', 'same'),
+    ]);
+    const dry = reportOf(run('manual', 2, 3), [
+      lineOf('nginx', '1', 'delete'),
+      lineOf('nginx', '1', 'superseded'),
+    ]);
+    const prune = reportOf(run('schedule', 4, 5), [lineOf('nginx', '2', 'deleted')]);
+    expect(said([real, dry, prune])).toEqual([[target('1'), 'same']]);
+  });
+
+  it('comes from the last run that looked at every tag and all that ended since it began', () => {
+    const reports = [
+      run('webhook', 9, 10),
+      run('schedule', 6, 8),
+      run('webhook', 5, 7),
+      run('schedule', 2, 3),
+    ].map((header) => reportOf(header, []));
+    expect(runsToRead(summaries(...reports)).map((one) => one.run.id)).toEqual([
+      'webhook-9',
+      'schedule-6',
+      'webhook-5',
+    ]);
+    const webhooks = summaries(reportOf(run('webhook', 9, 10), []), reportOf(run('webhook', 1, 2), []));
+    expect(runsToRead(webhooks)).toEqual(webhooks);
+  });
+});
+
+describe('outcomes', () => {
+  it('are all known, of every kind of run', () => {
+    const all = new Set<string>([...syncOutcomes, ...planActions, ...verifyFindings]);
+    expect(new Set(Object.keys(kinds))).toEqual(all);
+  });
+
+  it('count a locked tag as good unless it differs', () => {
+    expect(kindOf(lineOf('nginx', '1', 'locked'))).toBe('good');
+    expect(kindOf(lineOf('nginx', '1', 'locked', { targetDigest: 'sha256:00' }))).toBe('bad');
+  });
+
+  it('leave out of the count what is left out on purpose', () => {
+    const lines = ['copied', 'deferred', 'failed', 'skipped', 'no such outcome'];
+    expect(countOf(lines.map((outcome) => lineOf('nginx', '1', outcome)))).toEqual({
+      tags: 3,
+      good: 1,
+      waiting: 1,
+      bad: 1,
+    });
+  });
+});
+
+describe('causes', () => {
+  const failed = (tag: string, message: string, code = 'ERR_SERVER') => ({
+    ...lineOf('nginx', tag, 'failed', { error: { code, message } as NonNullable<Line['error']> }),
+    run: 'r',
+  });
+
+  it('are one where messages differ in names, digests and numbers alone', () => {
+    const found = causesOf([
+      failed('1', `GET /v2/a/manifests/sha256:${'0'.repeat(64)}: 503 after 3 attempts`),
+      failed('2', `GET /v2/b/c/manifests/sha256:${'1'.repeat(64)}: 502 after 12 attempts`),
+      failed('3', `${target('3')} broke`),
+      failed('4', `${target('4')} broke`),
+      failed('5', `${target('5')} broke`),
+      failed('6', 'GET /v2/a: 503 after 3 attempts', 'ERR_TIMEOUT'),
+    ]);
+    expect(found.map(({ code, lines }) => [code, lines.length])).toEqual([
+      ['ERR_SERVER', 3],
+      ['ERR_SERVER', 2],
+      ['ERR_TIMEOUT', 1],
+    ]);
+    expect(found[0]).toMatchObject({ meaning: 'A registry failed.', remedy: 'Run again later.' });
+  });
+
+  it('are what a check found, too, and codes that the page does not know', () => {
+    const lines = [
+      { ...lineOf('nginx', '1', 'missing'), run: 'r' },
+      failed('2', 'Boo', 'ERR_FROM_THE_FUTURE'),
+    ];
+    expect(causesOf(lines)).toMatchObject([
+      { code: 'missing', meaning: 'The target does not have the tag.' },
+      { code: 'ERR_FROM_THE_FUTURE', meaning: '', message: 'Boo' },
+    ]);
+  });
+});
+
+describe('what is parked', () => {
+  it('stands by its minute and reason, the next first; what waits without a time first of all', () => {
+    const now = Date.parse(at(0));
+    const parked = (tag: string, until: string | undefined, reason: string) => ({
+      ...lineOf('nginx', tag, reason === 'too young' ? 'skipped' : 'deferred', {
+        reason,
+        ...(until && { until }),
+      }),
+      run: 'r',
+    });
+    const found = parkedOf(
+      [
+        parked('1', at(2), 'rate limit'),
+        parked('2', at(1), 'too young'),
+        parked('3', at(2).replace('00.000', '00.000'), 'rate limit'),
+        parked('4', undefined, 'an earlier run is working on it'),
+        { ...lineOf('nginx', '5', 'skipped', { until: '2020-01-01T00:00:00Z' }), run: 'r' },
+      ],
+      now,
+    );
+    expect(found.map(({ until, reason, lines }) => [until, reason, lines.length])).toEqual([
+      [0, 'an earlier run is working on it', 1],
+      [Date.parse(at(1)), 'too young', 1],
+      [Date.parse(at(2)), 'rate limit', 2],
+    ]);
+  });
+});
+
+describe('rules', () => {
+  it('stand in the order of their trouble, with their repositories', () => {
+    const lines = [
+      lineOf('a', '1', 'copied'),
+      lineOf('b', '1', 'failed'),
+      lineOf('c', '1', 'deferred'),
+      lineOf('c', '2', 'same', { source: 'docker.io/library/other:2' }),
+    ].map((line) => ({ ...line, run: 'r' }));
+    expect(rulesOf(lines)).toMatchObject([
+      { rule: 'b', source: 'docker.io/library/b', bad: 1 },
+      { rule: 'c', source: 'docker.io/library/c and 1 more', waiting: 1, good: 1 },
+      { rule: 'a', target: 'contoso.azurecr.io/mirror/a', tags: 1 },
+    ]);
+  });
+
+  it.each([
+    ['docker.io/library/nginx:1', 'docker.io/library/nginx'],
+    ['127.0.0.1:5000/a/b:1', '127.0.0.1:5000/a/b'],
+    ['127.0.0.1:5000/a/b', '127.0.0.1:5000/a/b'],
+    [`docker.io/a/b@sha256:${'0'.repeat(64)}`, 'docker.io/a/b'],
+    [`docker.io/a/b:1@sha256:${'0'.repeat(64)}`, 'docker.io/a/b'],
+  ])('know the repository of %s', (name, repository) => {
+    expect(repositoryOf(name)).toBe(repository);
+    expect(isTag(lineOf('a', '1', 'same', { source: name }))).toBe(name !== repository);
+  });
+});
