@@ -132,6 +132,28 @@ function parseCheckpoint(bytes: Uint8Array): Checkpoint | undefined {
   }
 }
 
+/** An upload as a status may tell of it: its Location stays secret, for it is all that the upload needs. */
+export type Upload = Omit<Checkpoint, 'location'>;
+
+/** A chunk takes no longer; whoever has not saved since is not at work any more. */
+const underWayMs = 5 * 60_000;
+const uploadsShown = 50;
+
+/** What is on its way now, in whatever process, in an order that stays. */
+export async function uploadsUnderWay(store: DocumentStore, now: number): Promise<Upload[]> {
+  const uploads: Upload[] = [];
+  for await (const { key, modifiedAt } of store.list(prefix)) {
+    if (now - modifiedAt > underWayMs) continue;
+    const document = await store.get(key);
+    const checkpoint = document === undefined ? undefined : parseCheckpoint(document.bytes);
+    if (checkpoint === undefined) continue;
+    const { location: _, ...upload } = checkpoint;
+    uploads.push(upload);
+    if (uploads.length === uploadsShown) break;
+  }
+  return uploads;
+}
+
 /**
  * Takes away what copies that nobody came back to have left: checkpoints that were not touched for so long that the registry
  * has dropped the session, and manifests that were kept for a restart.

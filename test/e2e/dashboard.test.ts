@@ -1,10 +1,11 @@
 /** The dashboard in a real browser. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
+import type { Browser, BrowserContextOptions, Locator, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { buildDashboard } from '../../esbuild.dashboard.ts';
 import type { Line } from '../../lib/sync/report.ts';
+import { hasBrowser, launchBrowser } from '../local/browser.ts';
 import {
   type Canned,
   type DashboardServer,
@@ -16,19 +17,7 @@ import {
   startDashboard,
 } from '../local/dashboard.ts';
 
-const executablePath = '/usr/bin/chromium';
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-
-/** Nothing of the browser's own goes out. */
-const args = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 
 const minute = 60_000;
 
@@ -36,13 +25,13 @@ function fullRun(lines: readonly Line[], ago = 30 * minute): Canned['reports'][n
   return reportOf(runAt('schedule', Date.now() - ago, 4000), lines);
 }
 
-describe.skipIf(!existsSync(executablePath))('the dashboard', () => {
+describe.skipIf(!hasBrowser)('the dashboard', () => {
   let browser: Browser;
   let server: DashboardServer;
   let faults: string[];
 
   beforeAll(async () => {
-    browser = await chromium.launch({ executablePath, args });
+    browser = await launchBrowser();
     server = await startDashboard({ reports: [] });
   });
   afterAll(async () => {

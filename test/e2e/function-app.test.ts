@@ -2,6 +2,7 @@
 import { QueueServiceClient } from '@azure/storage-queue';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Report } from '../../lib/sync/report.ts';
+import { hasBrowser, launchBrowser } from '../local/browser.ts';
 import { buildApp, type Cloud, startCloud } from '../local/cloud.ts';
 import { buildManifest, buildMultiPlatform } from '../local/content.ts';
 import { webhookBody } from '../local/dockerhub.ts';
@@ -153,5 +154,22 @@ describe('the function app', () => {
     expect(report.totals).toMatchObject({ copied: 1, failed: 1 });
     expect(report.tags.find((line) => line.outcome === 'failed')?.error?.code).toBe('ERR_BLOB_MISSING');
     expect(digestAt('broken')).toBeUndefined();
+  });
+
+  it.skipIf(!hasBrowser)('shows all that to whoever has the key, in the dashboard', async () => {
+    const browser = await launchBrowser();
+    try {
+      const page = await browser.newPage();
+      await page.goto(`${cloud.host.url}/api/dashboard`);
+      await page.getByLabel('Function key').fill(cloud.host.key());
+      await page.keyboard.press('Enter');
+      await page.getByRole('heading', { name: '1 tag not in step' }).waitFor();
+      await page.getByRole('article').getByText('ERR_BLOB_MISSING').waitFor();
+      await page.getByRole('button', { name: 'Pause copying' }).click();
+      await page.getByRole('button', { name: 'Resume copying' }).click();
+      await page.getByRole('button', { name: 'Pause copying' }).waitFor();
+    } finally {
+      await browser.close();
+    }
   });
 });
