@@ -1,19 +1,15 @@
-import { app, type HttpRequest, type HttpResponseInit } from '@azure/functions';
-import { HubferryError } from '../lib/errors.ts';
+import { app, type HttpRequest, type HttpResponseInit, type InvocationContext } from '@azure/functions';
 import { parseControlRequest } from '../lib/manual.ts';
 import { getService } from '../lib/service.ts';
 import { bodyOf, refusal } from './http.ts';
+import { eventsOf } from './log.ts';
 
 app.http('control', { methods: ['POST'], authLevel: 'function', route: 'control', handler: control });
 
-async function control(request: HttpRequest): Promise<HttpResponseInit> {
+async function control(request: HttpRequest, context: InvocationContext): Promise<HttpResponseInit> {
   try {
-    const { action } = parseControlRequest(await bodyOf(request));
-    if (action !== 'pause' && action !== 'resume') {
-      throw new HubferryError('ERR_REQUEST_INVALID', `The action ${action} is not there yet`);
-    }
-    await getService().pause(action === 'pause');
-    return { status: 200, jsonBody: { paused: action === 'pause' } };
+    const wish = parseControlRequest(await bodyOf(request));
+    return { status: 200, jsonBody: await getService().control(wish, eventsOf(context)) };
   } catch (error) {
     return refusal(error);
   }

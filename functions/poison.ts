@@ -11,7 +11,7 @@ for (const queue of ['plan', 'push', 'copy'] as const) {
       const request = (queue === 'plan' ? planRequestSchema : copyRequestSchema).safeParse(message);
       if (!request.success)
         return context.error('A message that is no request was dropped', request.error.message);
-      await (await getService().worker(eventsOf(context))).poison(request.data);
+      await (await getService().worker(eventsOf(context))).poison(request.data, queue);
     },
   });
 }

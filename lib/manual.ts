@@ -12,16 +12,20 @@ const manualSchema = z.strictObject({
   force: z.boolean().default(false),
 });
 
-const controlSchema = z.strictObject({
-  action: z.enum(['pause', 'resume', 'cancel', 'retry']),
-  run: z.string().optional(),
-});
+const run = z.string().min(1).max(128);
+const controlSchema = z.discriminatedUnion('action', [
+  z.strictObject({ action: z.literal('pause') }),
+  z.strictObject({ action: z.literal('resume') }),
+  z.strictObject({ action: z.literal('cancel'), run }),
+  z.strictObject({ action: z.literal('retry'), run }),
+]);
+export type Wish = z.infer<typeof controlSchema>;
 
 export function parseManualRequest(body: string): z.infer<typeof manualSchema> {
   return parse(manualSchema, body);
 }
 
-export function parseControlRequest(body: string): z.infer<typeof controlSchema> {
+export function parseControlRequest(body: string): Wish {
   return parse(controlSchema, body);
 }
 

@@ -8,12 +8,14 @@ import { readRules } from './config/rules.ts';
 import { diagnose } from './doctor.ts';
 import { type ErrorSummary, HubferryError, summarize } from './errors.ts';
 import { azureIdentity } from './identity.ts';
+import type { Wish } from './manual.ts';
 import { createSharedGate } from './shared-gate.ts';
 import type { StorageConnection } from './storage/azure.ts';
 import { openBlobStores } from './storage/blob.ts';
 import type { RequestQueues, Stores } from './storage/ports.ts';
 import { openQueues } from './storage/queue.ts';
 import { RunBook } from './sync/book.ts';
+import { Control } from './sync/control.ts';
 import type { Core } from './sync/direct.ts';
 import { DirectRun } from './sync/direct.ts';
 import type { OnEvent, SyncEvent } from './sync/events.ts';
@@ -24,11 +26,10 @@ import { type AnyReport, buildReport, type Trigger, verifyFindings } from './syn
 import { idShape, newRunId } from './sync/run-id.ts';
 import { listRuns, type RunSummary, saveRun } from './sync/runs.ts';
 import { Tally } from './sync/tally.ts';
-import { Worker } from './sync/worker.ts';
+import { type Begun, Worker } from './sync/worker.ts';
 
 /** Where the rules live in the container `config`. */
 const rulesKey = 'sync.yaml';
-const controlKey = 'control/paused';
 
 export interface Status {
   readonly paused: boolean;
@@ -38,12 +39,19 @@ export interface Status {
   readonly runs: readonly RunSummary[];
 }
 
+/** What `control` answers. */
+export type Controlled =
+  | { readonly paused: boolean }
+  | { readonly run: string; readonly cancelled: true }
+  | Begun;
+
 export class Service {
   readonly #settings: AppSettings;
   readonly #stores: Stores;
   readonly #queues: RequestQueues;
   readonly #clients: Clients;
   readonly #book: RunBook;
+  readonly #control: Control;
   #rules: { etag: string; rules: Rules; core: Core } | undefined;
   #rulesError: ErrorSummary | undefined;
 
@@ -53,6 +61,7 @@ export class Service {
     const local = settings.storage.kind === 'connection';
     this.#stores = openBlobStores(connection, { create: local });
     this.#book = new RunBook(this.#stores.runs);
+    this.#control = new Control(this.#stores.state);
     this.#queues = openQueues(connection, { create: local });
     this.#clients = new Clients({
       env: process.env,
@@ -79,7 +88,7 @@ export class Service {
       pruneLimit,
       pullReserve,
       checkpoints: this.#stores.checkpoints,
-      isPaused: () => this.isPaused(),
+      control: this.#control,
       onEvent,
       announce: async (report) => onEvent(closed(report)),
     });
@@ -111,25 +120,33 @@ export class Service {
   }
 
   async status(): Promise<Status> {
-    const [paused, openRuns, runs] = await Promise.all([
-      this.isPaused(),
+    const [{ pausedSince }, openRuns, runs] = await Promise.all([
+      this.#control.wishes(),
       this.#book.openRuns(),
       listRuns(this.#stores.runs),
     ]);
-    return { paused, rulesError: this.#rulesError, openRuns, runs };
+    return { paused: pausedSince !== undefined, rulesError: this.#rulesError, openRuns, runs };
   }
 
   async report(run: string): Promise<AnyReport | undefined> {
     return idShape.test(run) ? this.#book.report(run) : undefined;
   }
 
-  async isPaused(): Promise<boolean> {
-    return (await this.#stores.state.get(controlKey)) !== undefined;
-  }
-
-  async pause(paused: boolean): Promise<void> {
-    if (paused) await this.#stores.state.put(controlKey, new Uint8Array(0));
-    else await this.#stores.state.delete(controlKey);
+  /** Does what people ask for. @throws ERR_RUN_UNKNOWN, ERR_REQUEST_INVALID */
+  async control(wish: Wish, onEvent: OnEvent): Promise<Controlled> {
+    switch (wish.action) {
+      case 'pause':
+        await this.#control.pause();
+        return { paused: true };
+      case 'resume':
+        await this.#control.resume();
+        return { paused: false };
+      case 'cancel':
+        await (await this.worker(onEvent)).cancel(wish.run);
+        return { run: wish.run, cancelled: true };
+      case 'retry':
+        return (await this.worker(onEvent)).retry(this.runFor('manual', new Date()), wish.run);
+    }
   }
 
   async health(signal: AbortSignal): Promise<Finding[]> {

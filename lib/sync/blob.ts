@@ -218,7 +218,8 @@ class Transfer {
           attempt === 0 && opened ? opened : await this.#target.startUpload({ signal: this.#work.stop });
         await session.commit(this.#blob.digest, chunk.pieces());
       });
-      this.#copied(this.#blob.size);
+      this.#sent(this.#blob.size);
+      this.#copied();
     } finally {
       chunk.release();
     }
@@ -275,8 +276,12 @@ class Transfer {
     }
   }
 
-  #copied(bytes: number): void {
+  #copied(): void {
     this.#work.tally.blobsCopied += 1;
+  }
+
+  /** Counted as they go: what a stopped copy has sent is not sent again. */
+  #sent(bytes: number): void {
     this.#work.tally.bytesCopied += bytes;
   }
 
@@ -289,7 +294,8 @@ class Transfer {
       chunkSize: (minChunk) => this.#chunkSize(minChunk),
       read: (offset, verify) => this.#read(offset, verify),
       progress: (offset) => this.#work.onEvent({ type: 'blobProgress', id: this.#id, offset }),
-      copied: (bytes) => this.#copied(bytes),
+      sent: (bytes) => this.#sent(bytes),
+      copied: () => this.#copied(),
     };
   }
 
@@ -306,14 +312,14 @@ interface UploadContext {
   chunkSize(minChunk: number): number;
   read(offset: number, verify: boolean): AsyncGenerator<Uint8Array>;
   progress(offset: number): void;
-  copied(bytes: number): void;
+  sent(bytes: number): void;
+  copied(): void;
 }
 
 /** Fills a chunk while the one before it is sent; saves each acknowledged one while the next is sent. */
 class ChunkedUpload {
   readonly #context: UploadContext;
   readonly #owned: OwnedCheckpoint;
-  #sent = 0;
 
   constructor(context: UploadContext, owned: OwnedCheckpoint) {
     this.#context = context;
@@ -329,7 +335,7 @@ class ChunkedUpload {
       const before = session.offset;
       try {
         await this.#pump(session);
-        this.#context.copied(this.#sent);
+        this.#context.copied();
         return;
       } catch (error) {
         work.stop.throwIfAborted();
@@ -371,7 +377,7 @@ class ChunkedUpload {
     const { blob, target, work } = this.#context;
     if (await session.refresh({ signal: work.stop })) return session;
     if (await exists(blob, target, work)) {
-      this.#context.copied(this.#sent);
+      this.#context.copied();
       return undefined;
     }
     return target.startUpload({ signal: work.stop });
@@ -396,7 +402,7 @@ class ChunkedUpload {
       await sending;
       await this.#owned.saved();
       await session.commit(blob.digest, chunk.pieces(), { signal: this.#owned.lost });
-      this.#sent += chunk.length;
+      this.#context.sent(chunk.length);
       this.#context.progress(blob.size);
     } finally {
       await sending.catch(() => {});
@@ -418,7 +424,7 @@ class ChunkedUpload {
     } finally {
       chunk.release();
     }
-    this.#sent += chunk.length;
+    this.#context.sent(chunk.length);
     this.#context.progress(session.offset);
     await this.#owned.save({
       target: target.name,

@@ -11,9 +11,11 @@ import { HubferryError, summarize } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { forEachOf, Rounds } from './concurrency.ts';
 import {
-  current,
   distinct,
+  doneBefore,
   keyOfPart,
+  latest,
+  linesOf,
   type Opened,
   type Part,
   type PartName,
@@ -67,10 +69,22 @@ const headerSchema = z.object({
   startedAt: z.string(),
   /** How many have signed: every signature changes the document. */
   signed: z.number(),
-  /** When somebody began to close it, in milliseconds since the epoch. */
-  closingAt: z.number().optional(),
+  /** Somebody closes it; what is out then ends as lost or cancelled. */
+  closing: z
+    .object({
+      /** When that began, in milliseconds since the epoch. */
+      at: z.number(),
+      because: z.enum(['complete', 'lost', 'cancelled']),
+      /** The report is written and announced; what is left is to be deleted. */
+      announced: z.boolean(),
+    })
+    .optional(),
 });
 type Header = z.infer<typeof headerSchema>;
+type Reason = NonNullable<Header['closing']>['because'];
+
+/** Why a run may be closed while something is out: it was cancelled, or nobody has heard of it since (milliseconds since the epoch). */
+export type GiveUp = 'cancelled' | { readonly before: number };
 
 /** From so far ahead on a parked tag belongs to the next run: the daily plan finds it again. */
 const nextPlanMs = 24 * 3600_000;
@@ -109,8 +123,7 @@ export class RunBook {
    * @returns what stands: the first end, if the request has ended before.
    */
   async write(run: string, part: Part, announce: Announce): Promise<Part> {
-    if (part.parkedUntil !== undefined) await this.#forgetParking(run, part);
-    const stands = await this.#put(run, part);
+    const stands = await (part.parkedUntil === undefined ? this.#put(run, part) : this.#park(run, part));
     this.#looks.count(run);
     if (!this.#looks.isDue(run)) return stands;
     const closing = await this.#rounds.run(run, () => this.close(run, announce));
@@ -124,18 +137,17 @@ export class RunBook {
     return names.some(({ parkedUntil }) => parkedUntil === undefined);
   }
 
-  /**
-   * Closes the run where every request has ended, or is parked past the next plan.
-   * @param lostBefore milliseconds since the epoch: what nobody has heard of since then counts as lost, and fails.
-   */
-  async close(run: string, announce: Announce, lostBefore = 0): Promise<Closing> {
+  /** Closes the run where every request has ended, or is parked past the next plan, or is given up. */
+  async close(run: string, announce: Announce, giveUp?: GiveUp): Promise<Closing> {
     const open = await this.#header(run);
     if (open === undefined) return 'closed before';
     const { header, etag } = open;
-    if (!(await this.#mayClose(header, lostBefore))) return 'open';
-    const closing = encode({ ...header, closingAt: Date.now() });
-    if ((await this.#runs.put(headerKey(run), closing, { ifMatch: etag })) === undefined) return 'open';
-    await this.#finish(header, announce);
+    const closing = await this.#closing(header, giveUp);
+    if (closing === undefined) return 'open';
+    const marked = { ...header, closing };
+    const signed = await this.#runs.put(headerKey(run), encode(marked), { ifMatch: etag });
+    if (signed === undefined) return giveUp === 'cancelled' ? this.close(run, announce, giveUp) : 'open';
+    await this.#finish(marked, announce);
     return 'closed';
   }
 
@@ -185,7 +197,7 @@ export class RunBook {
       if ((await this.#runs.put(key, encode(header), { ifAbsent: true })) !== undefined) break;
       const open = await this.#header(header.id);
       if (open === undefined) continue;
-      if (open.header.closingAt !== undefined) return false;
+      if (open.header.closing !== undefined) return false;
       const signed = encode({ ...open.header, signed: open.header.signed + 1 });
       if ((await this.#runs.put(key, signed, { ifMatch: open.etag })) !== undefined) break;
     }
@@ -195,20 +207,33 @@ export class RunBook {
     return false;
   }
 
-  async #mayClose(header: Header, lostBefore: number): Promise<boolean> {
+  /** How the run is to be closed, if it can be. */
+  async #closing(header: Header, giveUp: GiveUp | undefined): Promise<Header['closing']> {
+    const at = Date.now();
+    if (header.closing !== undefined)
+      return at - header.closing.at > closingMs ? { ...header.closing, at } : undefined;
+    const because = giveUp === 'cancelled' ? giveUp : await this.#because(header, giveUp);
+    return because === undefined ? undefined : { at, because, announced: false };
+  }
+
+  async #because(
+    header: Header,
+    giveUp: { readonly before: number } | undefined,
+  ): Promise<Reason | undefined> {
     const startedAt = Date.now();
-    if (header.closingAt !== undefined) return startedAt - header.closingAt > closingMs;
     const { missing, parked, heardAt } = await this.#standing(header);
     const horizon = Date.parse(header.startedAt) + nextPlanMs;
     const waiting = parked.filter(({ parkedUntil }) => parkedUntil !== undefined && parkedUntil < horizon);
     const out = missing.length + waiting.length;
     this.#looks.note(header.id, out, Date.now() - startedAt);
-    return out === 0 || heardAt < lostBefore;
+    if (out === 0) return 'complete';
+    return giveUp !== undefined && heardAt < giveUp.before ? 'lost' : undefined;
   }
 
   async #standing(header: Header): Promise<Standing> {
-    const names = current(await this.#names(prefixOf(header.id)));
+    const names = latest(await this.#names(prefixOf(header.id)));
     const there = new Set(names.map(({ id }) => id));
+    const ended = new Set(names.filter(({ parkedUntil }) => parkedUntil === undefined).map(({ id }) => id));
     const missing = new Map<string, Opened>();
     for (const opened of await this.#opened(header.id, names))
       if (!there.has(opened.id)) missing.set(opened.id, opened);
@@ -216,7 +241,7 @@ export class RunBook {
     return {
       header: runOf(header),
       missing: [...missing.values()],
-      parked: names.filter(({ parkedUntil }) => parkedUntil !== undefined),
+      parked: names.filter(({ id }) => !ended.has(id)),
       heardAt: times.reduce((last, time) => Math.max(last, time), Date.parse(header.startedAt)),
     };
   }
@@ -236,10 +261,13 @@ export class RunBook {
 
   /** Every step may be done twice: after a crash another one begins here again. */
   async #finish(header: Header, announce: Announce): Promise<void> {
-    const { id } = header;
-    const report = (await readRun(this.#runs, id)) ?? (await this.#finished(header));
-    await this.#runs.put(reportKey(id), encode(report), { ifAbsent: true });
-    await announce(report);
+    const { id, closing } = header;
+    if (closing?.announced !== true) {
+      const report = (await readRun(this.#runs, id)) ?? (await this.#finished(header));
+      await this.#runs.put(reportKey(id), encode(report), { ifAbsent: true });
+      await announce(report);
+      await this.#runs.put(headerKey(id), encode({ ...header, closing: { ...closing, announced: true } }));
+    }
     await forEachOf(this.#runs.list(prefixOf(id)), partsAtOnce, async ({ key }) => {
       await this.#runs.delete(key);
     });
@@ -247,27 +275,44 @@ export class RunBook {
     this.#looks.forget(id);
   }
 
-  /** What is still missing was given up. */
+  /** The report, in which what is still out was given up. */
   async #finished(header: Header): Promise<AnyReport> {
+    const run = { ...runOf(header), finishedAt: new Date().toISOString() };
     const { missing } = await this.#standing(header);
-    const error = summarize(new HubferryError('ERR_LOST', 'Nobody has heard of the request for days'));
-    const lost = missing.map(({ id: _, ...names }) => ({ ...names, outcome: 'failed', error }));
-    return this.#fold({ ...runOf(header), finishedAt: new Date().toISOString() }, lost);
+    if (header.closing?.because !== 'cancelled') {
+      const error = summarize(new HubferryError('ERR_LOST', 'Nobody has heard of the request for days'));
+      return this.#fold(
+        run,
+        missing.flatMap((names) => linesOf(names, 'failed', { error })),
+      );
+    }
+    const cancelled = { reason: 'cancelled' };
+    const report = await this.#fold(
+      run,
+      missing.flatMap((names) => linesOf(names, 'skipped', cancelled)),
+    );
+    const tags = (report.tags as readonly Line[]).map(({ until: _, error, ...line }) => {
+      if (line.outcome === 'deferred') return { ...line, outcome: 'skipped', ...cancelled };
+      return error === undefined ? line : { ...line, error };
+    });
+    return buildReport({ ...run, cancelled: true }, outcomesOf(run), tags, report.totals) as AnyReport;
   }
 
-  async #fold(run: RunHeader, lost: readonly Line[]): Promise<AnyReport> {
+  async #fold(run: RunHeader, given: readonly Line[]): Promise<AnyReport> {
     const parts = await this.#parts(run.id);
+    const ended = new Set(parts.filter(({ parkedUntil }) => parkedUntil === undefined).map(({ id }) => id));
     const transfer = noTransfer();
     for (const part of parts) addTransfer(transfer, part.transfer);
-    const lines = distinct([...parts.flatMap((part) => part.lines), ...lost]);
-    const outcomes: readonly string[] = run.trigger === 'verify' ? verifyFindings : syncOutcomes;
-    return buildReport(run, outcomes, lines, transfer) as AnyReport;
+    const lines = parts.flatMap((part) =>
+      part.parkedUntil !== undefined && ended.has(part.id) ? doneBefore(part) : part.lines,
+    );
+    return buildReport(run, outcomesOf(run), distinct([...lines, ...given]), transfer) as AnyReport;
   }
 
   async #parts(run: string): Promise<Part[]> {
     const known = this.#read.run === run ? this.#read.parts : new Map<string, Part>();
     const parts = new Map<string, Part>();
-    await forEachOf(current(await this.#names(prefixOf(run))), partsAtOnce, async ({ key }) => {
+    await forEachOf(latest(await this.#names(prefixOf(run))), partsAtOnce, async ({ key }) => {
       const part = known.get(key) ?? (await this.#part(key));
       if (part !== undefined) parts.set(key, part);
     });
@@ -275,17 +320,31 @@ export class RunBook {
     return [...parts.values()];
   }
 
-  /** The first end stands; a place where it parks is written over. */
+  /** The first end stands. */
   async #put(run: string, part: Part): Promise<Part> {
     const key = keyOfPart(run, part);
-    const ifAbsent = part.parkedUntil === undefined;
-    if ((await this.#runs.put(key, encode(part), { ifAbsent })) !== undefined) return part;
+    if ((await this.#runs.put(key, encode(part), { ifAbsent: true })) !== undefined) return part;
     return (await this.#part(key)) ?? part;
   }
 
-  async #forgetParking(run: string, part: Part): Promise<void> {
-    for (const { key, parkedUntil } of await this.#names(`${prefixOf(run)}${part.id}~`))
-      if (parkedUntil !== undefined && parkedUntil !== part.parkedUntil) await this.#runs.delete(key);
+  /** One parking for each request, which adds up what it has done so far. */
+  async #park(run: string, part: Part): Promise<Part> {
+    const key = keyOfPart(run, part);
+    const names = await this.#names(`${prefixOf(run)}${part.id}~`);
+    const lines = [...part.lines];
+    const transfer = noTransfer();
+    addTransfer(transfer, part.transfer);
+    for (const name of names) {
+      const before = name.parkedUntil === undefined ? undefined : await this.#part(name.key);
+      if (before === undefined) continue;
+      lines.push(...doneBefore(before));
+      addTransfer(transfer, before.transfer);
+    }
+    const parking = { ...part, lines: distinct(lines), transfer };
+    await this.#runs.put(key, encode(parking));
+    for (const name of names)
+      if (name.parkedUntil !== undefined && name.key !== key) await this.#runs.delete(name.key);
+    return parking;
   }
 
   async #header(run: string): Promise<{ header: Header; etag: string } | undefined> {
@@ -358,6 +417,10 @@ class Looks {
     }
     return look;
   }
+}
+
+function outcomesOf({ trigger }: RunHeader): readonly string[] {
+  return trigger === 'verify' ? verifyFindings : syncOutcomes;
 }
 
 function runOf({ id, trigger, startedAt }: Header): RunHeader {

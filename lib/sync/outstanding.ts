@@ -1,39 +1,193 @@
-/** At most one request is outstanding for a rule, target repository and digest; a later plan joins it. */
+/** At most one request is outstanding for a rule, target repository and digest; a later plan joins it, and a push takes it over. */
 import { createHash } from 'node:crypto';
+import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import type { CopyRequest } from './request.ts';
 
-/** A mark that nobody took away for so long is of a message that was lost. */
-const believedMs = 24 * 3600_000;
+const markSchema = z.object({
+  /** The request that is outstanding. */
+  id: z.string(),
+  /** Tags at the target that it is about. */
+  tags: z.array(z.string()),
+  /** The run that sent it, then those that joined; each with the name under which it waits for the end. */
+  waiters: z.array(z.object({ run: z.string(), id: z.string() })),
+  /** Milliseconds since the epoch: when it was sent, or until when it is parked. */
+  at: z.number(),
+});
+type Mark = z.infer<typeof markSchema>;
+
+/** A run that waits for the end of a request, and the request's name there. */
+export type Waiter = Mark['waiters'][number];
+export type Tell = (waiter: Waiter) => Promise<void>;
+
+export interface Claim {
+  /** What nobody else has asked for. */
+  readonly sends: readonly CopyRequest[];
+  /** What somebody else has: it ends in this run too. */
+  readonly joins: readonly Joined[];
+}
+
+export interface Joined {
+  readonly id: string;
+  readonly tags: CopyRequest['tags'];
+  /** Milliseconds since the epoch, where it waits for a time. */
+  readonly parkedUntil: number | undefined;
+}
+
+/** A mark that nobody took away for so long is of a message that was lost. It is over before the next day's plan. */
+const believedMs = 12 * 3600_000;
 
 export class Outstanding {
-  readonly #store: DocumentStore;
+  readonly #state: DocumentStore;
 
-  constructor(store: DocumentStore) {
-    this.#store = store;
+  constructor(state: DocumentStore) {
+    this.#state = state;
   }
 
-  /** True where the request is to be sent: nobody has asked for the same, or it was this very run. */
-  async claim(request: CopyRequest): Promise<boolean> {
-    const key = keyOf(request);
-    const mark = Buffer.from(JSON.stringify({ run: request.run, at: Date.now() }));
-    if ((await this.#store.put(key, mark, { ifAbsent: true })) !== undefined) return true;
-    const document = await this.#store.get(key);
-    if (document === undefined) return true;
-    const { run, at } = JSON.parse(Buffer.from(document.bytes).toString()) as { run: string; at: number };
-    if (run === request.run) return true;
-    if (Date.now() - at < believedMs) return false;
-    return (await this.#store.put(key, mark, { ifMatch: document.etag })) !== undefined;
+  /** Notes a run's request as outstanding, or joins the one that is. Tags that the latter leaves out are a request of their own. */
+  async claim(request: CopyRequest): Promise<Claim> {
+    const { rest, ...claim } = await this.#claimAt(keyOf(request), request);
+    if (rest === undefined) return claim;
+    const { sends, joins } = await this.#claimAt(keyWithTags(rest), rest);
+    return { sends, joins: [...claim.joins, ...joins] };
   }
 
-  async end(request: CopyRequest): Promise<void> {
-    await this.#store.delete(keyOf(request));
+  /** The request has ended: all who wait for it are told, and then it may be asked for again. */
+  async end(request: CopyRequest, tell: Tell): Promise<void> {
+    const told = await this.#tellOwn(request, tell);
+    const ours = ({ id }: Mark) => id === request.id;
+    const found = await this.#takeAway(keyOf(request), ours, told, tell);
+    if (!found) await this.#takeAway(keyWithTags(request), ours, told, tell);
+  }
+
+  /** A push did what a request for all these tags was to do: those who wait for it are told, and it has nothing left to do. */
+  async takeOver(request: CopyRequest, tell: Tell): Promise<void> {
+    const done = new Set(request.tags.map(({ target }) => target));
+    const covered = ({ tags }: Mark) => tags.every((tag) => done.has(tag));
+    await this.#takeAway(keyOf(request), covered, new Set(), tell);
+  }
+
+  /** The request waits until then: all who wait for it are told, and who joins it later is too. */
+  async park(request: CopyRequest, until: number, tell: Tell): Promise<void> {
+    const told = await this.#tellOwn(request, tell);
+    for (;;) {
+      const found = await this.#ours(request);
+      if (found === undefined) return;
+      await tellOthers(found.mark, told, tell);
+      if (await this.#write(found.key, { ...found.mark, at: until }, found.etag)) return;
+    }
+  }
+
+  /** The runs that wait for a request. */
+  async runsOf(request: CopyRequest): Promise<string[]> {
+    const found = await this.#ours(request);
+    return [...new Set([request.run, ...(found?.mark.waiters ?? []).map(({ run }) => run)])];
+  }
+
+  async #claimAt(key: string, request: CopyRequest): Promise<Claim & { rest?: CopyRequest | undefined }> {
+    for (;;) {
+      const found = await this.#read(key);
+      const mark = found?.mark;
+      if (mark === undefined || Date.now() - mark.at > believedMs) {
+        if (await this.#write(key, markOf(request, mark), found?.etag))
+          return { sends: [request], joins: [] };
+      } else if (mark.id === request.id && mark.waiters[0]?.run === request.run) {
+        // A plan that came twice: whether its first delivery sent it, nobody knows.
+        return { sends: [request], joins: [] };
+      } else {
+        const joined = join(request, mark);
+        if (joined.mark === mark || (await this.#write(key, joined.mark, found?.etag))) return joined.claim;
+      }
+    }
+  }
+
+  async #tellOwn({ run, id }: CopyRequest, tell: Tell): Promise<Set<string>> {
+    await tell({ run, id });
+    return new Set([run]);
+  }
+
+  async #takeAway(
+    key: string,
+    ours: (mark: Mark) => boolean,
+    told: Set<string>,
+    tell: Tell,
+  ): Promise<boolean> {
+    for (;;) {
+      const found = await this.#read(key);
+      if (found === undefined || !ours(found.mark)) return false;
+      await tellOthers(found.mark, told, tell);
+      if (await this.#state.delete(key, { ifMatch: found.etag })) return true;
+    }
+  }
+
+  async #ours(request: CopyRequest): Promise<{ key: string; mark: Mark; etag: string } | undefined> {
+    for (const key of [keyOf(request), keyWithTags(request)]) {
+      const found = await this.#read(key);
+      if (found?.mark.id === request.id) return { key, ...found };
+    }
+    return undefined;
+  }
+
+  async #read(key: string): Promise<{ mark: Mark; etag: string } | undefined> {
+    const document = await this.#state.get(key);
+    if (document === undefined) return undefined;
+    const mark = markSchema.parse(JSON.parse(Buffer.from(document.bytes).toString()));
+    return { mark, etag: document.etag };
+  }
+
+  async #write(key: string, mark: Mark, etag: string | undefined): Promise<boolean> {
+    const condition = etag === undefined ? { ifAbsent: true } : { ifMatch: etag };
+    return (await this.#state.put(key, Buffer.from(JSON.stringify(mark)), condition)) !== undefined;
   }
 }
 
-/** A push does not know its digest: it is told by its tags. */
-function keyOf({ kind, rule, target, digest, tags }: CopyRequest): string {
-  const what = digest ?? tags.map((tag) => tag.target).join(',');
-  const which = kind === 'delete' ? `${what}\n${tags[0]?.target}` : what;
-  return `outstanding/${createHash('sha256').update(`${kind}\n${rule}\n${target}\n${which}`).digest('hex')}`;
+/** Who waited for a message that was lost waits for the new one. */
+function markOf({ id, run, tags }: CopyRequest, lost: Mark | undefined): Mark {
+  const others = lost?.waiters.filter((waiter) => waiter.run !== run) ?? [];
+  return { id, tags: tags.map(({ target }) => target), waiters: [{ run, id }, ...others], at: Date.now() };
+}
+
+function join(
+  request: CopyRequest,
+  mark: Mark,
+): { mark: Mark; claim: Claim & { rest?: CopyRequest | undefined } } {
+  const [covered, others] = [true, false].map((is) =>
+    request.tags.filter(({ target }) => mark.tags.includes(target) === is),
+  );
+  const rest = others?.length ? restOf(request, others) : undefined;
+  if (!covered?.length) return { mark, claim: { sends: [], joins: [], rest } };
+  const waits = mark.waiters.find(({ run }) => run === request.run);
+  const id = waits?.id ?? mark.id;
+  const parkedUntil = mark.at > Date.now() ? mark.at : undefined;
+  const joined = waits ? mark : { ...mark, waiters: [...mark.waiters, { run: request.run, id }] };
+  return { mark: joined, claim: { sends: [], joins: [{ id, tags: covered, parkedUntil }], rest } };
+}
+
+function restOf(request: CopyRequest, tags: CopyRequest['tags']): CopyRequest {
+  const id = hash(`${request.id}\n${tags.map(({ target }) => target).join()}`).slice(0, 24);
+  return { ...request, id: `${request.kind}-${id}`, tags };
+}
+
+async function tellOthers({ waiters }: Mark, told: Set<string>, tell: Tell): Promise<void> {
+  for (const waiter of waiters) {
+    if (told.has(waiter.run)) continue;
+    await tell(waiter);
+    told.add(waiter.run);
+  }
+}
+
+/** A delete is for one tag; a request without a digest is told by its tags. */
+function keyOf(request: CopyRequest): string {
+  const { kind, rule, target, digest } = request;
+  if (kind === 'delete' || digest === undefined) return keyWithTags(request);
+  return `outstanding/${hash(`${kind}\n${rule}\n${target}\n${digest}`)}`;
+}
+
+function keyWithTags({ kind, rule, target, digest, tags }: CopyRequest): string {
+  const names = tags.map((tag) => tag.target).join('\n');
+  return `outstanding/${hash(`${kind}\n${rule}\n${target}\n${digest ?? ''}\n${names}`)}`;
+}
+
+function hash(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
 }

@@ -1,47 +1,79 @@
 /** Requests that wait for a later time. They wait in storage, never in a queue: the scaler counts invisible messages too. */
-import type { DocumentStore } from '../storage/ports.ts';
-import { type CopyRequest, copyRequestSchema } from './request.ts';
+import * as z from 'zod';
+import type { DocumentStore, Queue, StoredName } from '../storage/ports.ts';
+import { type CopyRequest, copyRequestSchema, type PlanRequest, planRequestSchema } from './request.ts';
 
-/** Pushes go first. */
-export type Lane = 'push' | 'copy';
+/** Which queue a request came from and goes back to. */
+export const lanes = {
+  push: 'push-requests',
+  plan: 'plan-requests',
+  copy: 'copy-requests',
+} as const satisfies Record<string, Queue>;
+export type Lane = keyof typeof lanes;
 
-export interface ParkedRequest {
+export interface Parking {
   readonly key: string;
+  /** Milliseconds since the epoch. */
+  readonly until: number;
   readonly lane: Lane;
-  readonly request: CopyRequest;
+  readonly run: string;
+  readonly id: string;
 }
 
+const parkedSchema = z.object({
+  reason: z.string(),
+  request: z.discriminatedUnion('kind', [planRequestSchema, copyRequestSchema]),
+});
+export type Parked = z.infer<typeof parkedSchema>;
+
+const prefix = 'parked/';
+/** Pushes go first, and plans before what they bring. */
+const order = Object.keys(lanes);
+
 export class ParkingLot {
-  readonly #store: DocumentStore;
+  readonly #state: DocumentStore;
 
-  constructor(store: DocumentStore) {
-    this.#store = store;
+  constructor(state: DocumentStore) {
+    this.#state = state;
   }
 
-  async park(request: CopyRequest, lane: Lane, until: number): Promise<void> {
-    const key = `parked/${new Date(until).toISOString()}/${lane}/${request.id}`;
-    await this.#store.put(key, Buffer.from(JSON.stringify(request)));
+  async park(request: CopyRequest | PlanRequest, lane: Lane, until: number, reason: string): Promise<void> {
+    const key = `${prefix}${new Date(until).toISOString()}/${lane}/${request.run}/${request.id}`;
+    await this.#state.put(key, Buffer.from(JSON.stringify({ reason, request })));
   }
 
-  /** Those whose time has come, pushes first. */
-  async due(now: number, signal: AbortSignal): Promise<ParkedRequest[]> {
-    const due: ParkedRequest[] = [];
-    const limit = `parked/${new Date(now).toISOString()}`;
-    for await (const { key } of this.#store.list('parked/', { signal })) {
-      if (key > limit) break;
-      const document = await this.#store.get(key, { signal });
-      const lane = key.split('/')[2];
-      if (document === undefined || (lane !== 'push' && lane !== 'copy')) continue;
-      due.push({
-        key,
-        lane,
-        request: copyRequestSchema.parse(JSON.parse(Buffer.from(document.bytes).toString())),
-      });
+  /** All that is parked, the soonest first. */
+  async *all(): AsyncGenerator<Parking> {
+    for await (const name of this.#state.list(prefix)) {
+      const parking = parse(name);
+      if (parking !== undefined) yield parking;
     }
-    return due.sort((a, b) => (a.lane === b.lane ? 0 : a.lane === 'push' ? -1 : 1));
   }
 
-  async remove(key: string): Promise<void> {
-    await this.#store.delete(key);
+  /** What waited until now, in the order in which it is to go. */
+  async due(now: number): Promise<Parking[]> {
+    const due: Parking[] = [];
+    for await (const parking of this.all()) {
+      if (parking.until > now) break;
+      due.push(parking);
+    }
+    return due.sort((a, b) => order.indexOf(a.lane) - order.indexOf(b.lane));
   }
+
+  /** `undefined` where it is gone, or is nothing that can be carried out. */
+  async load({ key }: Parking): Promise<Parked | undefined> {
+    const document = await this.#state.get(key);
+    if (document === undefined) return undefined;
+    return parkedSchema.safeParse(JSON.parse(Buffer.from(document.bytes).toString())).data;
+  }
+
+  async remove({ key }: Parking): Promise<void> {
+    await this.#state.delete(key);
+  }
+}
+
+function parse({ key }: StoredName): Parking | undefined {
+  const [time = '', lane = '', run = '', id = ''] = key.slice(prefix.length).split('/');
+  const until = Date.parse(time);
+  return lane in lanes && Number.isFinite(until) ? { key, until, lane: lane as Lane, run, id } : undefined;
 }

@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Queue, StoredName } from '../storage/ports.ts';
+import { nameOf } from './names.ts';
 import type { Line, TransferTotals } from './report.ts';
 
 export interface Part {
@@ -21,8 +22,15 @@ export interface Part {
   readonly sends?: readonly Sent[] | undefined;
 }
 
-/** A request that was opened, with the names that its line has as long as there is none. */
-export interface Opened extends Pick<Line, 'rule' | 'source' | 'target'> {
+/** What a request is about, for its lines as long as it has none of its own. */
+export interface Names extends Pick<Line, 'rule' | 'source' | 'target'> {
+  /** Absent where it is about a rule as a whole. */
+  readonly tags?: readonly { readonly source: string; readonly target: string }[] | undefined;
+  readonly digest?: string | undefined;
+}
+
+/** A request that was opened. */
+export interface Opened extends Names {
   readonly id: string;
 }
 
@@ -64,17 +72,42 @@ export function parseName({ key, modifiedAt }: StoredName): PartName {
   };
 }
 
-/** One name for each request but those that opened differently: an end stands before any parking, the last parking before others. */
-export function current(names: readonly PartName[]): PartName[] {
-  const ended = names.filter((name) => name.parkedUntil === undefined);
-  const over = new Set(ended.map(({ id }) => id));
+/** One line for each tag of a request. */
+export function linesOf<Outcome extends string>(
+  { rule, source, target, tags, digest }: Names,
+  outcome: Outcome,
+  facts: Pick<Line, 'reason' | 'error' | 'until'>,
+): Line<Outcome>[] {
+  if (tags === undefined) return [{ rule, source, target, outcome, ...facts }];
+  const named = (name: string, tag: string) => nameOf(name, tag === '' ? (digest ?? '') : tag);
+  return tags.map((tag) => ({
+    rule,
+    source: named(source, tag.source),
+    target: named(target, tag.target),
+    ...(digest === undefined ? {} : { digest }),
+    outcome,
+    ...facts,
+  }));
+}
+
+/** The last parking of each request, and every end: two ends of one request may have opened different ones. */
+export function latest(names: readonly PartName[]): PartName[] {
+  const ends = names.filter(({ parkedUntil }) => parkedUntil === undefined);
   const parked = new Map<string, PartName>();
   for (const name of names) {
-    if (over.has(name.id) || name.parkedUntil === undefined) continue;
+    if (name.parkedUntil === undefined) continue;
     if (name.parkedUntil > (parked.get(name.id)?.parkedUntil ?? 0)) parked.set(name.id, name);
   }
-  return [...ended, ...parked.values()];
+  return [...ends, ...parked.values()];
 }
+
+/** What a request did before it was parked or sent again. */
+export function doneBefore({ lines }: Part): Line[] {
+  return lines.filter(({ outcome }) => done.has(outcome));
+}
+
+const done: ReadonlySet<string> = new Set(['copied', 'deleted']);
+const idle: ReadonlySet<string> = new Set(['unchanged', 'skipped', 'deferred']);
 
 /** One line for each tag, target and digest. A message that came twice says `unchanged` of what it copied itself. */
 export function distinct(lines: readonly Line[]): Line[] {
@@ -82,7 +115,7 @@ export function distinct(lines: readonly Line[]): Line[] {
   for (const line of lines) {
     const key = [line.rule, line.source, line.target, line.digest].join('\n');
     const other = kept.get(key);
-    if (other === undefined || other.outcome === 'unchanged') kept.set(key, line);
+    if (other === undefined || idle.has(other.outcome)) kept.set(key, line);
   }
   return [...kept.values()].sort((a, b) => (a.target < b.target ? -1 : a.target > b.target ? 1 : 0));
 }

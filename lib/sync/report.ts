@@ -59,6 +59,7 @@ export interface RunHeader {
   readonly startedAt: string;
   readonly finishedAt?: string;
   readonly interrupted?: boolean;
+  readonly cancelled?: boolean;
 }
 
 export interface Report<Outcome extends string = string> {

@@ -2,20 +2,23 @@
 import { createHash } from 'node:crypto';
 import type { RepositoryName, Rule, Rules, RuleTarget } from '../config/model.ts';
 import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
-import type { DocumentStore, Queue, RequestQueues } from '../storage/ports.ts';
+import type { Digest } from '../oci/descriptor.ts';
+import type { DocumentStore, RequestQueues } from '../storage/ports.ts';
 import { BusyError, type Work } from './blob.ts';
 import type { Announce, RunBook } from './book.ts';
 import { type Checkpoint, tidyCheckpoints } from './checkpoint.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
+import type { Control } from './control.ts';
 import type { Sides } from './copier.ts';
 import { type Core, failedRule, finalOutcomes } from './direct.ts';
-import type { OnEvent } from './events.ts';
+import type { LogLevel, OnEvent } from './events.ts';
 import { requestsOf } from './fan-out.ts';
 import { Listing } from './listing.ts';
 import { forRepository } from './namespace.ts';
-import type { Outstanding } from './outstanding.ts';
-import type { Lane, ParkingLot } from './parked.ts';
-import type { Opened, Part, Sent } from './parts.ts';
+import type { Outstanding, Waiter } from './outstanding.ts';
+import { type Lane, lanes, type Parking, type ParkingLot } from './parked.ts';
+import { linesOf, type Opened, type Part, type Sent } from './parts.ts';
+import { repairsOf } from './repairs.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
 import type { CopyRequest, PlanRequest } from './request.ts';
 import { claimsOn } from './rivals.ts';
@@ -35,13 +38,17 @@ export interface WorkerOptions {
   /** Pulls that only pushes may use. */
   readonly pullReserve: number;
   readonly checkpoints: DocumentStore;
-  readonly isPaused: () => Promise<boolean>;
+  readonly control: Control;
+  /** How often a copy under way looks whether it is still wanted, in milliseconds. @default 15 s */
+  readonly watchMs?: number;
   readonly onEvent: OnEvent;
   readonly announce: Announce;
 }
 
 export interface ManualRequest {
   readonly rules?: readonly string[] | undefined;
+  /** For a namespace rule: one of its repositories. */
+  readonly repository?: string | undefined;
   readonly tags?: readonly string[] | undefined;
   readonly dryRun: boolean;
   readonly force: boolean;
@@ -73,8 +80,7 @@ const looksAgain = [60_000, 240_000];
 const patienceMs = 5000;
 const busyDelaySeconds = 15;
 const sendsAtOnce = 8;
-/** While all is paused a request is looked at again after so many milliseconds; `release` sends none. */
-const pausedMs = 60_000;
+const watchMs = 15_000;
 /** What the allowance does not reach waits so many milliseconds, up to twice as long, for the next look. */
 const parkAgainMs = 5 * 60_000;
 /** A manifest, or an index with the children that changed: most requests are one or the other. */
@@ -97,10 +103,33 @@ export class Worker {
   async start(run: string, trigger: Trigger, request: ManualRequest): Promise<Begun> {
     const rules = this.#chosen(request.rules);
     const begun = await this.#begin(run, trigger, 'start-plan', (run) =>
-      rules.map((rule) => planFor(run, rule, request)),
+      rules.flatMap((rule) => plansFor(run, rule, request)),
     );
-    if (rules.length === 0) await this.#close(begun.run);
+    if (begun.requests === 0) await this.#close(begun.run);
     return begun;
+  }
+
+  /** Opens a run for the tags that failed in another one. @throws ERR_RUN_UNKNOWN */
+  async retry(run: string, failedIn: string): Promise<Begun> {
+    const report = await this.#options.book.report(failedIn);
+    if (report === undefined) throw unknownRun(failedIn);
+    const repairs = repairsOf(report, this.#options.rules.rules);
+    if (repairs.length === 0) return { run: failedIn, requests: 0 };
+    return this.#begin(run, 'manual', 'start-plan', (run) =>
+      repairs.flatMap(({ rule, ...request }) => plansFor(run, rule, request)),
+    );
+  }
+
+  /** Ends a run: what it still waits for is skipped, and its messages do nothing. @throws ERR_RUN_UNKNOWN, ERR_REQUEST_INVALID */
+  async cancel(run: string): Promise<void> {
+    const { book, control, parked, announce } = this.#options;
+    if ((await book.standing(run)) === undefined) {
+      if ((await book.report(run)) === undefined) throw unknownRun(run);
+      throw new HubferryError('ERR_REQUEST_INVALID', 'The run is closed already');
+    }
+    await control.cancel(run);
+    await book.close(run, announce, 'cancelled');
+    for await (const parking of parked.all()) if (parking.run === run) await this.#unpark(parking);
   }
 
   /** Turns a push into requests: 0 where no rule wants the tag. */
@@ -159,8 +188,13 @@ export class Worker {
 
   /** Plans one rule for all its targets, and fans the difference out. */
   async plan(request: PlanRequest): Promise<void> {
+    const { id, run } = request;
     // The first end stands: what it opened is under way.
-    if (await this.#options.book.hasEnded(request.run, request.id)) return this.#close(request.run);
+    if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
+    const wishes = await this.#options.control.wishes();
+    if (run in wishes.cancelled)
+      return this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() });
+    if (wishes.pausedSince !== undefined) return this.#park(request, 'plan', Date.now(), 'paused', []);
     const tally = new Tally();
     const lines: Line<SyncOutcome>[] = [];
     const opened: Opened[] = [];
@@ -182,7 +216,7 @@ export class Worker {
       for (const target of rule?.targets ?? [])
         if (rule !== undefined) lines.push(failedRule(rule, target, error));
     }
-    await this.#write(request.run, { id: request.id, opened, lines, transfer: tally.totals() });
+    await this.#write(run, { id, opened, lines, transfer: tally.totals() });
   }
 
   async #rulesOf(request: PlanRequest, tally: Tally, signal: AbortSignal): Promise<Rule[]> {
@@ -240,32 +274,44 @@ export class Worker {
       `${kind}-${hash([rule.name, sides.target.name, digest, ...tags].join('\n'))}`;
     const requests = requestsOf(plan, { base, idOf });
     const opened: Opened[] = [];
-    await forEachOf(requests, sendsAtOnce, async ({ request: copy, lines: open }) => {
-      if (await this.#options.outstanding.claim(copy)) {
-        await this.#options.queues.send('copy-requests', copy);
-        opened.push(openedBy(copy));
-      } else {
-        for (const line of open)
-          lines.push({ ...line, outcome: 'deferred', reason: 'an earlier run is working on it' });
-      }
+    await forEachOf(requests, sendsAtOnce, async ({ request: copy }) => {
+      opened.push(...(await this.#ask(copy, 'copy')));
     });
     return opened;
+  }
+
+  /** Sends what nobody has asked for; what somebody has ends in this run too. */
+  async #ask(request: CopyRequest, lane: Lane): Promise<Opened[]> {
+    const { sends, joins } = await this.#options.outstanding.claim(request);
+    for (const one of sends) await this.#options.queues.send(lanes[lane], one);
+    for (const { id, tags, parkedUntil } of joins) {
+      if (parkedUntil === undefined) continue;
+      const until = new Date(parkedUntil).toISOString();
+      const lines = linesOf({ ...request, tags }, 'deferred', { reason: 'an earlier run parked it', until });
+      await this.#write(request.run, { id, opened: [], lines, transfer: noTransfer(), parkedUntil });
+    }
+    return [...sends, ...joins].map(({ id, tags }) => openedBy({ ...request, id, tags }));
   }
 
   /** Carries out a copy or push request. It throws only what a later delivery of the same message can mend. */
   async copy(request: CopyRequest, lane: Lane): Promise<void> {
     const tally = new Tally();
-    if (await this.#options.isPaused()) {
-      return this.#park(request, lane, Date.now() + pausedMs, [lineOf(request, 'deferred', 'paused')], tally);
+    if (await this.#isCancelled(request)) {
+      return this.#end(request, lane, linesOf(request, 'skipped', { reason: 'cancelled' }), tally);
+    }
+    if ((await this.#options.control.wishes()).pausedSince !== undefined) {
+      const lines = linesOf(request, 'deferred', { reason: 'paused' });
+      return this.#park(request, lane, Date.now(), 'paused', lines, tally);
     }
     const rule = this.#ruleFor(request);
     const target = rule?.targets.find((one) => asksFor(rule, one, request));
     if (rule === undefined || target === undefined) {
-      return this.#end(request, [lineOf(request, 'skipped', 'no rule asks for it any more')], tally);
+      const lines = linesOf(request, 'skipped', { reason: 'no rule asks for it any more' });
+      return this.#end(request, lane, lines, tally);
     }
     const sides = openOr(() => this.#options.core.open(rule, target, tally));
     if ('error' in sides) {
-      return this.#end(request, [{ ...lineOf(request, 'failed'), error: sides.error }], tally);
+      return this.#end(request, lane, linesOf(request, 'failed', sides), tally);
     }
     await this.#carry(request, lane, rule, sides, tally);
   }
@@ -274,8 +320,9 @@ export class Worker {
     const { core, onEvent, pullReserve } = this.#options;
     // What is kept back is kept for pushes.
     const reserve = lane === 'push' ? 0 : pullReserve;
+    const { stop, end } = this.#watch(request);
     const work: Work = {
-      stop: this.#deadline(),
+      stop,
       tally,
       onEvent,
       patienceMs,
@@ -286,9 +333,11 @@ export class Worker {
       const carry = request.kind === 'delete' ? core.copier.remove : core.copier.copy;
       await this.#settle(await carry.call(core.copier, request, rule, sides, work), request, lane, tally);
     } catch (error) {
-      if (error instanceof StoppedError) return this.#sendAgain(request, lane, 0);
-      if (error instanceof BusyError) return this.#sendAgain(request, lane, busyDelaySeconds);
+      if (error instanceof StoppedError) return this.#sendAgain(request, lane, 0, [], tally);
+      if (error instanceof BusyError) return this.#sendAgain(request, lane, busyDelaySeconds, [], tally);
       throw error;
+    } finally {
+      end();
     }
   }
 
@@ -298,75 +347,128 @@ export class Worker {
     lane: Lane,
     tally: Tally,
   ): Promise<void> {
-    if (result.retry !== undefined && request.attempt + 1 < attempts) {
-      return this.#sendAgain({ ...request, attempt: request.attempt + 1 }, lane, 5 * 2 ** request.attempt);
+    const { lines, retry, followUp } = result;
+    const next = { ...request, attempt: request.attempt + 1 };
+    if (retry !== undefined && next.attempt < attempts) {
+      return this.#sendAgain(next, lane, 5 * 2 ** request.attempt, lines, tally);
     }
     const again = looksAgain[request.attempt];
-    const unseen = result.lines.every(
+    const unseen = lines.every(
       ({ outcome, reason }) => outcome === 'unchanged' || reason === 'gone at source',
     );
     if (request.reason === 'push' && unseen && again !== undefined) {
-      const until = Date.now() + again;
-      return this.#park({ ...request, attempt: request.attempt + 1 }, lane, until, result.lines, tally);
+      return this.#park(next, lane, Date.now() + again, 'the source may not show the push yet', lines, tally);
     }
-    const deferred = result.lines.filter((line) => line.outcome === 'deferred');
-    if (deferred.length > 0) {
-      const until = Math.max(...deferred.map((line) => Date.parse(line.until ?? '')));
-      return this.#park(request, lane, until, result.lines, tally);
+    const [first, ...others] = lines.filter((line) => line.outcome === 'deferred');
+    if (first !== undefined) {
+      const until = Math.max(...[first, ...others].map((line) => Date.parse(line.until ?? '')));
+      return this.#park(request, lane, until, first.reason ?? '', lines, tally);
     }
-    const { followUp } = result;
-    const next =
-      followUp === undefined
-        ? undefined
-        : { ...followUp, id: `${lane}-${hash(`${request.id}\n${followUp.digest}`)}` };
-    if (next !== undefined) await this.#options.queues.send(queueOf(lane), next);
-    await this.#end(request, result.lines, tally, next === undefined ? [] : [openedBy(next)]);
+    await this.#end(request, lane, lines, tally, followUp);
   }
 
   async #park(
-    request: CopyRequest,
+    request: CopyRequest | PlanRequest,
     lane: Lane,
     until: number,
+    reason: string,
     lines: readonly Line<SyncOutcome>[],
-    tally: Tally,
+    tally = new Tally(),
   ): Promise<void> {
-    const { id, run } = request;
-    await this.#options.parked.park(request, lane, until);
-    await this.#write(run, { id, opened: [], lines, transfer: tally.totals(), parkedUntil: until });
+    await this.#options.parked.park(request, lane, until, reason);
+    const part = { opened: [], lines, transfer: tally.totals(), parkedUntil: until };
+    if (request.kind === 'plan') return this.#write(request.run, { ...part, id: request.id });
+    await this.#options.outstanding.park(request, until, (waiter) => this.#tell(waiter, request, part));
   }
 
   async #end(
     request: CopyRequest,
+    lane: Lane,
     lines: readonly Line<SyncOutcome>[],
     tally: Tally,
-    opened: readonly Opened[] = [],
+    followUp?: CopyRequest,
   ): Promise<void> {
     const { outstanding, onEvent } = this.#options;
     for (const line of lines) onEvent({ type: 'line', line });
-    await this.#write(request.run, { id: request.id, opened, lines, transfer: tally.totals() });
-    await outstanding.end(request);
+    const part = { opened: [], lines, transfer: tally.totals() };
+    await outstanding.end(request, async (waiter) => {
+      const opened = followUp === undefined ? [] : await this.#ask(followedBy(followUp, lane, waiter), lane);
+      await this.#tell(waiter, request, { ...part, opened });
+    });
+    const [first] = lines;
+    if (lane !== 'push' || first?.digest === undefined || request.digest !== undefined) return;
+    if (first.outcome !== 'copied' && first.outcome !== 'unchanged') return;
+    const taken = { ...request, digest: first.digest as Digest };
+    await outstanding.takeOver(taken, (waiter) => this.#tell(waiter, request, part));
   }
 
-  /** The same request once more, as a message of its own: no delivery of this one is burned. */
-  async #sendAgain(request: CopyRequest, lane: Lane, delaySeconds: number): Promise<void> {
-    await this.#options.queues.send(queueOf(lane), request, { delaySeconds });
+  /** The run that sent a request counts what it cost; those that joined it see its end alone. */
+  async #tell({ run, id }: Waiter, request: CopyRequest, part: Omit<Part, 'id'>): Promise<void> {
+    if (run === request.run) return this.#write(run, { ...part, id });
+    const lines = part.lines.map(({ bytes: _, ...line }) => line);
+    await this.#write(run, { ...part, id, lines, transfer: noTransfer() });
+  }
+
+  /** The same request once more, as a message of its own: no delivery of this one is burned. What was done so far is noted. */
+  async #sendAgain(
+    request: CopyRequest,
+    lane: Lane,
+    delaySeconds: number,
+    lines: readonly Line<SyncOutcome>[],
+    tally: Tally,
+  ): Promise<void> {
+    await this.#options.queues.send(lanes[lane], request, { delaySeconds });
+    const done = lines.filter(({ outcome }) => outcome === 'copied' || outcome === 'deleted');
+    if (done.length === 0 && tally.bytesCopied === 0 && tally.pulls === 0) return;
+    const parkedUntil = Date.now() + delaySeconds * 1000;
+    const { id, run } = request;
+    await this.#write(run, { id, opened: [], lines: done, transfer: tally.totals(), parkedUntil });
+  }
+
+  /** Whether every run that waits for the request was cancelled. */
+  async #isCancelled(request: CopyRequest): Promise<boolean> {
+    const { cancelled } = await this.#options.control.wishes();
+    if (!(request.run in cancelled)) return false;
+    const runs = await this.#options.outstanding.runsOf(request);
+    return runs.every((run) => run in cancelled);
+  }
+
+  async #isUnwanted(request: CopyRequest): Promise<boolean> {
+    const { pausedSince } = await this.#options.control.wishes();
+    return pausedSince !== undefined || this.#isCancelled(request);
+  }
+
+  /** Work on a request stops at its deadline, and when people no longer want it. */
+  #watch(request: CopyRequest): { stop: AbortSignal; end: () => void } {
+    const stop = new AbortController();
+    const abort = (reason: string) => {
+      if (stop.signal.aborted) return;
+      this.#log('info', 'stopped', { run: request.run, target: request.target, reason });
+      stop.abort(new StoppedError(reason));
+    };
+    const deadline = setTimeout(abort, this.#options.deadlineMs, 'The deadline is near');
+    const look = async () => {
+      // Whoever cannot be asked now is asked again, or the deadline comes.
+      if (await this.#isUnwanted(request).catch(() => false)) abort('It is paused or cancelled');
+    };
+    const looks = setInterval(look, this.#options.watchMs ?? watchMs);
+    const end = () => {
+      clearTimeout(deadline);
+      clearInterval(looks);
+    };
+    return { stop: stop.signal, end };
   }
 
   /** Sends parked requests whose time has come, as far as the allowance reaches; closes runs; tidies checkpoints. */
   async release(): Promise<void> {
-    const { parked, book, queues, checkpoints, announce } = this.#options;
+    const { parked, book, queues, checkpoints, control, announce } = this.#options;
     const signal = this.#deadline();
-    const budgets = new Map<string, number>();
-    for (const { key, lane, request } of await parked.due(Date.now(), signal)) {
-      if (lane === 'push' || (await this.#withinAllowance(request, budgets, signal))) {
-        await queues.send(queueOf(lane), request);
-      } else await parked.park(request, lane, Date.now() + parkAgainMs * (1 + Math.random()));
-      await parked.remove(key);
-    }
+    const { pausedSince, resumedAt } = await control.wishes();
+    if (pausedSince === undefined) await this.#releaseParked(await parked.due(Date.now()), signal);
     for (const run of await book.openRuns()) {
       for (const { queue, message } of await book.unheard(run, Date.now() - sentMs))
         await queues.send(queue, message);
-      await book.close(run, announce, Date.now() - lostMs);
+      await book.close(run, announce, { before: lostBefore(pausedSince, resumedAt) });
     }
     await tidyCheckpoints(
       checkpoints,
@@ -374,6 +476,28 @@ export class Worker {
       (checkpoint) => this.#cancelUpload(checkpoint),
       signal,
     );
+  }
+
+  async #releaseParked(due: readonly Parking[], signal: AbortSignal): Promise<void> {
+    const budgets = new Map<string, number>();
+    for (const parking of due) {
+      signal.throwIfAborted();
+      await this.#unpark(parking, (request) => this.#withinAllowance(request, budgets, signal));
+    }
+  }
+
+  /** Sends a parked request where it is admitted, else it waits some more. */
+  async #unpark(parking: Parking, admit = async (_: CopyRequest) => true): Promise<void> {
+    const { parked, queues } = this.#options;
+    const { lane } = parking;
+    const found = await parked.load(parking);
+    if (found !== undefined) {
+      const { request, reason } = found;
+      if (lane !== 'copy' || request.kind === 'plan' || (await admit(request)))
+        await queues.send(lanes[lane], request);
+      else await parked.park(request, lane, Date.now() + parkAgainMs * (1 + Math.random()), reason);
+    }
+    await parked.remove(parking);
   }
 
   /** Takes the pulls of a request from what its registry has left; a HEAD tells that for nothing, once a release. */
@@ -415,23 +539,23 @@ export class Worker {
   }
 
   /** A request that failed at every delivery: it ends as failed. */
-  async poison(request: CopyRequest | PlanRequest): Promise<void> {
+  async poison(request: CopyRequest | PlanRequest, lane: Lane): Promise<void> {
     const { id, run } = request;
     const error = summarize(new HubferryError('ERR_POISON', 'The request failed at every delivery'));
-    if (request.kind === 'plan') {
-      const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
-      const target = rule?.targets[0];
-      const lines =
-        rule === undefined || target === undefined ? [] : [{ ...failedRule(rule, target, error), error }];
-      if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
-      return this.#write(run, { id, opened: [], lines, transfer: noTransfer() });
-    }
-    const lines = request.tags.map((tag) => ({
-      ...lineOf(request, 'failed'),
-      target: `${request.target}:${tag.target}`,
-      error,
-    }));
-    await this.#end(request, lines, new Tally());
+    if (request.kind !== 'plan')
+      return this.#end(request, lane, linesOf(request, 'failed', { error }), new Tally());
+    if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
+    const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
+    const lines = rule === undefined ? [] : linesOf(namesOf(rule), 'failed', { error });
+    await this.#write(run, { id, opened: [], lines, transfer: noTransfer() });
+  }
+
+  #log(
+    level: LogLevel,
+    message: string,
+    fields: Readonly<Record<string, string | number | undefined>>,
+  ): void {
+    this.#options.onEvent({ type: 'log', level, message, fields });
   }
 
   async #write(run: string, part: Part): Promise<void> {
@@ -473,11 +597,40 @@ function openOr(open: () => Sides): Sides | { readonly error: ErrorSummary } {
   }
 }
 
-function planFor(run: string, rule: Rule, { tags, dryRun, force }: ManualRequest): Sending {
-  const id = `plan-${hash(rule.name)}`;
-  const some = tags === undefined ? {} : { tags: [...tags] };
-  const message = { kind: 'plan', id, run, rule: rule.name, dryRun, force, ...some };
-  return { queue: 'plan-requests', message, opened: { id, ...namesOf(rule) } };
+/** A follow-up belongs to each run that waited for its request. */
+function followedBy(followUp: CopyRequest, lane: Lane, { run }: Waiter): CopyRequest {
+  const { rule, target, digest, tags } = followUp;
+  const names = tags.map((tag) => tag.target);
+  return { ...followUp, run, id: `${lane}-${hash([rule, target, digest, ...names].join('\n'))}` };
+}
+
+/** Nothing is lost while it is paused, nor just because it was. */
+function lostBefore(pausedSince: string | undefined, resumedAt: string | undefined): number {
+  const before = Date.now() - lostMs;
+  return pausedSince !== undefined || Date.parse(resumedAt ?? '') > before ? 0 : before;
+}
+
+function unknownRun(run: string): HubferryError {
+  return new HubferryError('ERR_RUN_UNKNOWN', `There is no run "${run}"`);
+}
+
+/** Tags in one plan request: names of at most 128 characters, well within a message of 48 KiB. */
+const tagsPerPlan = 300;
+
+/** The plan requests for a rule: several where many tags are named. */
+function plansFor(run: string, rule: Rule, request: Omit<ManualRequest, 'rules'>): Sending[] {
+  const { repository, tags, dryRun, force } = request;
+  const scope = repository === undefined ? {} : { repository };
+  const base = { kind: 'plan', run, rule: rule.name, ...scope, dryRun, force };
+  const named = repository === undefined ? rule : forRepository(rule, repository);
+  const send = (id: string, some: { tags?: string[] }) => {
+    const message = { ...base, ...some, id };
+    return { queue: 'plan-requests' as const, message, opened: { id, ...namesOf(named) } };
+  };
+  const id = `plan-${hash(`${rule.name}\n${repository ?? ''}`)}`;
+  if (tags === undefined) return [send(id, {})];
+  const starts = Array.from({ length: Math.ceil(tags.length / tagsPerPlan) }, (_, nth) => nth * tagsPerPlan);
+  return starts.map((at) => send(`${id}-${at}`, { tags: tags.slice(at, at + tagsPerPlan) }));
 }
 
 function namesOf(rule: Rule): Pick<Line, 'rule' | 'source' | 'target'> {
@@ -485,14 +638,8 @@ function namesOf(rule: Rule): Pick<Line, 'rule' | 'source' | 'target'> {
   return { rule: rule.name, source: nameOf(rule.source), target: rule.targets.map(nameOf).join(', ') };
 }
 
-function openedBy(request: Pick<CopyRequest, 'id' | 'rule' | 'source' | 'target' | 'tags'>): Opened {
-  const { id, rule, source, target, tags } = request;
-  const [tag] = tags;
-  return { id, rule, source: `${source}:${tag?.source ?? ''}`, target: `${target}:${tag?.target ?? ''}` };
-}
-
-function queueOf(lane: Lane): Queue {
-  return lane === 'push' ? 'push-requests' : 'copy-requests';
+function openedBy({ id, rule, source, target, tags }: Opened): Opened {
+  return { id, rule, source, target, tags };
 }
 
 function hash(text: string): string {
@@ -520,15 +667,4 @@ function targetTag(rule: Rule, target: RuleTarget, tag: string): string {
   const { selector } = rule.source;
   const index = selector.kind === 'tags' ? selector.tags.indexOf(tag) : 0;
   return target.tags?.[index] ?? tag;
-}
-
-function lineOf(request: CopyRequest, outcome: SyncOutcome, reason?: string): Line<SyncOutcome> {
-  const [tag] = request.tags;
-  return {
-    rule: request.rule,
-    source: `${request.source}:${tag?.source ?? ''}`,
-    target: `${request.target}:${tag?.target ?? ''}`,
-    outcome,
-    ...(reason === undefined ? {} : { reason }),
-  };
 }

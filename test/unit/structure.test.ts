@@ -18,7 +18,7 @@ const ends = ['config', 'sync', 'dockerhub', 'acr', 'registry', 'storage', 'oci'
 const rooms: Readonly<Record<string, Room>> = {
   functions: { imports: ['composition', 'manual', 'dockerhub', 'sync', 'log', 'errors'] },
   cli: { imports: ['composition', 'config', 'sync', 'log', 'oci', 'errors'] },
-  composition: { imports: ends, typesOf: ['cli'] },
+  composition: { imports: ends, typesOf: ['cli', 'manual'] },
   manual: { imports: ['errors'] },
   dashboard: { imports: ['errors'], typesOf: ['sync'] },
   log: { imports: ['errors'], typesOf: ['sync'] },

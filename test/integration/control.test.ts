@@ -1,0 +1,302 @@
+/** Pause, resume, cancel and retry; and requests that several runs wait for. */
+import { randomUUID } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { repairsOf } from '../../lib/sync/repairs.ts';
+import type { AnyReport, Line } from '../../lib/sync/report.ts';
+import { copyRequestSchema } from '../../lib/sync/request.ts';
+import { handOver, startApp } from '../local/app.ts';
+import { buildManifest, type Content } from '../local/content.ts';
+
+let app: Awaited<ReturnType<typeof startApp>>;
+beforeEach(async () => {
+  app = await startApp({ rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app }' });
+});
+afterEach(() => app.close());
+
+async function push(tag: string, seed = tag, size = 1000): Promise<Content> {
+  const content = buildManifest({ seed, layers: [size] });
+  await app.hub.push('acme/app', tag, content);
+  return content;
+}
+
+const webhook = (tag: string) =>
+  app.worker().push(`hook-${randomUUID()}`, { repository: 'docker.io/acme/app', tag, pushedAt: Date.now() });
+
+/** What a run said of each tag. */
+function told(run: string): string[] | undefined {
+  const lines = app.reportOf(run)?.tags as readonly Line[] | undefined;
+  return lines?.map(({ source, outcome, reason }) => {
+    const tag = source.slice(source.lastIndexOf(':') + 1);
+    return [tag, outcome, outcome === 'copied' ? undefined : reason].filter(Boolean).join(' ');
+  });
+}
+
+const isChunk = ({ method }: { method: string }) => method === 'PATCH';
+
+async function parked(): Promise<string[]> {
+  const lanes: string[] = [];
+  for await (const { lane } of app.parked.all()) lanes.push(lane);
+  return lanes;
+}
+
+async function marks(): Promise<number> {
+  let count = 0;
+  for await (const _ of app.stores.state.list('outstanding/')) count += 1;
+  return count;
+}
+
+describe('pausing', () => {
+  it('holds plans, pushes and copies, and loses none of them', async () => {
+    await push('1.0');
+    const run = await app.schedule();
+    await app.control.pause();
+    await push('2.0');
+    const hook = await webhook('2.0');
+    await app.deliver();
+    expect(await parked()).toEqual(expect.arrayContaining(['plan', 'push']));
+    await app.worker().release();
+    expect(app.queues.messages).toEqual([]);
+    expect(app.target.requests).toEqual([]);
+    await app.control.resume();
+    await app.worker().release();
+    await app.deliver();
+    expect(told(hook.run)).toEqual(['2.0 copied']);
+    expect(told(run)?.sort()).toEqual(['1.0 copied', '2.0 unchanged']);
+    expect(await parked()).toEqual([]);
+  });
+
+  it('stops a copy under way, which goes on later without sending again what has arrived', async () => {
+    const content = await push('1.0', 'large', 6 << 20);
+    const run = await app.schedule();
+    const stopped = () => app.events.some((event) => event.type === 'log' && event.message === 'stopped');
+    app.target.intercept = async ({ method }) => {
+      if (method !== 'PATCH' || app.target.requests.filter(isChunk).length < 2) return undefined;
+      await app.control.pause();
+      await expect.poll(stopped).toBe(true);
+      return undefined;
+    };
+    await app.deliver();
+    expect(app.digestAt('1.0')).toBeUndefined();
+    expect(await parked()).toEqual(['copy']);
+    app.target.intercept = undefined;
+    await app.control.resume();
+    await app.worker().release();
+    await app.deliver();
+    expect(app.digestAt('1.0')).toBe(content.descriptor.digest);
+    expect(told(run)).toEqual(['1.0 copied']);
+    const sizes = content.blobs.reduce((sum, { size }) => sum + size, 0);
+    const uploads = app.target.requests.filter(({ url }) => url.includes('/blobs/uploads/'));
+    expect(uploads.reduce((sum, { received }) => sum + received, 0)).toBe(sizes);
+    expect(app.reportOf(run)?.totals.bytesCopied).toBe(sizes + content.descriptor.size);
+  });
+});
+
+describe('cancelling a run', () => {
+  it('ends it at once, and what was queued or parked does nothing afterwards', async () => {
+    await push('1.0');
+    await push('2.0', 'other');
+    const run = await app.schedule();
+    const [plan] = app.queues.messages.splice(0);
+    if (plan !== undefined) app.queues.messages.push(plan);
+    await app.worker().plan(JSON.parse(app.queues.messages.shift()?.text ?? ''));
+    await app.control.pause();
+    const first = app.queues.messages.shift();
+    await app.worker().copy(JSON.parse(first?.text ?? ''), 'copy');
+    await app.control.resume();
+    await app.worker().cancel(run);
+    expect(told(run)?.sort()).toEqual(['1.0 skipped cancelled', '2.0 skipped cancelled']);
+    expect(app.reportOf(run)?.run.cancelled).toBe(true);
+    await app.deliver();
+    expect(app.target.requests.filter(({ method }) => method !== 'GET' && method !== 'HEAD')).toEqual([]);
+    expect([await parked(), await marks()]).toEqual([[], 0]);
+    expect(app.reports).toHaveLength(1);
+  });
+
+  it('leaves alone what another run waits for too', async () => {
+    const content = await push('1.0');
+    const first = await app.schedule();
+    await app.worker().plan(JSON.parse(app.queues.messages.shift()?.text ?? ''));
+    const second = await app.schedule();
+    await app.worker().plan(JSON.parse(app.queues.messages.pop()?.text ?? ''));
+    await app.worker().cancel(first);
+    await app.deliver();
+    expect(told(first)).toEqual(['1.0 skipped cancelled']);
+    expect(told(second)).toEqual(['1.0 copied']);
+    expect(app.digestAt('1.0')).toBe(content.descriptor.digest);
+  });
+
+  it('is refused for a run that is closed, and for one that never was', async () => {
+    await push('1.0');
+    const run = await app.schedule();
+    await app.deliver();
+    await expect(app.worker().cancel(run)).rejects.toMatchObject({ code: 'ERR_REQUEST_INVALID' });
+    await expect(app.worker().cancel('nobody')).rejects.toMatchObject({ code: 'ERR_RUN_UNKNOWN' });
+  });
+});
+
+describe('trying again', () => {
+  it('plans what failed in a run, and nothing else, in a run of its own', async () => {
+    const broken = await push('1.0', 'broken');
+    await push('2.0', 'whole');
+    const { blobs } = app.hub.repository('acme/app');
+    const [lost] = broken.blobs.slice(-1);
+    if (lost === undefined) throw new Error('The content has no blobs');
+    blobs.delete(lost.descriptor.digest);
+    const run = await app.schedule();
+    await app.deliver();
+    expect(told(run)?.sort()).toEqual(['1.0 failed', '2.0 copied']);
+    blobs.set(lost.descriptor.digest, lost);
+    const again = await app.worker().retry('again', run);
+    expect(again).toEqual({ run: 'again', requests: 1 });
+    await app.deliver();
+    expect(told('again')).toEqual(['1.0 copied']);
+    expect(app.reportOf('again')?.run.trigger).toBe('manual');
+  });
+
+  it('asks for the repository of a namespace rule, and for the whole rule where no tag is named', () => {
+    const rule = app.rules.rules[0];
+    if (rule === undefined) throw new Error('There is no rule');
+    const space = { ...rule, name: 'space', source: { ...rule.source, path: 'acme/*' } };
+    const line = (rule: string, source: string, outcome = 'failed') => ({
+      rule,
+      source,
+      target: 't',
+      outcome,
+    });
+    const report = {
+      run: { id: 'r', trigger: 'verify', startedAt: '' },
+      tags: [
+        line('space', 'docker.io/acme/a:1', 'missing'),
+        line('space', 'docker.io/acme/a:2', 'incomplete'),
+        line('space', 'docker.io/acme/b:3', 'same'),
+        line('app', 'docker.io/acme/app'),
+        line('app', 'docker.io/acme/app:1'),
+        line('gone', 'docker.io/acme/c:1'),
+      ],
+    } as unknown as AnyReport;
+    expect(repairsOf(report, [rule, space])).toEqual([
+      { rule, repository: undefined, tags: undefined, dryRun: false, force: true },
+      { rule: space, repository: 'acme/a', tags: ['1', '2'], dryRun: false, force: true },
+    ]);
+  });
+
+  it('has nothing to do for a run in which nothing failed, and is refused for one that never was', async () => {
+    await push('1.0');
+    const run = await app.schedule();
+    await app.deliver();
+    expect(await app.worker().retry('again', run)).toEqual({ run, requests: 0 });
+    await expect(app.worker().retry('again', 'nobody')).rejects.toMatchObject({ code: 'ERR_RUN_UNKNOWN' });
+  });
+
+  it('is bounded by the size of a message, however many tags failed', async () => {
+    const tags = Array.from({ length: 650 }, (_, index) => `${'t'.repeat(120)}${index}`);
+    const begun = await app.worker().start('many', 'manual', { tags, dryRun: false, force: false });
+    expect(begun.requests).toBe(3);
+    for (const { text } of app.queues.messages) expect(text.length).toBeLessThan(48 * 1024);
+  });
+});
+
+describe('a request that is outstanding', () => {
+  /** Plans, with nothing carried out. */
+  async function planned(): Promise<string> {
+    const run = await app.schedule();
+    const at = app.queues.messages.findIndex(({ queue }) => queue === 'plan-requests');
+    const [plan] = app.queues.messages.splice(at, 1);
+    if (plan !== undefined) await handOver(app.worker(), plan);
+    return run;
+  }
+
+  it('is joined by later plans: one message, and the real end in the report of each', async () => {
+    await push('1.0');
+    const runs = [await planned(), await planned(), await planned()];
+    expect(app.queues.messages).toHaveLength(1);
+    await app.deliver();
+    expect(runs.map(told)).toEqual([['1.0 copied'], ['1.0 copied'], ['1.0 copied']]);
+    const bytes = runs.map((run) => app.reportOf(run)?.totals.bytesCopied);
+    expect(bytes).toEqual([expect.any(Number), 0, 0]);
+    expect(await marks()).toBe(0);
+  });
+
+  it('is joined while it is parked, also past the next plan', async () => {
+    await push('1.0');
+    const first = await planned();
+    const [message] = app.queues.messages.splice(0);
+    const request = copyRequestSchema.parse(JSON.parse(message?.text ?? ''));
+    const until = Date.now() + 30 * 3600_000;
+    await app.outstanding.park(request, until, async () => undefined);
+    const second = await planned();
+    expect(app.queues.messages).toEqual([]);
+    expect(told(second)).toEqual(['1.0 deferred an earlier run parked it']);
+    expect(app.reportOf(first)).toBeUndefined();
+  });
+
+  it('is joined for the tags that it is about; other tags of the digest are asked for beside it', async () => {
+    await push('1.0', 'same');
+    const first = await planned();
+    await push('latest', 'same');
+    const second = await planned();
+    expect(app.queues.messages).toHaveLength(2);
+    await app.deliver();
+    expect(told(first)).toEqual(['1.0 copied']);
+    expect(told(second)).toEqual(['1.0 copied', 'latest copied']);
+    expect(await marks()).toBe(0);
+  });
+
+  it('is taken over by a push, and has nothing left to do', async () => {
+    await push('1.0');
+    const run = await planned();
+    const [held] = app.queues.messages.splice(0);
+    const hook = await webhook('1.0');
+    await app.deliver();
+    expect(told(run)).toEqual(['1.0 copied']);
+    expect(told(hook.run)).toEqual(['1.0 copied']);
+    app.target.requests.length = 0;
+    if (held !== undefined) app.queues.messages.push(held);
+    await app.deliver();
+    expect(app.target.requests.filter(({ method }) => method !== 'HEAD' && method !== 'GET')).toEqual([]);
+    expect(app.reports).toHaveLength(2);
+  });
+
+  it('is asked for again where its message was lost, and then ends in every run that waited', async () => {
+    await push('1.0');
+    const first = await planned();
+    app.queues.messages.length = 0;
+    for await (const { key } of app.stores.state.list('outstanding/')) await age(key);
+    const second = await planned();
+    expect(app.queues.messages).toHaveLength(1);
+    await app.deliver();
+    expect([first, second].map(told)).toEqual([['1.0 copied'], ['1.0 copied']]);
+  });
+
+  async function age(key: string): Promise<void> {
+    const document = await app.stores.state.get(key);
+    const mark: { at: number } = JSON.parse(Buffer.from(document?.bytes ?? []).toString());
+    const old = { ...mark, at: mark.at - 13 * 3600_000 };
+    await app.stores.state.put(key, Buffer.from(JSON.stringify(old)));
+  }
+
+  it('says copied of what its first delivery copied, whatever its second one finds', async () => {
+    await push('1.0', 'same');
+    await push('2.0', 'same');
+    const run = await planned();
+    let moves = 0;
+    app.target.intercept = ({ method, url }) => {
+      if (method !== 'PUT' || !/manifests\/[12]\.0$/.test(url)) return undefined;
+      moves += 1;
+      return moves === 2 ? { kind: 'answer', status: 503 } : undefined;
+    };
+    await app.deliver();
+    expect(told(run)).toEqual(['1.0 copied', '2.0 copied']);
+  });
+
+  it('ends as failed where it was poisoned, and can be tried again', async () => {
+    await push('1.0');
+    const run = await planned();
+    const [message] = app.queues.messages.splice(0);
+    await app.worker().poison(copyRequestSchema.parse(JSON.parse(message?.text ?? '')), 'copy');
+    expect(told(run)).toEqual(['1.0 failed']);
+    expect(await app.worker().retry('again', run)).toMatchObject({ requests: 1 });
+    await app.deliver();
+    expect(told('again')).toEqual(['1.0 copied']);
+  });
+});

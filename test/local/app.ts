@@ -1,0 +1,150 @@
+/**
+ * The function app's engine in this process, between two registries, with queues that a test
+ * delivers from as it likes: out of order, twice, or not at all.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createCore } from '../../lib/app.ts';
+import { Clients } from '../../lib/clients.ts';
+import type { Rules } from '../../lib/config/model.ts';
+import { readRules } from '../../lib/config/rules.ts';
+import { createHostGate } from '../../lib/registry/gate.ts';
+import { openFolderStores } from '../../lib/storage/folder.ts';
+import type { Queue, RequestQueues, Stores } from '../../lib/storage/ports.ts';
+import { RunBook } from '../../lib/sync/book.ts';
+import { Control } from '../../lib/sync/control.ts';
+import type { SyncEvent } from '../../lib/sync/events.ts';
+import { defaultLimits } from '../../lib/sync/limits.ts';
+import { Outstanding } from '../../lib/sync/outstanding.ts';
+import { ParkingLot } from '../../lib/sync/parked.ts';
+import type { AnyReport } from '../../lib/sync/report.ts';
+import { copyRequestSchema, planRequestSchema } from '../../lib/sync/request.ts';
+import { Worker } from '../../lib/sync/worker.ts';
+import { type LocalDockerHub, startDockerHub } from './dockerhub.ts';
+import { type LocalRegistry, startRegistry } from './registry.ts';
+
+export interface Message {
+  readonly queue: Queue;
+  /** As it went over the wire. */
+  readonly text: string;
+}
+
+/** Holds messages until they are taken. */
+export class HeldQueues implements RequestQueues {
+  readonly messages: Message[] = [];
+
+  async send(queue: Queue, message: unknown): Promise<void> {
+    this.messages.push({ queue, text: JSON.stringify(message) });
+  }
+}
+
+export interface AppOptions {
+  /** Rules as flow or block YAML; `$target` stands for the registry's host. */
+  readonly rules: string;
+  /** Docker Hub's allowance for everybody. @default none */
+  readonly pulls?: number;
+}
+
+/** Docker Hub on one side, a registry on the other, the state in a folder. */
+export async function startApp({ rules: text, pulls }: AppOptions) {
+  const [hub, target] = await Promise.all([startDockerHub({ anonymousPulls: pulls }), startRegistry()]);
+  const folder = mkdtempSync(path.join(tmpdir(), 'hubferry-app-'));
+  const registries = {
+    'docker.io': { endpoint: hub.url, hubApi: hub.apiUrl },
+    [target.host]: { chunkSize: 1024 * 1024 },
+  };
+  const rules = readRules(
+    `registries: ${JSON.stringify(registries)}\nrules:\n${text.replaceAll('$target', target.host)}`,
+    { env: {}, variables: 'all' },
+  );
+  const app = new App(hub, target, rules, openFolderStores(folder));
+  return Object.assign(app, {
+    async close(): Promise<void> {
+      await Promise.all([hub.close(), target.close()]);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  });
+}
+
+export class App {
+  readonly hub: LocalDockerHub;
+  readonly target: LocalRegistry;
+  readonly rules: Rules;
+  readonly stores: Stores;
+  readonly queues = new HeldQueues();
+  readonly control: Control;
+  readonly parked: ParkingLot;
+  readonly outstanding: Outstanding;
+  readonly book: RunBook;
+  /** Reports that were announced, in order. */
+  readonly reports: AnyReport[] = [];
+  readonly events: SyncEvent[] = [];
+
+  constructor(hub: LocalDockerHub, target: LocalRegistry, rules: Rules, stores: Stores) {
+    this.hub = hub;
+    this.target = target;
+    this.rules = rules;
+    this.stores = stores;
+    this.control = new Control(stores.state);
+    this.parked = new ParkingLot(stores.state);
+    this.outstanding = new Outstanding(stores.state);
+    this.book = new RunBook(stores.runs);
+  }
+
+  /** Another instance; `stores` may be broken. */
+  worker(stores: Stores = this.stores): Worker {
+    const identity = () => {
+      throw new Error('No identity is needed here');
+    };
+    const gate = createHostGate();
+    const clients = new Clients({ env: {}, gate, retries: 0, maxWaitMs: 1000, blobs: 4, identity });
+    const own = stores === this.stores;
+    return new Worker({
+      core: createCore({ rules: this.rules, stores, clients, limits: defaultLimits, repositoryPrefixes: [] }),
+      rules: this.rules,
+      queues: this.queues,
+      book: own ? this.book : new RunBook(stores.runs),
+      parked: own ? this.parked : new ParkingLot(stores.state),
+      outstanding: own ? this.outstanding : new Outstanding(stores.state),
+      control: own ? this.control : new Control(stores.state),
+      deadlineMs: 60_000,
+      watchMs: 5,
+      pruneLimit: 1,
+      pullReserve: 0,
+      checkpoints: stores.checkpoints,
+      onEvent: (event) => this.events.push(event),
+      announce: async (report) => {
+        this.reports.push(report);
+      },
+    });
+  }
+
+  /** Opens a run as the timer does. */
+  async schedule(): Promise<string> {
+    const asked = { dryRun: false, force: false };
+    return (await this.worker().start(`run-${randomUUID()}`, 'schedule', asked)).run;
+  }
+
+  /** Delivers what is queued, and what that brings, until nothing is left. */
+  async deliver(worker: Worker = this.worker()): Promise<void> {
+    for (let next = this.queues.messages.shift(); next !== undefined; next = this.queues.messages.shift())
+      await handOver(worker, next);
+  }
+
+  reportOf(run: string): AnyReport | undefined {
+    return this.reports.find((report) => report.run.id === run);
+  }
+
+  digestAt(tag: string, repository = 'app'): string | undefined {
+    return this.target.repository(repository).tags.get(tag)?.digest;
+  }
+}
+
+/** As the functions do it. */
+export async function handOver(worker: Worker, { queue, text }: Message): Promise<void> {
+  const message: unknown = JSON.parse(text);
+  if (queue === 'plan-requests') await worker.plan(planRequestSchema.parse(message));
+  else await worker.copy(copyRequestSchema.parse(message), queue === 'push-requests' ? 'push' : 'copy');
+}
