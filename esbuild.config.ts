@@ -3,7 +3,8 @@
  *
  * - `functions/main.cjs`, the function app in one file, and its source map;
  * - `hubferry.mjs`, the command line in one file;
- * - `sync.schema.json`, the JSON Schema of `sync.yaml`, and `THIRD_PARTY_LICENSES` of what the command line contains;
+ * - `sync.schema.json`, the JSON Schema of `sync.yaml`;
+ * - `THIRD_PARTY_LICENSES` and `hubferry.cdx.json` (CycloneDX), of what the command line contains;
  * - with `--package`, `app/`: the folder in which `func azure functionapp publish NAME` is run.
  *
  * The same sources give the same bytes, wherever they are built.
@@ -11,12 +12,14 @@
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { type BuildOptions, build, type Metafile } from 'esbuild';
+import { type BuildOptions, build } from 'esbuild';
 import { buildDashboard } from './esbuild.dashboard.ts';
+import { type BundledPackage, packagesIn, sbomOf } from './esbuild.sbom.ts';
 import { rulesJsonSchema } from './lib/config/schema.ts';
 import packageJson from './package.json' with { type: 'json' };
 
 const root = import.meta.dirname;
+const sbomName = 'hubferry.cdx.json';
 
 const common = {
   absWorkingDir: root,
@@ -66,6 +69,7 @@ const commandLine = {
 interface Bundle {
   readonly files: readonly { readonly name: string; readonly bytes: Uint8Array }[];
   readonly licences: string;
+  readonly sbom: string;
 }
 
 async function bundle(options: BuildOptions): Promise<Bundle> {
@@ -75,26 +79,17 @@ async function bundle(options: BuildOptions): Promise<Bundle> {
     name: path.relative(path.join(root, 'dist'), file),
     bytes: contents,
   }));
-  return { files, licences: await licencesOf(metafile) };
+  const packages = await packagesIn(metafile);
+  return { files, licences: await licencesOf(packages), sbom: json(sbomOf(packages)) };
 }
 
-/** The licence texts of all packages that left something in a bundle. */
-async function licencesOf({ outputs }: Metafile): Promise<string> {
-  const folders = new Set<string>();
-  for (const { inputs } of Object.values(outputs)) {
-    for (const [file, { bytesInOutput }] of Object.entries(inputs)) {
-      const [folder] = /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file) ?? [];
-      if (folder && bytesInOutput > 0) folders.add(folder);
-    }
-  }
-  const notices = new Set(await Promise.all([...folders].map(noticeOf)));
+/** The licence texts of packages. */
+async function licencesOf(packages: readonly BundledPackage[]): Promise<string> {
+  const notices = new Set(await Promise.all(packages.map(noticeOf)));
   return [...notices].sort().join(`\n${'-'.repeat(80)}\n\n`);
 }
 
-async function noticeOf(folder: string): Promise<string> {
-  const { name, version, license } = JSON.parse(
-    await readFile(path.join(root, folder, 'package.json'), 'utf8'),
-  );
+async function noticeOf({ folder, name, version, license }: BundledPackage): Promise<string> {
   const names = (await readdir(path.join(root, folder))).filter((file) =>
     /^(licen[cs]e|notice|copyright)/i.test(file),
   );
@@ -122,19 +117,21 @@ async function buildFunctionApp(out: string): Promise<Bundle> {
 }
 
 async function buildCommandLine(out: string): Promise<void> {
-  const { files, licences } = await bundle(commandLine);
+  const { files, licences, sbom } = await bundle(commandLine);
   for (const { name, bytes } of files) await write(out, name, bytes);
   await write(out, 'THIRD_PARTY_LICENSES', licences);
+  await write(out, sbomName, sbom);
 }
 
 /** The folder that is published: everything in it is meant to be, and `.funcignore` names it file by file. */
-async function packageFunctionApp(out: string, { files, licences }: Bundle): Promise<void> {
+async function packageFunctionApp(out: string, { files, licences, sbom }: Bundle): Promise<void> {
   const folder = path.join(out, 'app');
   await rm(folder, { recursive: true, force: true });
   for (const { name, bytes } of files) await write(folder, path.basename(name), bytes);
   const { name, version, license, engines } = packageJson;
   await write(folder, 'package.json', json({ name, version, license, main: 'main.cjs', engines }));
   await write(folder, 'THIRD_PARTY_LICENSES', licences);
+  await write(folder, sbomName, sbom);
   await copyFile(path.join(root, 'host.json'), path.join(folder, 'host.json'));
   const published = (await readdir(folder)).sort();
   await write(folder, '.funcignore', ['*', ...published.map((file) => `!${file}`), ''].join('\n'));

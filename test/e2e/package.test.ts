@@ -6,6 +6,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import packageJson from '../../package.json' with { type: 'json' };
+import lock from '../../package-lock.json' with { type: 'json' };
 import type { FunctionMetadata } from '../local/host/protocol.ts';
 import { WorkerProcess } from '../local/host/worker-process.ts';
 
@@ -33,7 +34,14 @@ afterAll(() => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 
-const publishable = ['THIRD_PARTY_LICENSES', 'host.json', 'main.cjs', 'main.cjs.map', 'package.json'];
+const publishable = [
+  'THIRD_PARTY_LICENSES',
+  'host.json',
+  'hubferry.cdx.json',
+  'main.cjs',
+  'main.cjs.map',
+  'package.json',
+];
 
 /**
  * How Core Tools reads `.funcignore`: each pattern fits from the start of the path and to any end, `*` stands for
@@ -106,6 +114,30 @@ describe('the packaged folder', () => {
     );
     expect(new Set(titles.map((title) => title.replace(/ \S+ \(.*/, '')))).toEqual(bundled);
     expect(titles.filter((title) => !/^\S+ \d+\.\d+\.\d+\S* \(\S.*\)$/.test(title))).toEqual([]);
+  });
+
+  it('says the same in CycloneDX, with the hash that the lock file pins', () => {
+    const read = (name: string) => JSON.parse(readFileSync(path.join(out, name), 'utf8'));
+    const notices = readFileSync(path.join(out, 'app/THIRD_PARTY_LICENSES'), 'utf8');
+    const sbom = read('app/hubferry.cdx.json');
+    expect(sbom).toMatchObject({ bomFormat: 'CycloneDX', specVersion: '1.6', version: 1 });
+    expect(sbom.metadata.component).toMatchObject({ type: 'application', name: 'hubferry' });
+    const { integrity } = lock.packages['node_modules/zod'];
+    expect(sbom.components).toContainEqual(
+      expect.objectContaining({
+        name: 'zod',
+        purl: `pkg:npm/zod@${lock.packages['node_modules/zod'].version}`,
+        hashes: [
+          {
+            alg: 'SHA-512',
+            content: Buffer.from(integrity.replace('sha512-', ''), 'base64').toString('hex'),
+          },
+        ],
+        licenses: [{ license: { id: 'MIT' } }],
+      }),
+    );
+    for (const { name, version } of sbom.components) expect(notices).toContain(`${name} ${version} (`);
+    expect(read('hubferry.cdx.json').components.length).toBeGreaterThan(10);
   });
 
   it('is the same, byte for byte, when it is made again', async () => {
