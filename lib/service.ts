@@ -15,6 +15,7 @@ import { openBlobStores } from './storage/blob.ts';
 import type { RequestQueues, Stores } from './storage/ports.ts';
 import { openQueues } from './storage/queue.ts';
 import { RunBook } from './sync/book.ts';
+import { type Upload, uploadsUnderWay } from './sync/checkpoint.ts';
 import { Control } from './sync/control.ts';
 import type { Core } from './sync/direct.ts';
 import { DirectRun } from './sync/direct.ts';
@@ -36,6 +37,8 @@ export interface Status {
   /** Why the newest rules are not in force. */
   readonly rulesError?: ErrorSummary | undefined;
   readonly openRuns: readonly string[];
+  /** Blobs on their way, and how far they are. */
+  readonly copying: readonly Upload[];
   readonly runs: readonly RunSummary[];
 }
 
@@ -120,12 +123,13 @@ export class Service {
   }
 
   async status(): Promise<Status> {
-    const [{ pausedSince }, openRuns, runs] = await Promise.all([
+    const [{ pausedSince }, openRuns, copying, runs] = await Promise.all([
       this.#control.wishes(),
       this.#book.openRuns(),
+      uploadsUnderWay(this.#stores.checkpoints, Date.now()),
       listRuns(this.#stores.runs),
     ]);
-    return { paused: pausedSince !== undefined, rulesError: this.#rulesError, openRuns, runs };
+    return { paused: pausedSince !== undefined, rulesError: this.#rulesError, openRuns, copying, runs };
   }
 
   async report(run: string): Promise<AnyReport | undefined> {

@@ -20,6 +20,8 @@ const keyName = 'hubferry-key';
 const everyMs = 15 * second;
 const everyWhileOpenMs = 5 * second;
 const slowestMs = 2 * minute;
+/** The page waits so many times as long as it reads. */
+const idleShare = 10;
 /** How long what was done is told. */
 const doneMs = 8 * second;
 /** Padding and border of a plot's card, in pixels. */
@@ -37,6 +39,8 @@ let api: Api | undefined;
 let mirror: Mirror | undefined;
 /** When it was read. */
 let readAt = 0;
+/** How long that took. */
+let tookMs = 0;
 /** Readings in a row that failed. */
 let failures = 0;
 let timer = 0;
@@ -54,17 +58,19 @@ async function refresh(): Promise<void> {
   clearTimeout(timer);
   const asked = api;
   if (asked === undefined) return;
+  const startedAt = Date.now();
   try {
     const read = await Mirror.read(asked, mirror, openedRun());
     if (api !== asked) return;
     mirror = read;
     readAt = Date.now();
+    tookMs = readAt - startedAt;
     failures = 0;
     tellProblem();
     render();
   } catch (error) {
     if (api !== asked) return;
-    if (error instanceof WrongKey) return logOut(error.message);
+    if (error instanceof WrongKey) return askForKey(error.message);
     failures += 1;
     tellProblem(error);
   }
@@ -74,7 +80,8 @@ async function refresh(): Promise<void> {
 
 function pause(): number {
   const usual = mirror?.status.openRuns.length ? everyWhileOpenMs : everyMs;
-  return Math.min(usual * 2 ** failures, slowestMs);
+  // The report of a large run takes long: the app has better things to do than to tell it all the time.
+  return Math.min(Math.max(usual, idleShare * tookMs) * 2 ** failures, slowestMs);
 }
 
 function tellProblem(error?: unknown): void {
@@ -100,7 +107,7 @@ function logIn(key: string): void {
   refresh();
 }
 
-function logOut(why?: string): void {
+function askForKey(why?: string): void {
   sessionStorage.removeItem(keyName);
   api = undefined;
   mirror = undefined;
@@ -136,6 +143,7 @@ function render(): void {
   show(byId('verdict'), overview({ verdict, count, status, now }));
   // For screen readers, which hear it when it changes.
   show(byId('announcement'), [verdict.title]);
+  document.title = `${verdict.title} · hubferry`;
   section('work', work({ openRuns: status.openRuns, reports, copying: status.copying ?? [], speeds, now }), {
     hidden: status.openRuns.length === 0 && !status.copying?.length,
   });
@@ -195,7 +203,11 @@ function tellDone(text: string): void {
 }
 
 const acts: Readonly<Record<string, (element: HTMLElement) => unknown>> = {
-  leave: () => logOut(),
+  leave: () => {
+    sessionStorage.removeItem(keyName);
+    // Nothing of what was shown stays behind.
+    location.reload();
+  },
   pause: () => control('pause', [undefined], 'Copying is paused.'),
   resume: () => control('resume', [undefined], 'Copying goes on.'),
   cancel: async ({ dataset: { run = '' } }) => {
@@ -239,7 +251,7 @@ async function control(
     tellDone(done);
     await refresh();
   } catch (error) {
-    if (error instanceof WrongKey) logOut(error.message);
+    if (error instanceof WrongKey) askForKey(error.message);
     else tellProblem(error);
   }
 }
@@ -290,5 +302,5 @@ document.addEventListener('visibilitychange', () => {
 });
 
 const kept = sessionStorage.getItem(keyName);
-if (kept === null) logOut();
+if (kept === null) askForKey();
 else logIn(kept);

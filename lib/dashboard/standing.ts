@@ -28,8 +28,9 @@ export const kinds: Readonly<Record<string, Kind>> = {
   failed: 'bad',
 };
 
-/** A locked tag is as good as any, as long as it does not differ. */
+/** A locked tag is as good as any, as long as it does not differ; what was cancelled is left to the next run. */
 export function kindOf(line: Line): Kind {
+  if (line.outcome === 'skipped' && line.reason === 'cancelled') return 'waiting';
   if (line.outcome === 'locked' && line.targetDigest === undefined) return 'good';
   return kinds[line.outcome] ?? 'aside';
 }
@@ -43,8 +44,8 @@ const plans: ReadonlySet<string> = new Set(['copy', 'delete', 'skip']);
 /** These runs look at every tag of every rule. */
 const fullTriggers: ReadonlySet<string> = new Set(['schedule', 'verify', 'cli']);
 
-export function isFull({ trigger, finishedAt, interrupted }: RunHeader): boolean {
-  return fullTriggers.has(trigger) && finishedAt !== undefined && interrupted !== true;
+export function isFull({ trigger, finishedAt, interrupted, cancelled }: RunHeader): boolean {
+  return fullTriggers.has(trigger) && finishedAt !== undefined && !interrupted && !cancelled;
 }
 
 /** The finished runs whose reports together tell of every tag: the last one that looked at all, and what ended after it began. */

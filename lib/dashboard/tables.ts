@@ -70,7 +70,7 @@ export function runs(all: readonly RunSummary[], { now, older }: { now: number; 
 }
 
 function run(
-  { run: { id, trigger, startedAt, finishedAt, interrupted }, totals }: RunSummary,
+  { run: { id, trigger, startedAt, finishedAt, interrupted, cancelled }, totals }: RunSummary,
   now: number,
 ): HTMLElement {
   const took = finishedAt === undefined ? '' : duration(Date.parse(finishedAt) - Date.parse(startedAt));
@@ -91,7 +91,7 @@ function run(
       h('span', { class: 'note' }, resultOf(totals)),
       (totals.failed ?? 0) > 0 ? button('retry', 'Retry', again) : undefined,
     ),
-    h('td', { class: 'took' }, took, interrupted === true ? ' interrupted' : ''),
+    h('td', { class: 'took' }, took, interrupted ? ' interrupted' : '', cancelled ? ' cancelled' : ''),
     h('td', { class: 'number tags' }, count(totals.tags)),
     h('td', { class: 'number copied' }, bytes(totals.bytesCopied)),
     h('td', { class: 'number pulls' }, count(totals.pulls)),

@@ -109,6 +109,7 @@ describe.skipIf(!hasBrowser)('the dashboard', () => {
     await page.getByLabel('Function key').waitFor();
     expect(await page.evaluate('[sessionStorage.length, localStorage.length]')).toEqual([0, 0]);
     expect(await page.locator('#content').isVisible()).toBe(false);
+    expect(await page.content()).not.toContain('azurecr');
   });
 
   it('says that a key is wrong, and takes the right one then', async () => {
@@ -282,7 +283,7 @@ describe.skipIf(!hasBrowser)('the dashboard', () => {
     await page.locator('#causes').getByText(evil).first().waitFor();
     await page.goto(`${server.url}/api/dashboard#run=${encodeURIComponent(evil)}%`);
     await page.locator('#verdict h2').waitFor();
-    expect(await page.title()).toBe('hubferry');
+    expect(await page.title()).toMatch(/ · hubferry$/);
     expect(await page.locator('img, script:not(:last-child)').count()).toBe(0);
   });
 

@@ -1,6 +1,6 @@
 /**
  * The dashboard on a server of its own, with canned answers in the app's place. Run by hand, it shows a realistic history:
- * `node test/local/dashboard.ts`.
+ * `node test/local/dashboard.ts`; with the name of a PNG file it takes a picture of it.
  */
 import { createHash } from 'node:crypto';
 import type { DashboardAnswer } from '../../esbuild.dashboard.ts';
@@ -14,6 +14,7 @@ import {
   syncOutcomes,
   verifyFindings,
 } from '../../lib/sync/report.ts';
+import { launchBrowser } from './browser.ts';
 import { seeded } from './random.ts';
 import { type Answer, type Exchange, type LocalServer, reply, replyJson, startServer } from './server.ts';
 
@@ -207,7 +208,25 @@ function trouble(line: Line, index: number, now: number): Line {
   return line;
 }
 
+/** What the README shows. */
+async function takePicture(server: DashboardServer, file: string): Promise<void> {
+  const browser = await launchBrowser();
+  const page = await browser.newPage({ viewport: { width: 1200, height: 1300 }, timezoneId: 'UTC' });
+  await page.goto(`${server.url}/api/dashboard`);
+  await page.getByLabel('Function key').fill(dashboardKey);
+  await page.keyboard.press('Enter');
+  await page.locator('#verdict h2').waitFor();
+  await page.screenshot({ path: file });
+  await browser.close();
+}
+
 if (import.meta.main) {
+  const [picture] = process.argv.slice(2);
   const server = await startDashboard(realisticHistory(Date.now()));
-  console.log(`${server.url}/api/dashboard (key: ${dashboardKey}). Ctrl-C ends it.`);
+  if (picture === undefined) {
+    console.log(`${server.url}/api/dashboard (key: ${dashboardKey}). Ctrl-C ends it.`);
+  } else {
+    await takePicture(server, picture);
+    await server.close();
+  }
 }

@@ -98,6 +98,11 @@ describe('outcomes', () => {
     expect(kindOf(lineOf('nginx', '1', 'locked', { targetDigest: 'sha256:00' }))).toBe('bad');
   });
 
+  it('take what was cancelled for what the next run does', () => {
+    expect(kindOf(lineOf('nginx', '1', 'skipped', { reason: 'cancelled' }))).toBe('waiting');
+    expect(kindOf(lineOf('nginx', '1', 'skipped', { reason: 'too young' }))).toBe('aside');
+  });
+
   it('leave out of the count what is left out on purpose', () => {
     const lines = ['copied', 'deferred', 'failed', 'skipped', 'no such outcome'];
     expect(countOf(lines.map((outcome) => lineOf('nginx', '1', outcome)))).toEqual({
