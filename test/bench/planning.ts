@@ -1,47 +1,42 @@
 /** What it takes to find out that nothing is to be done, for few tags and for very many. */
 import { createHash } from 'node:crypto';
 import type { Digest } from '../../lib/oci/descriptor.ts';
-import type { Benchmark } from './benchmark.ts';
+import { type Bench, type Benchmark, inTurns } from './benchmark.ts';
 import { peakOf, wallOf } from './copying.ts';
 import type { Figure } from './figure.ts';
 import type { Cost } from './process.ts';
 import { inFolder } from './programs.ts';
 import { mirror, repository, runRule, type StandIns, withStandIns } from './stand-ins.ts';
 
-const sizes = [100, 1_000, 10_000, 100_000];
+const [few, some, many] = [1_000, 10_000, 100_000];
+const sizes = [100, few, some, many];
+
+interface Costs {
+  readonly tags: number;
+  readonly text: readonly Cost[];
+  /** With a line for each tag in the document. */
+  readonly json: readonly Cost[];
+}
 
 export const planning: Benchmark = {
   name: 'planning',
   about: 'time and memory of a plan for 100 to 100,000 tags, Docker Hub and ACR',
   async run(bench) {
-    const costs: Cost[][] = [];
-    for (const tags of sizes) {
-      costs.push(
-        await withStandIns(async (standIns) => {
-          fill(standIns, tags);
-          const rounds: Cost[] = [];
-          for (let round = 1; round <= bench.rounds; round++) {
-            bench.say(`${tags} tags, round ${round} of ${bench.rounds}`);
-            const { ended, report } = await inFolder((folder) => runRule(bench, standIns, 'plan', folder));
-            if (report.totals.unchanged !== tags) throw new Error('something is to be done');
-            rounds.push(ended);
-          }
-          return rounds;
-        }),
-      );
-    }
-    const figures: Figure[] = sizes.flatMap((tags, index) => [
-      { what: `wall time, plan of ${tags} tags`, unit: 's', values: (costs[index] ?? []).map(wallOf) },
-      {
-        what: `peak memory, plan of ${tags} tags`,
-        unit: 'MiB',
-        values: (costs[index] ?? []).map(peakOf),
-        ...(tags === sizes.at(-1) && { bar: { of: 'median', atMost: 200 } as const }),
-      },
-    ]);
-    return [...figures, growthOf(costs)];
+    const all: Costs[] = [];
+    for (const tags of sizes) all.push(await measure(bench, tags));
+    return [...all.flatMap(figuresOf), growthOf(all)];
   },
 };
+
+function measure(bench: Bench, tags: number): Promise<Costs> {
+  return withStandIns(async (standIns) => {
+    bench.say(`${tags} tags`);
+    fill(standIns, tags);
+    const plan = (...args: string[]) =>
+      inFolder((folder) => runRule(bench, standIns, ['plan', '--exit-code', ...args], folder));
+    return { tags, ...(await inTurns(bench, { text: () => plan(), json: () => plan('--json') })) };
+  });
+}
 
 /** Neither listing looks at manifests, so none is there. */
 function fill({ hub, acr }: StandIns, tags: number): void {
@@ -52,17 +47,24 @@ function fill({ hub, acr }: StandIns, tags: number): void {
   }
 }
 
+function figuresOf({ tags, text, json }: Costs): Figure[] {
+  const memory: Figure = { what: `peak memory, plan of ${tags} tags`, unit: 'MiB', values: text.map(peakOf) };
+  return [
+    { what: `wall time, plan of ${tags} tags`, unit: 's', values: text.map(wallOf) },
+    tags === many ? { ...memory, bar: { of: 'median', atMost: 200 } } : memory,
+    { what: `peak memory, plan --json of ${tags} tags`, unit: 'MiB', values: json.map(peakOf) },
+  ];
+}
+
 /** How much more a tag costs among 100,000 than among 10,000; what a start takes is left out. */
-function growthOf(costs: readonly (readonly Cost[])[]): Figure {
-  const [start = [], , some = [], many = []] = costs.map((rounds) => rounds.map(wallOf));
-  const values = many.map((seconds, round) => {
-    const base = start[round] ?? 0;
-    return (seconds - base) / (sizes[3] ?? 1) / (((some[round] ?? 0) - base) / (sizes[2] ?? 1));
-  });
+function growthOf(all: readonly Costs[]): Figure {
+  const seconds = (tags: number) => all.find((costs) => costs.tags === tags)?.text.map(wallOf) ?? [];
+  const perTag = (tags: number) =>
+    seconds(tags).map((total, round) => (total - (seconds(few)[round] ?? 0)) / (tags - few));
   return {
     what: 'time for each tag, of 100,000 over of 10,000',
     unit: 'times',
-    values,
+    values: perTag(many).map((cost, round) => cost / (perTag(some)[round] ?? 0)),
     bar: { of: 'median', atMost: 1.2 },
   };
 }

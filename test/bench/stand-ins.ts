@@ -5,7 +5,6 @@ import { type LocalAcr, startAcr } from '../local/acr.ts';
 import { registriesOf } from '../local/cloud.ts';
 import { type LocalDockerHub, startDockerHub } from '../local/dockerhub.ts';
 import { type LocalIdentity, startIdentity } from '../local/identity.ts';
-import type { ReportDocument } from '../local/program.ts';
 import type { LoggedRequest } from '../local/server.ts';
 import type { Bench } from './benchmark.ts';
 import type { Ended } from './process.ts';
@@ -36,17 +35,16 @@ export async function withStandIns<T>(work: (standIns: StandIns) => Promise<T>):
   }
 }
 
-/** Runs a command of hubferry over the one rule, with `--json`. */
+/** Runs hubferry over the one rule. */
 export async function runRule(
   { hubferry: program }: Bench,
   { hub, acr, identity }: StandIns,
-  command: 'plan' | 'sync',
+  args: readonly string[],
   cwd: string,
-): Promise<{ ended: Ended; report: ReportDocument }> {
+): Promise<Ended> {
   const rule = `rules:\n  - source: docker.io/${repository}\n    target: ${acr.host}/${mirror}\n`;
   await writeFile(path.join(cwd, 'sync.yaml'), registriesOf(hub, acr) + rule);
-  const ended = await hubferry(program, [command, '--json'], { cwd, env: identity.env });
-  return { ended, report: JSON.parse(ended.stdout) as ReportDocument };
+  return hubferry(program, args, { cwd, env: identity.env });
 }
 
 export interface Asked {
