@@ -26,7 +26,7 @@ export const changedBlob: Benchmark = {
   name: 'changed-blob',
   about: 'requests and bytes where one blob of 40 has changed, Docker Hub to ACR',
   async run(bench) {
-    const own = await measure((standIns, folder) => runRule(bench, standIns, 'sync', folder));
+    const own = await measure((standIns, folder) => runRule(bench, standIns, ['sync'], folder));
     const others = await measure(({ hub, acr }, cwd) =>
       skopeoCopy(`${new URL(hub.url).host}/${repository}:1`, `${acr.host}/${mirror}:1`, { cwd }, admin),
     );

@@ -1,5 +1,6 @@
 /** A run in which nothing has changed, as it is counted by those who are asked. */
 import { buildBlob, buildManifest, put } from '../local/content.ts';
+import type { ReportDocument } from '../local/program.ts';
 import type { Bench, Benchmark } from './benchmark.ts';
 import type { Figure, Unit } from './figure.ts';
 import { inFolder, skopeoSync } from './programs.ts';
@@ -62,9 +63,9 @@ function fill({ hub, acr }: StandIns, tags: number): void {
 }
 
 async function syncUnchanged(bench: Bench, standIns: StandIns, tags: number, folder: string): Promise<void> {
-  const { report } = await runRule(bench, standIns, 'sync', folder);
-  if (report.totals.unchanged !== tags)
-    throw new Error(`${report.totals.unchanged} of ${tags} are unchanged`);
+  const { stdout } = await runRule(bench, standIns, ['sync', '--json'], folder);
+  const { totals } = JSON.parse(stdout) as ReportDocument;
+  if (totals.unchanged !== tags) throw new Error(`${totals.unchanged} of ${tags} are unchanged`);
 }
 
 function skopeo({ hub, acr }: StandIns, cwd: string): Promise<unknown> {
