@@ -42,7 +42,7 @@ const defaultPruneLimit = 0.2;
 export interface CoreOptions {
   readonly rules: Rules;
   readonly stores: Stores;
-  readonly clients: Clients;
+  readonly clients: Pick<Clients, 'source' | 'target' | 'expand'>;
   readonly limits: Limits;
   /** Where target repositories must begin; empty: anywhere. */
   readonly repositoryPrefixes: readonly string[];

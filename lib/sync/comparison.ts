@@ -33,6 +33,7 @@ export class Comparison {
   readonly lines: PlanLine[] = [];
   readonly tasks: Task[] = [];
   readonly #with: Compared;
+  readonly #deriving = new Map<Digest, Promise<Derived>>();
   #derivations: Promise<ReadonlySet<string>> | undefined;
 
   constructor(compared: Compared) {
@@ -183,7 +184,10 @@ export class Comparison {
     if (known !== undefined) return known;
     this.#refuseWithoutPlatform(entry);
     if (!confirm || (sides.source.billed === true && present === undefined)) return undefined;
-    return derive(rule, sides, digest, signal);
+    // Tags that share a digest make one pull.
+    const deriving = this.#deriving.get(digest) ?? derive(rule, sides, digest, signal);
+    this.#deriving.set(digest, deriving);
+    return deriving;
   }
 
   /** Docker Hub's listing tells the platforms of an index for nothing. */

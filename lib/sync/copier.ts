@@ -231,10 +231,11 @@ class Carriage {
     const looks: Look[] = [];
     const signal = this.#work.stop;
     await forEachOf(this.#request.tags.entries(), 8, async ([index, pair]) => {
-      const [from, to] = await Promise.all([
-        source.resolve(sourceReference(pair, this.#request), { signal }),
-        target.resolve(targetReference(pair, this.#request), { signal }),
-      ]);
+      const there = target.resolve(targetReference(pair, this.#request), { signal });
+      // What was said late about a digest concerns the target, whether the source still has it or not.
+      const isAtTarget = this.#request.reason === lateReferrers && pair.source === '';
+      const asked = isAtTarget ? there : source.resolve(sourceReference(pair, this.#request), { signal });
+      const [from, to] = await Promise.all([asked, there]);
       looks[index] = { pair, from, to };
     });
     return looks;
@@ -336,7 +337,7 @@ class Carriage {
         this.#settle(pair, 'skipped', { digest: from.digest, reason: cargo.skip });
       return;
     }
-    const open = await this.#withoutEqual(looks, cargo);
+    const open = await this.#withoutEqual(looks, cargo, passage);
     if (open.length === 0) return;
     await this.#copyBelow(open, cargo, passage);
     await forEachOf(open, 4, (look) =>
@@ -355,13 +356,21 @@ class Carriage {
     }
   }
 
-  /** With `platforms`, whether a tag is equal may show only once its index is derived. */
-  async #withoutEqual(looks: readonly Look[], cargo: { manifest: Manifest }): Promise<Look[]> {
+  /** With `platforms`, whether a tag is equal may show only once its index is derived; its referrers may be new all the same. */
+  async #withoutEqual(
+    looks: readonly Look[],
+    cargo: { manifest: Manifest; derived: boolean },
+    passage: Passage,
+  ): Promise<Look[]> {
     const { digest } = cargo.manifest.descriptor;
-    return looks.filter((look) => {
-      if (look.to?.digest !== digest || this.#request.force) return true;
-      return this.#settleAt(look, 'unchanged', digest);
-    });
+    const isEqual = (look: Look) => look.to?.digest === digest && !this.#request.force;
+    const equal = looks.filter(isEqual);
+    const listed = this.#request.referrerTags ?? [];
+    if (equal.length > 0 && listed.length > 0 && this.#rule.referrers) {
+      await this.#copyReferrers(cargo.manifest, passage, cargo.derived);
+    }
+    for (const look of equal) this.#settleAt(look, 'unchanged', digest);
+    return looks.filter((look) => !isEqual(look));
   }
 
   async #copyBelow(
