@@ -19,23 +19,54 @@ export type Totals = { readonly tags: number } & TransferTotals & Readonly<Parti
 export interface RunSummary {
   readonly run: RunHeader;
   readonly totals: Totals;
-  readonly failures: readonly Line[];
+  /** Docker Hub's allowance at the end. */
+  readonly pullsLeft?: number | undefined;
 }
 
-export interface RunReport {
-  readonly run: RunHeader;
-  readonly totals: Totals;
+export interface RunReport extends RunSummary {
   readonly tags: readonly Line[];
+  readonly longestBlobs?: readonly BlobTime[] | undefined;
+}
+
+export interface BlobTime {
+  readonly target: string;
+  readonly digest: string;
+  readonly size: number;
+  readonly durationMs: number;
 }
 
 export interface StatusAnswer {
   readonly paused: boolean;
+  readonly pausedSince?: string | undefined;
   /** Why the newest rules are not in force. */
   readonly rulesError?: ErrorSummary | undefined;
   readonly openRuns: readonly string[];
+  /** How these stand. */
+  readonly open?: readonly OpenRun[];
+  readonly copying?: readonly Copying[];
+  readonly parked?: { readonly groups: readonly ParkedGroup[] };
   /** The newest first. */
   readonly runs: readonly RunSummary[];
-  readonly copying?: readonly Copying[];
+}
+
+export interface OpenRun {
+  readonly run: RunHeader;
+  readonly state: 'working' | 'waiting' | 'paused' | 'stuck';
+  /** When something was heard of it the last time. */
+  readonly since: string;
+  readonly why: string;
+  /** Requests that are queued or under way, and that are parked. */
+  readonly out: number;
+  readonly parked: number;
+}
+
+/** Requests that come back by themselves. */
+export interface ParkedGroup {
+  readonly reason: string;
+  readonly count: number;
+  readonly until: string;
+  /** Some of their targets. */
+  readonly examples: readonly string[];
 }
 
 /** A blob on its way, as its checkpoint tells. */

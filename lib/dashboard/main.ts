@@ -9,7 +9,7 @@ import { overview } from './overview.ts';
 import { button } from './parts.ts';
 import { traffic } from './plot.ts';
 import { causesOf, countOf, isTag, kindOf, parkedOf, rulesOf } from './standing.ts';
-import { rules, runs } from './tables.ts';
+import { about, rules, runs } from './tables.ts';
 import { type Filter, linesOf, options, select, trouble } from './tags.ts';
 import { trafficOf } from './traffic.ts';
 import { causes, parked } from './troubles.ts';
@@ -144,12 +144,12 @@ function render(): void {
   // For screen readers, which hear it when it changes.
   show(byId('announcement'), [verdict.title]);
   document.title = `${verdict.title} · hubferry`;
-  section('work', work({ openRuns: status.openRuns, reports, copying: status.copying ?? [], speeds, now }), {
+  section('work', work({ status, reports, speeds, now }), {
     hidden: status.openRuns.length === 0 && !status.copying?.length,
   });
   const wrong = causesOf(lines);
   section('causes', causes(wrong), { hidden: wrong.length === 0 });
-  const waiting = parkedOf(lines, now);
+  const waiting = parkedOf(lines, status, now);
   section('parked', parked(waiting, now), { hidden: waiting.length === 0 });
   section('traffic', traffic(trafficOf(status.runs, now), plotWidth()), { hidden: status.runs.length === 0 });
   section('rules', rules(rulesOf(tagLines)), { hidden: tagLines.length === 0 });
@@ -192,6 +192,8 @@ function renderTags(): void {
   ]);
   show(byId('tags-title'), [run === undefined ? 'Tags' : `Tags of run ${run}`]);
   show(byId('scope'), run === undefined ? [] : [button('current', 'Show the mirror as it stands')]);
+  const report = run === undefined ? undefined : mirror.reports.get(run);
+  show(byId('about'), report === undefined ? [] : about(report));
   show(byId('lines'), linesOf(select(all, filter), page, Date.now()));
 }
 

@@ -34,11 +34,12 @@ export class Mirror {
       ...runsToRead(status.runs).map(({ run }) => run.id),
       ...(opened === undefined ? [] : [opened]),
     ]);
-    for (const id of wanted) {
+    const read = async (id: string) => {
       const known = before?.reports.get(id);
       const report = known?.run.finishedAt === undefined ? await readReport(api, id) : known;
       if (report !== undefined) reports.set(id, report);
-    }
+    };
+    await Promise.all([...wanted].map(read));
     return new Mirror(status, reports, speeds);
   }
 }

@@ -19,18 +19,24 @@ export function overview({ verdict, count: counted, status, now }: Overview): Ch
       'div',
       { class: `verdict ${verdict.tone}` },
       ring(counted, verdict.tone),
-      h('div', {}, h('h2', {}, verdict.title), h('p', {}, verdict.detail), notes(status)),
+      h('div', {}, h('h2', {}, verdict.title), h('p', {}, verdict.detail), notes(status, now)),
     ),
     h('dl', { class: 'tiles' }, ...tiles(counted, status, now)),
   ];
 }
 
-function notes({ paused, rulesError }: StatusAnswer): HTMLElement {
+function notes({ paused, pausedSince, rulesError }: StatusAnswer, now: number): HTMLElement {
   return h(
     'div',
     { class: 'notes' },
     paused
-      ? h('p', {}, h('strong', {}, 'Copying is paused.'), ' What is asked for waits until it goes on.')
+      ? h(
+          'p',
+          {},
+          h('strong', {}, 'Copying is paused.'),
+          ' What is asked for waits until it goes on.',
+          ...(pausedSince === undefined ? [] : [' It was paused ', when(pausedSince, now), '.']),
+        )
       : undefined,
     rulesError === undefined
       ? undefined
@@ -83,7 +89,11 @@ function tiles({ tags, good }: Count, { runs }: StatusAnswer, now: number): HTML
         'tag',
       ),
     ),
-    tile('Pulls in 24 hours', count(sum(({ pulls }) => pulls)), several(today.length, 'run')),
+    tile(
+      'Pulls in 24 hours',
+      count(sum(({ pulls }) => pulls)),
+      pullsLeft(runs) ?? several(today.length, 'run'),
+    ),
     full?.finishedAt === undefined
       ? tile('Last full run', 'none', 'yet')
       : tile(
@@ -92,6 +102,12 @@ function tiles({ tags, good }: Count, { runs }: StatusAnswer, now: number): HTML
           `took ${duration(Date.parse(full.finishedAt) - Date.parse(full.startedAt))}`,
         ),
   ];
+}
+
+/** As the newest run that asked Docker Hub has it. */
+function pullsLeft(runs: readonly RunSummary[]): string | undefined {
+  const left = runs.find((one) => one.pullsLeft !== undefined)?.pullsLeft;
+  return left === undefined ? undefined : `${count(left)} left`;
 }
 
 function tile(label: string, value: Child, note: string): HTMLElement {

@@ -1,7 +1,7 @@
 /** What the reports say together: how each tag stands now, what is wrong and why, what waits until when. */
 import { errorCodes } from '../errors.ts';
 import type { Line, RunHeader } from '../sync/report.ts';
-import type { RunReport, RunSummary } from './answers.ts';
+import type { RunReport, RunSummary, StatusAnswer } from './answers.ts';
 import { knownCode } from './api.ts';
 import { minute } from './format.ts';
 
@@ -159,26 +159,38 @@ function explain([first]: readonly TagLine[]): Pick<Cause, 'code' | 'meaning' | 
 }
 
 export interface Parked {
+  /** Milliseconds since the epoch; 0 where no time is known. */
   readonly until: number;
   readonly reason: string;
-  readonly lines: readonly TagLine[];
+  readonly count: number;
+  readonly targets: readonly string[];
 }
 
-/** The full minute after it; 0 where no time is known. */
-function minuteOf({ until }: Line): number {
+function minuteOf(until: string | undefined): number {
   return until === undefined ? 0 : Math.ceil(Date.parse(until) / minute) * minute;
 }
 
-/** What waits for a later time, by the minute in which it goes on, the next first. */
-export function parkedOf(lines: readonly TagLine[], now: number): Parked[] {
+/** What waits for a later time, the next first: as the app tells it, or else by the lines, minute for minute. */
+export function parkedOf(
+  lines: readonly TagLine[],
+  { parked }: Pick<StatusAnswer, 'parked'>,
+  now: number,
+): Parked[] {
+  const all = parked?.groups.map(({ until, examples, ...group }) => {
+    return { ...group, until: minuteOf(until), targets: examples };
+  });
+  return (all ?? parkedLines(lines, now)).toSorted((a, b) => a.until - b.until);
+}
+
+function parkedLines(lines: readonly TagLine[], now: number): Parked[] {
   const waiting = lines.filter((line) => kindOf(line) === 'waiting' || Date.parse(line.until ?? '') > now);
-  const groups = Map.groupBy(waiting, (line) => `${minuteOf(line)} ${line.reason ?? ''}`);
-  return [...groups.values()]
-    .flatMap(([first, ...others]) => {
-      if (first === undefined) return [];
-      return { until: minuteOf(first), reason: first.reason ?? 'waits', lines: [first, ...others] };
-    })
-    .sort((a, b) => a.until - b.until);
+  const groups = Map.groupBy(waiting, ({ until, reason }) => `${minuteOf(until)} ${reason ?? ''}`);
+  return [...groups.values()].map((members) => ({
+    until: minuteOf(members[0]?.until),
+    reason: members[0]?.reason ?? 'waits',
+    count: members.length,
+    targets: members.map(({ target }) => target),
+  }));
 }
 
 export interface RuleStanding extends Count {

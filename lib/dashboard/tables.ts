@@ -1,8 +1,8 @@
 /** Rules and runs, one row each. */
-import type { RunSummary, Totals } from './answers.ts';
+import type { RunReport, RunSummary, Totals } from './answers.ts';
 import { type Child, h } from './dom.ts';
 import { bytes, count, duration, several } from './format.ts';
-import { button, name, shares, when } from './parts.ts';
+import { button, name, shares, shortDigest, when } from './parts.ts';
 import type { RuleStanding } from './standing.ts';
 import { runLink } from './work.ts';
 
@@ -113,4 +113,24 @@ export function resultOf(totals: Totals): string {
     .filter(([outcome, value]) => typeof value === 'number' && value > 0 && !quiet.has(outcome))
     .map(([outcome, value]) => `${count(value as number)} ${outcome}`)
     .join(', ');
+}
+
+/** What one run came to. */
+export function about({ totals, pullsLeft, longestBlobs = [] }: RunReport): Child[] {
+  const { requests, bytesCopied, blobsCopied, blobsMounted, blobsExisting, pulls } = totals;
+  const left = pullsLeft === undefined ? '' : `, ${count(pullsLeft)} left`;
+  const facts = [
+    resultOf(totals),
+    `${bytes(bytesCopied)} in ${several(blobsCopied, 'blob')} copied, ${count(blobsMounted)} mounted, ${count(blobsExisting)} there already`,
+    `${several(pulls, 'pull')}${left}; ${count(requests.source)} requests to the source, ${count(requests.target)} to the target`,
+  ];
+  const longest = longestBlobs.map(({ target, digest, size, durationMs }) =>
+    h('li', {}, name(target), ' ', shortDigest(digest), ` ${bytes(size)} in ${duration(durationMs)}`),
+  );
+  return [
+    ...facts.map((fact) => h('p', {}, fact)),
+    longest.length === 0
+      ? undefined
+      : h('details', {}, h('summary', {}, 'What took longest'), h('ul', { class: 'names' }, ...longest)),
+  ];
 }

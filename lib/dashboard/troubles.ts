@@ -2,9 +2,9 @@
 import { type Child, h } from './dom.ts';
 import { count, moment, several } from './format.ts';
 import { button, name, when } from './parts.ts';
-import { type Cause, isTag, type Parked, type TagLine } from './standing.ts';
+import { type Cause, isTag, type Parked } from './standing.ts';
 
-const linesShown = 100;
+const targetsShown = 100;
 
 export function causes(all: readonly Cause[]): Child[] {
   const failed = all.some(({ lines }) => lines.some(({ outcome }) => outcome === 'failed'));
@@ -26,7 +26,11 @@ function cause({ key, code, meaning, remedy, message, lines }: Cause): HTMLEleme
     h('h3', {}, meaning || message, ' ', h('code', {}, code)),
     message === '' || message === meaning ? undefined : h('p', { class: 'said' }, h('bdi', {}, message)),
     remedy === '' ? undefined : h('p', { class: 'remedy' }, h('strong', {}, 'Remedy: '), ...withCode(remedy)),
-    targets(lines),
+    targets(
+      lines.map((line) => (isTag(line) ? line.target : line.rule)),
+      lines.length,
+      lines.some(isTag) ? 'tag' : 'rule',
+    ),
   );
 }
 
@@ -35,15 +39,13 @@ function withCode(text: string): Child[] {
   return text.split('`').map((piece, index) => (index % 2 === 1 ? h('code', {}, piece) : piece));
 }
 
-function targets(lines: readonly TagLine[]): HTMLElement {
-  const items = lines
-    .slice(0, linesShown)
-    .map((line) => h('li', {}, name(isTag(line) ? line.target : line.rule)));
-  const rest = lines.length - items.length;
+function targets(all: readonly string[], total: number, noun: string): HTMLElement {
+  const items = all.slice(0, targetsShown).map((target) => h('li', {}, name(target)));
+  const rest = total - items.length;
   return h(
     'details',
-    { open: lines.length <= 3 },
-    h('summary', {}, several(lines.length, lines.some(isTag) ? 'tag' : 'rule')),
+    { open: total <= 3 },
+    h('summary', {}, several(total, noun)),
     h(
       'ul',
       { class: 'names' },
@@ -54,7 +56,7 @@ function targets(lines: readonly TagLine[]): HTMLElement {
 }
 
 export function parked(all: readonly Parked[], now: number): Child[] {
-  const rows = all.map(({ until, reason, lines }) =>
+  const rows = all.map(({ until, reason, count, targets: some }) =>
     h(
       'li',
       { 'data-key': `${until} ${reason}` },
@@ -64,8 +66,8 @@ export function parked(all: readonly Parked[], now: number): Child[] {
         until === 0 ? 'When its turn comes' : `${moment(until)}, `,
         until === 0 ? undefined : when(until, now),
       ),
-      h('p', {}, reason),
-      targets(lines),
+      h('p', {}, h('bdi', {}, reason)),
+      targets(some, count, 'request'),
     ),
   );
   return [h('h2', { id: 'parked-title' }, 'Parked'), h('ul', { class: 'parked' }, ...rows)];

@@ -20,7 +20,7 @@ export interface Facts {
 }
 
 export function verdictOf({ status, count, failedRules, now }: Facts): Verdict {
-  const { runs, openRuns } = status;
+  const { runs, openRuns, open } = status;
   const others = count.bad > 0 && count.waiting > 0 ? `${counted(count.waiting)} more waiting. ` : '';
   const detail = others + lastFull(status, now);
   const working = openRuns.length > 0;
@@ -35,6 +35,7 @@ export function verdictOf({ status, count, failedRules, now }: Facts): Verdict {
   }
   if (failedRules > 0) return { tone: 'bad', title: `${several(failedRules, 'rule')} failed`, detail };
   if (count.bad > 0) return { tone: 'bad', title: `${several(count.bad, 'tag')} not in step`, detail };
+  if (open?.some(({ state }) => state === 'stuck')) return { tone: 'warn', title: 'A run is stuck', detail };
   if (count.waiting > 0 && !working)
     return { tone: 'warn', title: `${several(count.waiting, 'tag')} waiting`, detail };
   if (isLate(status, now)) return { tone: 'warn', title: 'The schedule is late', detail };

@@ -1,23 +1,24 @@
 /** What is going on now: open runs, and blobs on their way. */
-import type { Copying, RunReport } from './answers.ts';
+import type { Copying, OpenRun, RunReport, StatusAnswer } from './answers.ts';
 import { type Child, h } from './dom.ts';
-import { bytes, duration, second, several } from './format.ts';
+import { bytes, count, duration, second, several } from './format.ts';
 import { button, name, shares, shortDigest, when } from './parts.ts';
 import type { Speeds } from './speeds.ts';
 
 export interface Work {
-  readonly openRuns: readonly string[];
+  readonly status: StatusAnswer;
   /** Of the open runs, as far as they are read. */
   readonly reports: ReadonlyMap<string, RunReport>;
-  readonly copying: readonly Copying[];
   readonly speeds: Speeds;
   readonly now: number;
 }
 
-export function work({ openRuns, reports, copying, speeds, now }: Work): Child[] {
+export function work({ status, reports, speeds, now }: Work): Child[] {
+  const { openRuns, open = [], copying = [] } = status;
+  const standing = new Map(open.map((one) => [one.run.id, one]));
   return [
     h('h2', { id: 'work-title' }, 'Going on now'),
-    h('ul', { class: 'open' }, ...openRuns.map((id) => openRun(id, reports.get(id), now))),
+    h('ul', { class: 'open' }, ...openRuns.map((id) => openRun(id, standing.get(id), reports.get(id), now))),
     copying.length === 0
       ? undefined
       : h(
@@ -28,18 +29,27 @@ export function work({ openRuns, reports, copying, speeds, now }: Work): Child[]
   ];
 }
 
-function openRun(id: string, report: RunReport | undefined, now: number): HTMLElement {
+const stateKinds = { working: 'good', waiting: 'waiting', paused: 'waiting', stuck: 'bad' } as const;
+
+function openRun(
+  id: string,
+  standing: OpenRun | undefined,
+  report: RunReport | undefined,
+  now: number,
+): HTMLElement {
+  const state = standing && h('span', { class: `pill ${stateKinds[standing.state]}` }, standing.state);
   return h(
     'li',
     { 'data-key': id },
     h(
       'div',
       { class: 'row' },
-      runLink(id),
+      h('p', {}, runLink(id), ' ', state),
       button('cancel', 'Cancel', { 'data-run': id, 'aria-label': `Cancel ${id}` }),
     ),
-    report === undefined ? undefined : shares(report.totals),
-    report === undefined ? undefined : h('p', {}, ...progressOf(report, now)),
+    report && shares(report.totals),
+    report && h('p', {}, ...progressOf(report, now)),
+    standing && h('p', { class: 'note' }, ...standingOf(standing, now)),
   );
 }
 
@@ -50,6 +60,11 @@ function progressOf({ run, totals }: RunReport, now: number): Child[] {
     several(totals.pulls, 'pull'),
   ];
   return [`${run.trigger}, began `, when(run.startedAt, now), ` · ${parts.join(' · ')}`];
+}
+
+function standingOf({ since, why, out, parked }: OpenRun, now: number): Child[] {
+  const waits = `${several(out, 'request')} out, ${count(parked)} parked, heard of `;
+  return [h('bdi', {}, why), ` · ${waits}`, when(since, now)];
 }
 
 export function runLink(id: string): HTMLElement {

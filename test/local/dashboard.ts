@@ -21,10 +21,7 @@ import { type Answer, type Exchange, type LocalServer, reply, replyJson, startSe
 export const dashboardKey = 'the-right-key';
 
 /** What the canned app knows; a test may change it at any time. */
-export interface Canned {
-  paused?: boolean;
-  rulesError?: StatusAnswer['rulesError'];
-  copying?: StatusAnswer['copying'];
+export interface Canned extends Partial<Omit<StatusAnswer, 'openRuns' | 'runs'>> {
   /** In any order; those without an end are open. */
   reports: RunReport[];
 }
@@ -65,21 +62,14 @@ async function respond(
   return report === undefined ? replyJson(404, unknown) : replyJson(200, report);
 }
 
-const troubles: ReadonlySet<string> = new Set(['failed', 'deferred', 'moved', 'missing', 'incomplete']);
-
-function statusOf({ paused = false, rulesError, copying, reports }: Canned): StatusAnswer {
+function statusOf({ reports, ...canned }: Canned): StatusAnswer {
   const sorted = reports.toSorted((a, b) => (a.run.startedAt < b.run.startedAt ? 1 : -1));
   const closed = sorted.filter(({ run }) => run.finishedAt !== undefined).slice(0, 30);
   return {
-    paused,
-    ...(rulesError === undefined ? {} : { rulesError }),
-    ...(copying === undefined ? {} : { copying }),
+    paused: false,
+    ...canned,
     openRuns: sorted.filter(({ run }) => run.finishedAt === undefined).map(({ run }) => run.id),
-    runs: closed.map(({ run, totals, tags }) => ({
-      run,
-      totals,
-      failures: tags.filter(({ outcome }) => troubles.has(outcome)),
-    })),
+    runs: closed.map(({ run, totals, pullsLeft }) => ({ run, totals, pullsLeft })),
   };
 }
 
@@ -169,15 +159,45 @@ export function realisticHistory(now: number): Canned {
   }
   const began = now - 95_000;
   const newest = lineOf('newbe36524/hagicode', 'v2.61', 'copied', { reason: 'push', ...work(began, 5) });
-  reports.push(reportOf(runAt('webhook', began), [newest], 4));
-  const blob = (seed: string, size: number, share: number) => ({
-    target: 'contoso.azurecr.io/mirror/newbe36524/hagicode',
-    digest: digestOf(seed),
-    size: size * MiB,
-    offset: Math.floor(size * share) * MiB,
-    savedAt: now,
+  const push = runAt('webhook', began);
+  reports.push(reportOf(push, [newest], 4));
+  const target = 'contoso.azurecr.io/mirror/newbe36524/hagicode';
+  const blob = (seed: string, size: number, share: number) => {
+    return {
+      target,
+      digest: digestOf(seed),
+      size: size * MiB,
+      offset: Math.floor(size * share) * MiB,
+      savedAt: now,
+    };
+  };
+  const why = 'Requests are queued or under way.';
+  return {
+    reports: reports.map((report) => withTimes(report)),
+    open: [{ run: push, state: 'working', since: iso(now - 4000), why, out: 2, parked: 0 }],
+    copying: [blob('a', 5120, 0.62), blob('b', 734, 0.2)],
+    parked: {
+      groups: [
+        { reason: 'rate limit', count: 6, until: iso(now + 100 * 60_000), examples: parkedTags(reports) },
+      ],
+    },
+  };
+}
+
+function parkedTags(reports: readonly RunReport[]): string[] {
+  return reports.flatMap(({ tags }) =>
+    tags.filter(({ outcome }) => outcome === 'deferred').map((line) => line.target),
+  );
+}
+
+/** As the app adds them to its reports. */
+function withTimes(report: RunReport): RunReport {
+  const copied = report.tags.filter(({ bytes = 0 }) => bytes > 0);
+  const longest = copied.toSorted((a, b) => (b.durationMs ?? 0) - (a.durationMs ?? 0)).slice(0, 5);
+  const longestBlobs = longest.map(({ target, digest = '', bytes: size = 0, durationMs = 0 }) => {
+    return { target, digest, size, durationMs };
   });
-  return { reports, copying: [blob('a', 5120, 0.62), blob('b', 734, 0.2)] };
+  return { ...report, pullsLeft: 200 - report.totals.pulls, longestBlobs };
 }
 
 function work(at: number, index: number): Partial<Line> {

@@ -17,7 +17,7 @@ function ran(
   pulls = 0,
 ): RunSummary {
   const lines = outcomes.map((outcome, index) => lineOf('nginx', String(index), outcome));
-  return { ...reportOf(runAt(trigger, now - ago, minute), lines, pulls), failures: [] };
+  return reportOf(runAt(trigger, now - ago, minute), lines, pulls);
 }
 
 function verdict(runs: readonly RunSummary[], outcomes: readonly string[], more: Partial<StatusAnswer> = {}) {
@@ -52,6 +52,20 @@ describe('the verdict', () => {
     expect(verdict(daily, ['deferred', 'copied'], { openRuns: ['r'] })).toMatchObject({
       title: 'Catching up',
     });
+  });
+
+  it('notices a run that is stuck', () => {
+    const run = runAt('manual', now - hour);
+    const stuck = {
+      run,
+      state: 'stuck',
+      since: run.startedAt,
+      why: 'Nothing was heard',
+      out: 1,
+      parked: 0,
+    } as const;
+    const more = { openRuns: [run.id], open: [stuck] };
+    expect(verdict(daily, ['unchanged'], more)).toMatchObject({ tone: 'warn', title: 'A run is stuck' });
   });
 
   it('notices a schedule that does not come any more', () => {

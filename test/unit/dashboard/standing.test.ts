@@ -29,7 +29,7 @@ function run(trigger: RunHeader['trigger'], from: number, to?: number): RunHeade
 }
 
 function summaries(...reports: readonly RunReport[]): RunSummary[] {
-  return reports.map((report) => ({ run: report.run, totals: report.totals, failures: [] }));
+  return reports.map(({ run, totals }) => ({ run, totals }));
 }
 
 const said = (reports: readonly RunReport[]) =>
@@ -163,16 +163,29 @@ describe('what is parked', () => {
       [
         parked('1', at(2), 'rate limit'),
         parked('2', at(1), 'too young'),
-        parked('3', at(2).replace('00.000', '00.000'), 'rate limit'),
+        parked('3', at(2), 'rate limit'),
         parked('4', undefined, 'an earlier run is working on it'),
         { ...lineOf('nginx', '5', 'skipped', { until: '2020-01-01T00:00:00Z' }), run: 'r' },
       ],
+      {},
       now,
     );
-    expect(found.map(({ until, reason, lines }) => [until, reason, lines.length])).toEqual([
+    expect(found.map(({ until, reason, count }) => [until, reason, count])).toEqual([
       [0, 'an earlier run is working on it', 1],
       [Date.parse(at(1)), 'too young', 1],
       [Date.parse(at(2)), 'rate limit', 2],
+    ]);
+  });
+
+  it('is what the app says, where it says it', () => {
+    const groups = [
+      { reason: 'rate limit', count: 600, until: at(3), examples: [target('1')] },
+      { reason: 'too young', count: 1, until: at(2), examples: [target('2')] },
+    ];
+    const line = { ...lineOf('nginx', '9', 'deferred'), run: 'r' };
+    expect(parkedOf([line], { parked: { groups } }, 0)).toEqual([
+      { reason: 'too young', count: 1, until: Date.parse(at(2)), targets: [target('2')] },
+      { reason: 'rate limit', count: 600, until: Date.parse(at(3)), targets: [target('1')] },
     ]);
   });
 });
