@@ -1,9 +1,10 @@
 /** Structured logs: one JSON line a decision, through the invocation that made it. */
 import type { InvocationContext } from '@azure/functions';
 import { createLogger, logEvent } from '../lib/log.ts';
-import type { OnEvent } from '../lib/sync/events.ts';
+import type { LogLevel, OnEvent } from '../lib/sync/events.ts';
 
 export function eventsOf(context: InvocationContext): OnEvent {
-  const logger = createLogger({ level: 'info', format: 'json', write: (line) => context.log(line) });
+  const write = (line: string, level: LogLevel) => context[level](line);
+  const logger = createLogger({ level: 'info', format: 'json', write });
   return (event) => logEvent(logger, event);
 }

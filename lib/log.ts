@@ -123,7 +123,7 @@ export function logEvent(logger: Logger, event: SyncEvent): void {
       logger.log(event.level, event.message, event.fields);
       break;
     case 'line':
-      logLine(logger, event.line);
+      logLine(logger, event.line, event.fields);
       break;
     case 'listing':
       logger.debug('listing', { rule: event.rule, tags: event.tags });
@@ -147,10 +147,11 @@ export function logEvent(logger: Logger, event: SyncEvent): void {
   }
 }
 
-function logLine(logger: Logger, line: Line): void {
+function logLine(logger: Logger, line: Line, fields: LogFields = {}): void {
   const { rule, source, target, digest, targetDigest, reason, error, until, missing, bytes, durationMs } =
     line;
   logger.log(lineLevels[line.outcome] ?? 'debug', line.outcome, {
+    ...fields,
     rule,
     source,
     target,

@@ -15,7 +15,6 @@ import { openBlobStores } from './storage/blob.ts';
 import type { RequestQueues, Stores } from './storage/ports.ts';
 import { openQueues } from './storage/queue.ts';
 import { RunBook } from './sync/book.ts';
-import { type Upload, uploadsUnderWay } from './sync/checkpoint.ts';
 import { Control } from './sync/control.ts';
 import type { Core } from './sync/direct.ts';
 import { DirectRun } from './sync/direct.ts';
@@ -25,21 +24,25 @@ import { Outstanding } from './sync/outstanding.ts';
 import { ParkingLot } from './sync/parked.ts';
 import { type AnyReport, buildReport, type Trigger, verifyFindings } from './sync/report.ts';
 import { idShape, newRunId } from './sync/run-id.ts';
-import { listRuns, type RunSummary, saveRun } from './sync/runs.ts';
+import { saveRun } from './sync/runs.ts';
+import { readStatus, type Status } from './sync/standing.ts';
 import { Tally } from './sync/tally.ts';
 import { type Begun, Worker } from './sync/worker.ts';
 
 /** Where the rules live in the container `config`. */
 const rulesKey = 'sync.yaml';
+/** The last version that was valid, in the container `state`. */
+const goodRulesKey = 'rules/good.yaml';
 
-export interface Status {
-  readonly paused: boolean;
-  /** Why the newest rules are not in force. */
-  readonly rulesError?: ErrorSummary | undefined;
-  readonly openRuns: readonly string[];
-  /** Blobs on their way, and how far they are. */
-  readonly copying: readonly Upload[];
-  readonly runs: readonly RunSummary[];
+interface InForce {
+  readonly etag: string;
+  readonly rules: Rules;
+  readonly core: Core;
+}
+
+/** Why the newest rules are not in force is known here alone. */
+export interface AppStatus extends Status {
+  readonly rulesError?: ErrorSummary;
 }
 
 /** What `control` answers. */
@@ -55,8 +58,12 @@ export class Service {
   readonly #clients: Clients;
   readonly #book: RunBook;
   readonly #control: Control;
-  #rules: { etag: string; rules: Rules; core: Core } | undefined;
+  readonly #parked: ParkingLot;
+  #rules: InForce | undefined;
+  #refusedEtag: string | undefined;
   #rulesError: ErrorSummary | undefined;
+  /** Of the invocation that asked last: what concerns the whole process is told there. */
+  #onEvent: OnEvent = () => undefined;
 
   constructor(settings: AppSettings) {
     this.#settings = settings;
@@ -65,10 +72,13 @@ export class Service {
     this.#stores = openBlobStores(connection, { create: local });
     this.#book = new RunBook(this.#stores.runs);
     this.#control = new Control(this.#stores.state);
+    this.#parked = new ParkingLot(this.#stores.state);
     this.#queues = openQueues(connection, { create: local });
     this.#clients = new Clients({
       env: process.env,
-      gate: createSharedGate(this.#stores.state),
+      gate: createSharedGate(this.#stores.state, {
+        onWaiting: (host, until) => this.#onEvent({ type: 'waiting', host, until }),
+      }),
       retries: 3,
       maxWaitMs: 60_000,
       blobs: defaultLimits.blobs,
@@ -78,6 +88,7 @@ export class Service {
 
   /** The messages' engine under the rules that are in force now. */
   async worker(onEvent: OnEvent): Promise<Worker> {
+    this.#onEvent = onEvent;
     const { rules, core } = await this.#current();
     const { copyDeadline, pruneLimit, pullReserve } = this.#settings;
     return new Worker({
@@ -85,7 +96,7 @@ export class Service {
       rules,
       queues: this.#queues,
       book: this.#book,
-      parked: new ParkingLot(this.#stores.state),
+      parked: this.#parked,
       outstanding: new Outstanding(this.#stores.state),
       deadlineMs: copyDeadline,
       pruneLimit,
@@ -122,14 +133,12 @@ export class Service {
     return report;
   }
 
-  async status(): Promise<Status> {
-    const [{ pausedSince }, openRuns, copying, runs] = await Promise.all([
-      this.#control.wishes(),
-      this.#book.openRuns(),
-      uploadsUnderWay(this.#stores.checkpoints, Date.now()),
-      listRuns(this.#stores.runs),
-    ]);
-    return { paused: pausedSince !== undefined, rulesError: this.#rulesError, openRuns, copying, runs };
+  async status(): Promise<AppStatus> {
+    const rulesError = await this.#current().then(() => this.#rulesError, summarize);
+    const { runs, checkpoints } = this.#stores;
+    const desk = { book: this.#book, control: this.#control, parked: this.#parked, runs, checkpoints };
+    const status = await readStatus(desk, Date.now());
+    return { ...status, ...(rulesError === undefined ? {} : { rulesError }) };
   }
 
   async report(run: string): Promise<AnyReport | undefined> {
@@ -166,26 +175,54 @@ export class Service {
   }
 
   /** The rules of the blob by its etag; while a new version is wrong, the last good one stays in force. */
-  async #current(): Promise<{ rules: Rules; core: Core }> {
+  async #current(): Promise<InForce> {
     const { text, etag } = await this.#readText();
     if (this.#rules?.etag === etag) return this.#rules;
+    let engine: Omit<InForce, 'etag'>;
     try {
-      const rules = readRules(text, { file: rulesKey, env: this.#settings.variables, variables: 'prefixed' });
-      const core = createCore({
-        rules,
-        stores: this.#stores,
-        clients: this.#clients,
-        limits: defaultLimits,
-        repositoryPrefixes: this.#settings.repositoryPrefixes,
-      });
-      this.#rules = { etag, rules, core };
-      this.#rulesError = undefined;
-      return this.#rules;
+      engine = this.#engineFor(text);
     } catch (error) {
-      this.#rulesError = summarize(error);
+      this.#refuse(etag, summarize(error));
+      this.#rules ??= await this.#lastGood();
       if (this.#rules === undefined) throw error;
       return this.#rules;
     }
+    this.#rules = { etag, ...engine };
+    this.#rulesError = undefined;
+    await this.#stores.state.put(goodRulesKey, Buffer.from(text));
+    return this.#rules;
+  }
+
+  #engineFor(text: string): Omit<InForce, 'etag'> {
+    const rules = readRules(text, { file: rulesKey, env: this.#settings.variables, variables: 'prefixed' });
+    const core = createCore({
+      rules,
+      stores: this.#stores,
+      clients: this.#clients,
+      limits: defaultLimits,
+      repositoryPrefixes: this.#settings.repositoryPrefixes,
+    });
+    return { rules, core };
+  }
+
+  #refuse(etag: string, error: ErrorSummary): void {
+    this.#rulesError = error;
+    if (this.#refusedEtag === etag) return;
+    this.#refusedEtag = etag;
+    const { code, message } = error;
+    this.#onEvent({
+      type: 'log',
+      level: 'error',
+      message: 'rules refused',
+      fields: { code, error: message },
+    });
+  }
+
+  /** What another process had in force, for one that never saw it. */
+  async #lastGood(): Promise<InForce | undefined> {
+    const document = await this.#stores.state.get(goodRulesKey);
+    if (document === undefined) return undefined;
+    return { etag: '', ...this.#engineFor(Buffer.from(document.bytes).toString()) };
   }
 
   async #readText(): Promise<{ text: string; etag: string }> {

@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import * as z from 'zod';
 import { HubferryError, summarize } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
+import { longestOf } from './blob-times.ts';
 import { forEachOf, Rounds } from './concurrency.ts';
 import {
   distinct,
@@ -33,7 +34,7 @@ import {
   triggers,
   verifyFindings,
 } from './report.ts';
-import { readRun, reportKey } from './runs.ts';
+import { noteRun, readRun, reportKey } from './runs.ts';
 import { addTransfer, noTransfer } from './tally.ts';
 
 /** What opens a run or joins one: its requests are sent after it is in the book. */
@@ -265,6 +266,7 @@ export class RunBook {
     if (closing?.announced !== true) {
       const report = (await readRun(this.#runs, id)) ?? (await this.#finished(header));
       await this.#runs.put(reportKey(id), encode(report), { ifAbsent: true });
+      await noteRun(this.#runs, report);
       await announce(report);
       await this.#runs.put(headerKey(id), encode({ ...header, closing: { ...closing, announced: true } }));
     }
@@ -279,34 +281,30 @@ export class RunBook {
   async #finished(header: Header): Promise<AnyReport> {
     const run = { ...runOf(header), finishedAt: new Date().toISOString() };
     const { missing } = await this.#standing(header);
-    if (header.closing?.because !== 'cancelled') {
-      const error = summarize(new HubferryError('ERR_LOST', 'Nobody has heard of the request for days'));
-      return this.#fold(
-        run,
-        missing.flatMap((names) => linesOf(names, 'failed', { error })),
-      );
+    if (header.closing?.because === 'cancelled') {
+      const skipped = missing.flatMap((names) => linesOf(names, 'skipped', { reason: 'cancelled' }));
+      return this.#fold({ ...run, cancelled: true }, skipped);
     }
-    const cancelled = { reason: 'cancelled' };
-    const report = await this.#fold(
+    const error = summarize(new HubferryError('ERR_LOST', 'Nobody has heard of the request for days'));
+    return this.#fold(
       run,
-      missing.flatMap((names) => linesOf(names, 'skipped', cancelled)),
+      missing.flatMap((names) => linesOf(names, 'failed', { error })),
     );
-    const tags = (report.tags as readonly Line[]).map(({ until: _, error, ...line }) => {
-      if (line.outcome === 'deferred') return { ...line, outcome: 'skipped', ...cancelled };
-      return error === undefined ? line : { ...line, error };
-    });
-    return buildReport({ ...run, cancelled: true }, outcomesOf(run), tags, report.totals) as AnyReport;
   }
 
   async #fold(run: RunHeader, given: readonly Line[]): Promise<AnyReport> {
     const parts = await this.#parts(run.id);
     const ended = new Set(parts.filter(({ parkedUntil }) => parkedUntil === undefined).map(({ id }) => id));
-    const transfer = noTransfer();
-    for (const part of parts) addTransfer(transfer, part.transfer);
     const lines = parts.flatMap((part) =>
       part.parkedUntil !== undefined && ended.has(part.id) ? doneBefore(part) : part.lines,
     );
-    return buildReport(run, outcomesOf(run), distinct([...lines, ...given]), transfer) as AnyReport;
+    const told = distinct([...lines, ...given]).map((line) => (run.cancelled ? notDeferred(line) : line));
+    const transfer = noTransfer();
+    for (const part of parts) addTransfer(transfer, part.transfer);
+    const report = buildReport(run, outcomesOf(run), told, transfer) as AnyReport;
+    const allowances = parts.flatMap(({ pullsLeft }) => pullsLeft ?? []);
+    const longestBlobs = longestOf(parts.flatMap((part) => part.longestBlobs ?? []));
+    return { ...report, ...(allowances.length > 0 && { pullsLeft: Math.min(...allowances) }), longestBlobs };
   }
 
   async #parts(run: string): Promise<Part[]> {
@@ -417,6 +415,13 @@ class Looks {
     }
     return look;
   }
+}
+
+/** In a cancelled run nothing waits any more. */
+function notDeferred(line: Line): Line {
+  if (line.outcome !== 'deferred') return line;
+  const { until: _until, error: _error, ...rest } = line;
+  return { ...rest, outcome: 'skipped', reason: 'cancelled' };
 }
 
 function outcomesOf({ trigger }: RunHeader): readonly string[] {

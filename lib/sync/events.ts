@@ -8,7 +8,12 @@ export type SyncEvent =
   | { readonly type: 'listing'; readonly rule: string; readonly tags: number }
   /** So many lines of a rule are to be worked on. */
   | { readonly type: 'planned'; readonly rule: string; readonly lines: number }
-  | { readonly type: 'line'; readonly line: Line }
+  | {
+      readonly type: 'line';
+      readonly line: Line;
+      /** On whose behalf: `run`, `operation`, and for a push how long it took. */
+      readonly fields?: EventFields;
+    }
   | {
       readonly type: 'blobStarted';
       /** Names this transfer among the events. */
@@ -29,7 +34,9 @@ export type SyncEvent =
       readonly type: 'log';
       readonly level: LogLevel;
       readonly message: string;
-      readonly fields?: Readonly<Record<string, string | number | boolean | undefined>>;
+      readonly fields?: EventFields;
     };
+
+export type EventFields = Readonly<Record<string, string | number | boolean | undefined>>;
 
 export type OnEvent = (event: SyncEvent) => void;

@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto';
 import type { Queue, StoredName } from '../storage/ports.ts';
 import { nameOf } from './names.ts';
-import type { Line, TransferTotals } from './report.ts';
+import type { BlobTime, Line, TransferTotals } from './report.ts';
 
 export interface Part {
   /** The request that it ends, or the opener that it is of. */
@@ -16,6 +16,8 @@ export interface Part {
   readonly opened: readonly Opened[];
   readonly lines: readonly Line[];
   readonly transfer: TransferTotals;
+  readonly pullsLeft?: number | undefined;
+  readonly longestBlobs?: readonly BlobTime[] | undefined;
   /** Not an end: parked until then (milliseconds since the epoch). */
   readonly parkedUntil?: number | undefined;
   /** An opener's: what it sends, to be sent again where it could not. */

@@ -62,9 +62,20 @@ export interface RunHeader {
   readonly cancelled?: boolean;
 }
 
+/** How long a blob was on its way. */
+export interface BlobTime {
+  readonly target: string;
+  readonly digest: string;
+  readonly size: number;
+  readonly durationMs: number;
+}
+
 export interface Report<Outcome extends string = string> {
   readonly run: RunHeader;
   readonly totals: { tags: number } & Record<Outcome, number> & TransferTotals;
+  /** The source's allowance, as low as it got. */
+  readonly pullsLeft?: number;
+  readonly longestBlobs?: readonly BlobTime[];
   readonly tags: readonly Line<Outcome>[];
 }
 

@@ -1,4 +1,5 @@
 import type { Allowance, Observer } from '../oci/roles.ts';
+import { BlobTimes } from './blob-times.ts';
 import type { TransferTotals } from './report.ts';
 
 /** Counts what one piece of work costs, and hears of the source's allowance. */
@@ -12,6 +13,7 @@ export class Tally {
   readonly existing = new Set<string>();
   /** Those that were brought there on this tally: finding them later is no find. */
   readonly #brought = new Set<string>();
+  readonly blobs = new BlobTimes();
   /** As the source told it last. */
   allowance: Allowance | undefined;
 

@@ -11,7 +11,7 @@ import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Control } from './control.ts';
 import type { Sides } from './copier.ts';
 import { type Core, failedRule, finalOutcomes } from './direct.ts';
-import type { LogLevel, OnEvent } from './events.ts';
+import type { EventFields, LogLevel, OnEvent } from './events.ts';
 import { requestsOf } from './fan-out.ts';
 import { Listing } from './listing.ts';
 import { forRepository } from './namespace.ts';
@@ -216,7 +216,9 @@ export class Worker {
       for (const target of rule?.targets ?? [])
         if (rule !== undefined) lines.push(failedRule(rule, target, error));
     }
-    await this.#write(run, { id, opened, lines, transfer: tally.totals() });
+    for (const line of lines) this.#tellLine(line, request, 'plan');
+    this.#tellPullsLeft(request, tally);
+    await this.#write(run, { id, opened, lines, ...costOf(tally) });
   }
 
   async #rulesOf(request: PlanRequest, tally: Tally, signal: AbortSignal): Promise<Rule[]> {
@@ -234,7 +236,7 @@ export class Worker {
     lines: Line<SyncOutcome>[],
     signal: AbortSignal,
   ): Promise<Opened[]> {
-    const { core, rules, onEvent, pruneLimit } = this.#options;
+    const { core, rules, pruneLimit } = this.#options;
     const sides = core.open(rule, target, tally);
     const source = new Listing(sides.source);
     const list = async (other: Rule, shared: RuleTarget) => {
@@ -254,13 +256,23 @@ export class Worker {
       allowMassDelete: request.allowMassDelete,
       pruneLimit,
       signal,
-      onEvent,
+      onEvent: this.#eventsOf(request, 'plan', tally),
     });
     for (const line of plan.lines) {
       const outcome = finalOutcomes[line.outcome];
       if (outcome !== undefined) lines.push({ ...line, outcome });
       else if (request.dryRun)
         lines.push({ ...line, outcome: 'skipped', reason: `would ${line.outcome}: ${line.reason ?? ''}` });
+    }
+    if (request.tags === undefined) {
+      const { name: source } = sides.source;
+      const fields = {
+        source,
+        target: sides.target.name,
+        tags: plan.lines.length,
+        behind: plan.tasks.length,
+      };
+      this.#log('info', 'plan finished', { run: request.run, operation: 'plan', rule: rule.name, ...fields });
     }
     if (request.dryRun) return [];
     const base = {
@@ -317,14 +329,14 @@ export class Worker {
   }
 
   async #carry(request: CopyRequest, lane: Lane, rule: Rule, sides: Sides, tally: Tally): Promise<void> {
-    const { core, onEvent, pullReserve } = this.#options;
+    const { core, pullReserve } = this.#options;
     // What is kept back is kept for pushes.
     const reserve = lane === 'push' ? 0 : pullReserve;
     const { stop, end } = this.#watch(request);
     const work: Work = {
       stop,
       tally,
-      onEvent,
+      onEvent: this.#eventsOf(request, operationOf(request, lane), tally),
       patienceMs,
       admitPull: () => core.admitPull(sides, tally, reserve),
       pullRefused: (error) => core.pullRefused(sides, tally, error),
@@ -338,6 +350,7 @@ export class Worker {
       throw error;
     } finally {
       end();
+      if (tally.pulls > 0) this.#tellPullsLeft(request, tally);
     }
   }
 
@@ -376,7 +389,8 @@ export class Worker {
     tally = new Tally(),
   ): Promise<void> {
     await this.#options.parked.park(request, lane, until, reason);
-    const part = { opened: [], lines, transfer: tally.totals(), parkedUntil: until };
+    for (const line of lines) if (line.outcome === 'deferred') this.#tellLine(line, request, lane);
+    const part = { opened: [], lines, ...costOf(tally), parkedUntil: until };
     if (request.kind === 'plan') return this.#write(request.run, { ...part, id: request.id });
     await this.#options.outstanding.park(request, until, (waiter) => this.#tell(waiter, request, part));
   }
@@ -388,9 +402,9 @@ export class Worker {
     tally: Tally,
     followUp?: CopyRequest,
   ): Promise<void> {
-    const { outstanding, onEvent } = this.#options;
-    for (const line of lines) onEvent({ type: 'line', line });
-    const part = { opened: [], lines, transfer: tally.totals() };
+    const { outstanding } = this.#options;
+    for (const line of lines) this.#tellLine(line, request, operationOf(request, lane));
+    const part = { opened: [], lines, ...costOf(tally) };
     await outstanding.end(request, async (waiter) => {
       const opened = followUp === undefined ? [] : await this.#ask(followedBy(followUp, lane, waiter), lane);
       await this.#tell(waiter, request, { ...part, opened });
@@ -402,11 +416,39 @@ export class Worker {
     await outstanding.takeOver(taken, (waiter) => this.#tell(waiter, request, part));
   }
 
+  /** What is told of the work on a request says whose it is. */
+  #eventsOf(request: CopyRequest | PlanRequest, operation: string, tally: Tally): OnEvent {
+    const own = { run: request.run, operation, rule: request.rule };
+    return (event) => {
+      tally.blobs.note(event);
+      this.#options.onEvent(event.type === 'log' ? { ...event, fields: { ...own, ...event.fields } } : event);
+    };
+  }
+
+  #tellLine(line: Line, request: CopyRequest | PlanRequest, operation: string): void {
+    const { run } = request;
+    const pushedAt = request.kind !== 'plan' && line.outcome === 'copied' ? request.pushedAt : undefined;
+    const since = pushedAt === undefined ? {} : { pushToMirrorMs: Date.now() - pushedAt };
+    this.#options.onEvent({ type: 'line', line, fields: { run, operation, ...since } });
+  }
+
+  #tellPullsLeft({ run, rule: name }: CopyRequest | PlanRequest, { allowance }: Tally): void {
+    const rule = this.#options.rules.rules.find((one) => one.name === name);
+    if (allowance === undefined || rule === undefined) return;
+    this.#log('info', 'pulls left', { run, host: rule.source.host, pullsLeft: allowance.remaining });
+  }
+
   /** The run that sent a request counts what it cost; those that joined it see its end alone. */
   async #tell({ run, id }: Waiter, request: CopyRequest, part: Omit<Part, 'id'>): Promise<void> {
     if (run === request.run) return this.#write(run, { ...part, id });
     const lines = part.lines.map(({ bytes: _, ...line }) => line);
-    await this.#write(run, { ...part, id, lines, transfer: noTransfer() });
+    await this.#write(run, {
+      id,
+      opened: part.opened,
+      lines,
+      parkedUntil: part.parkedUntil,
+      transfer: noTransfer(),
+    });
   }
 
   /** The same request once more, as a message of its own: no delivery of this one is burned. What was done so far is noted. */
@@ -422,7 +464,7 @@ export class Worker {
     if (done.length === 0 && tally.bytesCopied === 0 && tally.pulls === 0) return;
     const parkedUntil = Date.now() + delaySeconds * 1000;
     const { id, run } = request;
-    await this.#write(run, { id, opened: [], lines: done, transfer: tally.totals(), parkedUntil });
+    await this.#write(run, { id, opened: [], lines: done, ...costOf(tally), parkedUntil });
   }
 
   /** Whether every run that waits for the request was cancelled. */
@@ -542,6 +584,9 @@ export class Worker {
   async poison(request: CopyRequest | PlanRequest, lane: Lane): Promise<void> {
     const { id, run } = request;
     const error = summarize(new HubferryError('ERR_POISON', 'The request failed at every delivery'));
+    const { code, message } = error;
+    const about = request.kind === 'plan' ? {} : { source: request.source, target: request.target };
+    this.#log('error', 'poisoned', { run, rule: request.rule, ...about, code, error: message });
     if (request.kind !== 'plan')
       return this.#end(request, lane, linesOf(request, 'failed', { error }), new Tally());
     if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
@@ -550,11 +595,7 @@ export class Worker {
     await this.#write(run, { id, opened: [], lines, transfer: noTransfer() });
   }
 
-  #log(
-    level: LogLevel,
-    message: string,
-    fields: Readonly<Record<string, string | number | undefined>>,
-  ): void {
+  #log(level: LogLevel, message: string, fields: EventFields): void {
     this.#options.onEvent({ type: 'log', level, message, fields });
   }
 
@@ -586,6 +627,16 @@ export class Worker {
     setTimeout(() => stop.abort(new StoppedError('The deadline is near')), this.#options.deadlineMs).unref();
     return stop.signal;
   }
+}
+
+function operationOf({ kind }: CopyRequest, lane: Lane): string {
+  return kind === 'delete' ? kind : lane;
+}
+
+/** What a part tells of the work that was done for it. */
+function costOf(tally: Tally): Pick<Part, 'transfer' | 'pullsLeft' | 'longestBlobs'> {
+  const transfer = tally.totals();
+  return { transfer, pullsLeft: tally.allowance?.remaining, longestBlobs: tally.blobs.longest };
 }
 
 /** A target that may not be opened is an outcome, not a fault of the delivery. */

@@ -1,0 +1,162 @@
+/** How everything stands: what `GET /api/status` tells. */
+import type { DocumentStore } from '../storage/ports.ts';
+import type { RunBook, Standing } from './book.ts';
+import { type Upload, uploadsUnderWay } from './checkpoint.ts';
+import type { Control } from './control.ts';
+import type { Parking, ParkingLot } from './parked.ts';
+import { linesOf } from './parts.ts';
+import type { RunHeader } from './report.ts';
+import { listRuns, type RunOverview } from './runs.ts';
+
+export interface Status {
+  readonly paused: boolean;
+  readonly pausedSince?: string;
+  readonly openRuns: readonly string[];
+  readonly open: readonly OpenRun[];
+  /** Blobs on their way, and how far they are. */
+  readonly copying: readonly Upload[];
+  readonly parked: ParkedRequests;
+  /** The last runs of each trigger, the newest first. */
+  readonly runs: readonly RunOverview[];
+}
+
+export interface OpenRun {
+  readonly run: RunHeader;
+  /** `stuck`: nothing was heard for an hour of what is out. */
+  readonly state: 'working' | 'waiting' | 'paused' | 'stuck';
+  /** When something was heard of it the last time. */
+  readonly since: string;
+  readonly why: string;
+  /** Requests that are queued or under way. */
+  readonly out: number;
+  readonly parked: number;
+  /** Targets of the first that are out. */
+  readonly examples: readonly string[];
+}
+
+export interface ParkedRequests {
+  readonly count: number;
+  /** When the first comes back. */
+  readonly next?: string;
+  /** By reason, of the first ones. */
+  readonly groups: readonly ParkedGroup[];
+}
+
+export interface ParkedGroup {
+  readonly reason: string;
+  readonly count: number;
+  readonly until: string;
+  readonly examples: readonly string[];
+}
+
+export interface Desk {
+  readonly book: RunBook;
+  readonly control: Control;
+  readonly parked: ParkingLot;
+  readonly runs: DocumentStore;
+  readonly checkpoints: DocumentStore;
+}
+
+const stuckMs = 3600_000;
+const openRunsShown = 20;
+const parkedRead = 100;
+const examplesShown = 5;
+
+export async function readStatus(desk: Desk, now: number): Promise<Status> {
+  const { pausedSince } = await desk.control.wishes();
+  const paused = pausedSince !== undefined;
+  const openRuns = await desk.book.openRuns();
+  const [open, copying, parked, runs] = await Promise.all([
+    Promise.all(openRuns.slice(-openRunsShown).map((run) => openRun(desk.book, run, paused, now))),
+    uploadsUnderWay(desk.checkpoints, now),
+    parkedRequests(desk.parked),
+    listRuns(desk.runs),
+  ]);
+  const since = paused ? { pausedSince } : {};
+  return { paused, ...since, openRuns, open: open.flatMap((run) => run ?? []), copying, parked, runs };
+}
+
+async function openRun(
+  book: RunBook,
+  run: string,
+  paused: boolean,
+  now: number,
+): Promise<OpenRun | undefined> {
+  const standing = await book.standing(run);
+  if (standing === undefined) return undefined;
+  const { header, missing, parked, heardAt } = standing;
+  const since = new Date(Math.min(heardAt, now)).toISOString();
+  const examples = missing.slice(0, examplesShown).flatMap((opened) => {
+    const [line] = linesOf(opened, 'deferred', {});
+    return line === undefined ? [] : [line.target];
+  });
+  const state = stateOf(standing, paused, now);
+  return {
+    run: header,
+    state,
+    since,
+    why: reasonFor(state, standing, since),
+    out: missing.length,
+    parked: parked.length,
+    examples,
+  };
+}
+
+function stateOf({ missing, parked, heardAt }: Standing, paused: boolean, now: number): OpenRun['state'] {
+  if (paused) return 'paused';
+  if (missing.length === 0 && parked.some(({ parkedUntil = 0 }) => parkedUntil > now)) return 'waiting';
+  return now - heardAt > stuckMs ? 'stuck' : 'working';
+}
+
+function reasonFor(state: OpenRun['state'], { missing, parked }: Standing, since: string): string {
+  const waiting = parked.map(({ parkedUntil = 0 }) => parkedUntil);
+  switch (state) {
+    case 'paused':
+      return 'Copying is paused';
+    case 'waiting':
+      return `${waiting.length} requests are parked, the last until ${new Date(Math.max(...waiting)).toISOString()}`;
+    case 'stuck':
+      return `Nothing was heard since ${since} of ${missing.length + parked.length} requests: the next plan asks for them again`;
+    case 'working':
+      return `${missing.length} requests are queued or under way`;
+  }
+}
+
+async function parkedRequests(lot: ParkingLot): Promise<ParkedRequests> {
+  let count = 0;
+  const first: Parking[] = [];
+  for await (const parking of lot.all()) {
+    count += 1;
+    if (first.length < parkedRead) first.push(parking);
+  }
+  const read = await Promise.all(
+    first.map(async (parking) => ({ parking, parked: await lot.load(parking) })),
+  );
+  const groups = [...Map.groupBy(read, ({ parked }) => parked?.reason ?? 'gone meanwhile')];
+  const next = first[0] === undefined ? {} : { next: timeOf(first[0]) };
+  return { count, ...next, groups: groups.map(([reason, of]) => groupOf(reason, of)) };
+}
+
+function groupOf(
+  reason: string,
+  of: readonly { parking: Parking; parked: Awaited<ReturnType<ParkingLot['load']>> }[],
+): ParkedGroup {
+  const examples = of.slice(0, examplesShown).flatMap(({ parked }) => {
+    if (parked === undefined) return [];
+    const { request } = parked;
+    return request.kind === 'plan'
+      ? [request.rule]
+      : linesOf(request, 'deferred', {}).map(({ target }) => target);
+  });
+  const last = Math.max(...of.map(({ parking }) => parking.until));
+  return {
+    reason,
+    count: of.length,
+    until: new Date(last).toISOString(),
+    examples: examples.slice(0, examplesShown),
+  };
+}
+
+function timeOf({ until }: Parking): string {
+  return new Date(until).toISOString();
+}
