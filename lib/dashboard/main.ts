@@ -8,7 +8,7 @@ import { Mirror } from './mirror.ts';
 import { overview } from './overview.ts';
 import { button } from './parts.ts';
 import { traffic } from './plot.ts';
-import { causesOf, countOf, isTag, kindOf, parkedOf, rulesOf } from './standing.ts';
+import { causesOf, countOf, isTag, kindOf, parkedOf, rulesOf, worstFirst } from './standing.ts';
 import { about, rules, runs } from './tables.ts';
 import { type Filter, linesOf, options, select, trouble } from './tags.ts';
 import { trafficOf } from './traffic.ts';
@@ -172,7 +172,7 @@ function plotWidth(): number {
 function renderTags(): void {
   if (mirror === undefined) return;
   const run = openedRun();
-  const all = run === undefined ? mirror.lines : (mirror.reports.get(run)?.tags ?? []);
+  const all = run === undefined ? mirror.lines : (mirror.reports.get(run)?.tags.toSorted(worstFirst) ?? []);
   const filter: Filter = { text: searchField.value, rule: ruleField.value, outcome: outcomeField.value };
   show(
     ruleField,

@@ -57,6 +57,11 @@ export function runsToRead(runs: readonly RunSummary[]): readonly RunSummary[] {
 
 const order: Readonly<Record<Kind, number>> = { bad: 0, waiting: 1, good: 2, aside: 3 };
 
+/** What needs somebody's attention first. */
+export function worstFirst(a: Line, b: Line): number {
+  return order[kindOf(a)] - order[kindOf(b)];
+}
+
 /**
  * The last word on each target of each rule, from reports in any order; what needs somebody's attention first. What was
  * deleted has none. A run that began earlier may have the last word: it may have copied what a later one left to it.
@@ -73,8 +78,9 @@ export function lastWords(reports: readonly RunReport[]): TagLine[] {
   }
   return [...words.values()]
     .filter(({ line }) => line.outcome !== 'deleted')
-    .sort((a, b) => order[kindOf(a.line)] - order[kindOf(b.line)] || compare(b.at, a.at))
-    .map(({ line }) => line);
+    .sort((a, b) => compare(b.at, a.at))
+    .map(({ line }) => line)
+    .sort(worstFirst);
 }
 
 function compare(a: string, b: string): number {

@@ -63,7 +63,7 @@ function progressOf({ run, totals }: RunReport, now: number): Child[] {
 }
 
 function standingOf({ since, why, out, parked }: OpenRun, now: number): Child[] {
-  const waits = `${several(out, 'request')} out, ${count(parked)} parked, heard of `;
+  const waits = `${several(out, 'request')} out, ${count(parked)} parked, last heard `;
   return [h('bdi', {}, why), ` · ${waits}`, when(since, now)];
 }
 

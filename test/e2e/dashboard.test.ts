@@ -143,11 +143,11 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
     const problem = page.getByRole('alert').filter({ hasText: 'The account is away' });
     await problem.getByText('Check the storage account').waitFor();
     server.intercept = undefined;
-    await page.clock.runFor(3 * minute);
+    await page.clock.fastForward(3 * minute);
     await page.getByRole('heading', { name: 'Everything is in step' }).waitFor();
     expect(await problem.count()).toBe(0);
     server.intercept = () => ({ kind: 'reset' });
-    await page.clock.runFor(3 * minute);
+    await page.clock.fastForward(3 * minute);
     await page.getByText('The app cannot be reached.').waitFor();
     expect(await page.getByRole('heading', { name: 'Everything is in step' }).isVisible()).toBe(true);
   });
@@ -166,7 +166,7 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
     server.canned = {
       reports: [fullRun([lineOf('redis', '8', 'failed', { error })], minute), fullRun(lines)],
     };
-    await page.clock.runFor(3 * minute);
+    await page.clock.fastForward(3 * minute);
     await page.getByRole('heading', { name: '1 tag not in step' }).waitFor();
     expect(await page.locator('#announcement').textContent()).toContain('1 tag not in step');
     expect(await page.locator('details.numbers').getAttribute('open')).not.toBeNull();
@@ -193,7 +193,7 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
     await enter(page);
     await page.getByText('100 MiB of 1000 MiB').waitFor();
     server.canned = { reports, copying: [{ ...blob, offset: 200 << 20, savedAt: began + 5000 }] };
-    await page.clock.runFor(3 * minute);
+    await page.clock.fastForward(3 * minute);
     await page.getByText('200 MiB of 1000 MiB · 20.0 MiB/s · 40 s left').waitFor();
     expect(await page.getByRole('progressbar').evaluate(({ position }) => position)).toBe(0.2);
   });
@@ -215,7 +215,7 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
     });
     expect(await page.locator('#verdict h2').textContent()).toBe('A run is stuck');
     expect(await page.locator('#work').textContent()).toContain(
-      'Nothing was heard of 2 requests · 2 requests out, 1 parked, heard of 2 hours ago',
+      'Nothing was heard of 2 requests · 2 requests out, 1 parked, last heard 2 hours ago',
     );
   });
 
