@@ -5,7 +5,7 @@
 import * as z from 'zod';
 import type { Platform } from '../oci/descriptor.ts';
 import { isDigest } from '../oci/digest.ts';
-import { isTag } from '../oci/reference.ts';
+import { isRepositoryName, isTag } from '../oci/reference.ts';
 import type { CallOptions, Observer, TagEntry, TagPage } from '../oci/roles.ts';
 import { failureOf, parseJson, protocolFailure } from '../registry/failure.ts';
 import { parseDecimal } from '../registry/headers.ts';
@@ -100,7 +100,9 @@ export class WebApi {
       if (response.status === 404 && place.page.pages > 0) return;
       if (response.status === 404) throw failureOf(`Docker Hub has no namespace ${namespace}`, response);
       const content: z.infer<typeof repositoryPageSchema> = await read(repositoryPageSchema, response);
-      for (const { name } of content.results) yield name;
+      for (const { name } of content.results) {
+        if (!name.includes('/') && isRepositoryName(`docker.io/${namespace}/${name}`)) yield name;
+      }
       place = nextPlace(place, content, response);
     }
   }

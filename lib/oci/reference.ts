@@ -62,6 +62,16 @@ export function formatRepository(repository: Repository): string {
   return `${repository.host}/${repository.path}`;
 }
 
+/** Whether this is the canonical name of a repository: one that leads nowhere else, as `docker.io/acme/../x` would. */
+export function isRepositoryName(text: string): boolean {
+  try {
+    return formatRepository(parseRepository(text)) === text;
+  } catch (error) {
+    if (error instanceof HubferryError) return false;
+    throw error;
+  }
+}
+
 /** The canonical reference, `docker.io/library/nginx:1.27@sha256:…`. */
 export function formatReference(reference: Reference): string {
   const tag = reference.tag === undefined ? '' : `:${reference.tag}`;

@@ -42,6 +42,7 @@ export class GraphCopier {
   readonly #pulled: PulledManifests;
   readonly #limits: Limits;
   readonly #flights = new SingleFlight<void>();
+  readonly #pulls = new SingleFlight<Manifest>();
 
   constructor(blobs: BlobCopier, pulled: PulledManifests, limits: Limits) {
     this.#blobs = blobs;
@@ -58,9 +59,19 @@ export class GraphCopier {
     const manifest =
       this.#pulled.recall(digest) ??
       (await this.#pulled.load(descriptor)) ??
-      (await pull(source, digest, work));
+      (await this.#pull(source, digest, work));
     this.#pulled.remember(manifest);
     return { manifest, atTarget: false };
+  }
+
+  /** Several tags or targets may want it at once: each has to be admitted, and one pulls it. */
+  async #pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
+    if (source.billed === true) await work.admitPull();
+    return this.#pulls.run(`${source.name}@${digest}`, work.stop, async () => {
+      const manifest = this.#pulled.recall(digest) ?? (await pull(source, digest, work));
+      this.#pulled.remember(manifest);
+      return manifest;
+    });
   }
 
   /** Makes sure of everything below a manifest. */
@@ -148,7 +159,6 @@ export class GraphCopier {
 }
 
 async function pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
-  if (source.billed === true) await work.admitPull();
   const manifest = await source.fetchManifest(digest, { signal: work.stop }).catch(async (error: unknown) => {
     const limited =
       source.billed === true && error instanceof HubferryError && error.code === 'ERR_RATE_LIMITED';

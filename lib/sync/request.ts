@@ -1,8 +1,10 @@
 /** The queue messages, checked at the door: a request is a hint, never a command (interface.md, promise 2). */
 import * as z from 'zod';
+import { isRepositoryName } from '../oci/reference.ts';
 import { idShape } from './run-id.ts';
 
 const name = z.string().min(1).max(512);
+const repository = name.refine(isRepositoryName, 'not a repository');
 const id = z.string().regex(idShape);
 const run = id;
 const tag = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/);
@@ -18,7 +20,7 @@ export const planRequestSchema = z.strictObject({
   /** Index of the rule's target. Absent: the first request of a rule, which fans out over targets and, for a namespace, repositories. */
   target: z.int().min(0).optional(),
   /** For a namespace rule: the repository that stands for `*`. */
-  repository: name.optional(),
+  repository: name.refine((path) => isRepositoryName(`docker.io/${path}`), 'not a repository').optional(),
   /** Only these tags, where given. */
   tags: z.array(tag).max(1000).optional(),
   dryRun: z.boolean().default(false),
@@ -36,8 +38,8 @@ export const copyRequestSchema = z.strictObject({
   id,
   run,
   rule: name,
-  source: name,
-  target: name,
+  source: repository,
+  target: repository,
   /** Pairs of source tag and target tag. Both empty for a source given by digest without target tag. */
   tags: z
     .array(z.strictObject({ source: z.string().max(128), target: z.string().max(128) }))

@@ -62,28 +62,40 @@ export async function runChaos({
     await storm.rage(stormMs);
     scene.calm();
     tell('Calm. What was taken has to arrive.');
-    await settle(scene, tell);
-    const violations = [...(await promisesKept(scene, owner))];
-    tell('A last plan.');
-    await scene.timer('schedule');
-    await settle(scene, tell);
-    watch.look();
-    if (await hasAny(scene, 'checkpoints', '')) {
-      tell('A copy was given up; a week passes.');
-      await scene.startHosts(8 * dayMs);
-      await scene.timer('release');
-    }
-    violations.push(
-      ...watch.violations,
-      ...(await mirrorIsWhole(scene, owner)),
-      ...(await nothingIsLeft(scene)),
-      ...pullsAreBounded(scene, owner, storm.kills),
-      ...uploadsAreExplained(scene, storm.kills),
-    );
+    const violations = await judge(scene, owner, storm.kills, tell).catch((error: unknown) => [
+      String(error),
+    ]);
+    violations.push(...watch.violations);
     return { violations, figures: await figuresOf(scene, storm.kills), log: logOf(scene) };
   } finally {
     clearInterval(sampler);
   }
+}
+
+/** Everything comes to its end in calm; then what did not hold. */
+async function judge(
+  scene: Scene,
+  owner: Owner,
+  kills: number,
+  tell: (text: string) => void,
+): Promise<string[]> {
+  await settle(scene, tell);
+  const broken = await promisesKept(scene, owner);
+  tell('A last plan.');
+  await scene.timer('schedule');
+  await settle(scene, tell);
+  if (await hasAny(scene, 'checkpoints', '')) {
+    tell('A copy was given up; a week passes.');
+    await scene.startHosts(8 * dayMs);
+    await scene.timer('release');
+  }
+  return [
+    ...broken,
+    ...(await mirrorIsWhole(scene, owner)),
+    ...(await nothingIsLeft(scene)),
+    ...pullsAreBounded(scene, owner, kills),
+    ...uploadsAreExplained(scene, kills),
+  ];
 }
 
 /** What happens while faults rage. */
@@ -254,7 +266,9 @@ async function figuresOf(scene: Scene, kills: number): Promise<Record<string, nu
 
 function logOf(scene: Scene): string {
   return scene.logs
-    .map(({ level, functionName = '', message }) => `${level} ${functionName} ${message}`)
+    .map(({ level, functionName = '', invocationId = '', message }) =>
+      [level, functionName, invocationId, message].join(' '),
+    )
     .join('\n');
 }
 

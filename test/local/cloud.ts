@@ -8,7 +8,7 @@ import { BlobServiceClient } from '@azure/storage-blob';
 import { startAcr } from './acr.ts';
 import { startAzurite } from './azurite.ts';
 import { type DockerHubOptions, startDockerHub } from './dockerhub.ts';
-import { startFunctionsHost } from './functions-host.ts';
+import { type FunctionsHostOptions, startFunctionsHost } from './functions-host.ts';
 import { startIdentity } from './identity.ts';
 import { createProductStorage } from './product-storage.ts';
 
@@ -29,6 +29,8 @@ export interface CloudOptions {
   readonly rules: string;
   readonly settings?: Readonly<Record<string, string>>;
   readonly hub?: DockerHubOptions;
+  /** Instances of the app over the same storage. @default 1 */
+  readonly instances?: number;
   /** Whether timers fire on their own. @default false */
   readonly timers?: boolean;
 }
@@ -61,7 +63,7 @@ export async function startCloud(options: CloudOptions) {
     return text;
   };
   const rulesText = await writeRules(options.rules);
-  const host = await startFunctionsHost({
+  const hostOptions: FunctionsHostOptions = {
     appRoot: options.appRoot,
     timers: options.timers ?? false,
     settings: {
@@ -73,17 +75,22 @@ export async function startCloud(options: CloudOptions) {
       ...identity.env,
       ...options.settings,
     },
-  });
+  };
+  const host = await startFunctionsHost(hostOptions);
+  const others = Array.from({ length: (options.instances ?? 1) - 1 }, () => startFunctionsHost(hostOptions));
+  const hosts = [host, ...(await Promise.all(others))];
   return {
     hub,
     acr,
     identity,
     azurite,
+    /** The first instance, and all of them. */
     host,
+    hosts,
     rulesText,
     writeRules,
     async close(): Promise<void> {
-      await host.close();
+      await Promise.all(hosts.map((one) => one.close()));
       await Promise.all([hub.close(), acr.close(), identity.close(), azurite.close()]);
     },
   };

@@ -47,7 +47,7 @@ export interface StormOptions {
 }
 
 /** Messages in work come back after so long when their instance was lost; ten minutes in Azure. */
-const messageLeaseSeconds = 4;
+const messageLeaseSeconds = 10;
 
 export class Scene implements AsyncDisposable {
   readonly hub: LocalDockerHub;
@@ -269,7 +269,7 @@ registries:
       SYNC_SCHEDULE: '0 0 0 * * *',
       VERIFY_SCHEDULE: '0 0 6 * * 0',
       PRUNE_LIMIT: '100%',
-      COPY_DEADLINE: '10s',
+      COPY_DEADLINE: '30s',
       AzureFunctionsJobHost__extensions__queues__visibilityTimeout: '00:00:01',
       AzureFunctionsJobHost__extensions__queues__maxPollingInterval: '00:00:00.200',
     },
