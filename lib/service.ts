@@ -102,6 +102,7 @@ export class Service {
       pruneLimit,
       pullReserve,
       checkpoints: this.#stores.checkpoints,
+      state: this.#stores.state,
       control: this.#control,
       onEvent,
       announce: async (report) => onEvent(closed(report)),

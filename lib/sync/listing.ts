@@ -2,6 +2,7 @@
 import { codeOf, type ErrorCode, HubferryError } from '../errors.ts';
 import type { CallOptions, Resolver, TagEntry, TagLister } from '../oci/roles.ts';
 import { forEachOf } from './concurrency.ts';
+import { type ListingState, pack, unpack } from './listing-state.ts';
 
 /** What a listing needs of a repository. */
 export interface Listable extends TagLister, Resolver {
@@ -34,14 +35,37 @@ export class Listing {
   /** Tags whose digest the registry itself told; a page only hints. */
   readonly #sure = new Set<string>();
   readonly #failures = new Map<string, unknown>();
-  #state: 'unread' | 'whole' | 'absent' = 'unread';
+  #state: ListingState['state'] = 'unread';
   #next: string | undefined;
   #reading: Promise<void> | undefined;
+  #steps = 0;
 
   /** @param twin the other side: of digests that both have one text is held */
   constructor(repository: Listable, twin?: Listing) {
     this.#repository = repository;
     this.#twin = twin;
+  }
+
+  /** A listing that goes on where another process left it. */
+  static restore(repository: Listable, saved: ListingState, twin?: Listing): Listing {
+    const listing = new Listing(repository, twin);
+    listing.#state = saved.state;
+    listing.#next = saved.next;
+    for (const [entry, isSure] of unpack(saved)) {
+      listing.#add(entry);
+      if (isSure) listing.#sure.add(entry.name);
+    }
+    return listing;
+  }
+
+  /** All that it takes to go on in another process; what could not be told is asked for again. */
+  save(): ListingState {
+    return { state: this.#state, next: this.#next, ...pack(this.#tags.values(), this.#sure) };
+  }
+
+  /** Answers that it took in since it was made. */
+  get steps(): number {
+    return this.#steps;
   }
 
   /** Whether the repository was read to its end. */
@@ -107,6 +131,7 @@ export class Listing {
       const page = await this.#repository.listTags({ cursor: this.#next, signal });
       if (page === undefined) return this.#endWithoutPage();
       for (const entry of page.tags) this.#add(entry);
+      this.#steps += 1;
       this.#next = page.next;
       if (page.next === undefined) this.#state = 'whole';
       onPage?.(this.#tags.size);
@@ -140,6 +165,7 @@ export class Listing {
 
   async #ask(entry: TagEntry, signal: AbortSignal): Promise<TagEntry | undefined> {
     const found = await this.#repository.resolve(entry.name, { signal });
+    this.#steps += 1;
     if (found === undefined) {
       this.#tags.delete(entry.name);
       return undefined;

@@ -17,16 +17,14 @@ export const planRequestSchema = z.strictObject({
   id,
   run,
   rule: name,
-  /** Index of the rule's target. Absent: the first request of a rule, which fans out over targets and, for a namespace, repositories. */
-  target: z.int().min(0).optional(),
-  /** For a namespace rule: the repository that stands for `*`. */
+  /** For a namespace rule: the repository that stands for `*`. Absent: the first request, which becomes one for each repository. */
   repository: name.refine((path) => isRepositoryName(`docker.io/${path}`), 'not a repository').optional(),
   /** Only these tags, where given. */
   tags: z.array(tag).max(1000).optional(),
   dryRun: z.boolean().default(false),
   force: z.boolean().default(false),
   allowMassDelete: z.boolean().default(false),
-  /** Where the listing goes on: the key of a state document. */
+  /** Where the plan goes on: the prefix of state documents. */
   cursor: name.optional(),
   attempt: z.int().min(0).default(0),
 });

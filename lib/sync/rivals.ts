@@ -2,6 +2,7 @@
 import type { Rule, RuleTarget } from '../config/model.ts';
 import { formatPlatformPattern } from '../oci/platform.ts';
 import type { Listing } from './listing.ts';
+import { forRepository } from './namespace.ts';
 import type { TagTest } from './pattern.ts';
 import { matchesNames, selectTags } from './select.ts';
 import type { Tally } from './tally.ts';
@@ -23,7 +24,7 @@ interface Claim {
   readonly wants: TagTest;
 }
 
-/** The tags of a rule's source, read at most once. */
+/** The tags of a rule's source, as far as they may count. */
 export type ListSource = (rule: Rule, target: RuleTarget) => Promise<Listing>;
 
 export const noClaims: Claims = {
@@ -43,8 +44,9 @@ export async function claimsOn(
   const rivals: Claim[] = [];
   const suspects: Claim[] = [];
   const keepers: Claim[] = [];
-  for (const other of rules) {
-    if (other === of) continue;
+  for (const rule of rules) {
+    const other = forTarget(rule, target);
+    if (isSelf(other, of)) continue;
     for (const shared of other.targets) {
       if (!isSame(shared, target)) continue;
       if (!agree(other, of)) await addRival(other, shared, list, signal, rivals, suspects);
@@ -56,7 +58,10 @@ export async function claimsOn(
 
 /** Whether any other rule has this target repository. */
 export function isShared(target: RuleTarget, of: Rule, rules: readonly Rule[]): boolean {
-  return rules.some((other) => other !== of && other.targets.some((shared) => isSame(shared, target)));
+  return rules.some((rule) => {
+    const other = forTarget(rule, target);
+    return !isSelf(other, of) && other.targets.some((shared) => isSame(shared, target));
+  });
 }
 
 function first(claims: readonly Claim[]): (tag: string) => string | undefined {
@@ -65,6 +70,20 @@ function first(claims: readonly Claim[]): (tag: string) => string | undefined {
 
 function isSame(a: RuleTarget, b: RuleTarget): boolean {
   return a.host === b.host && a.path === b.path;
+}
+
+/** A namespace rule for the repository that it would put there, if it has one of that name. */
+function forTarget(rule: Rule, { host, path }: RuleTarget): Rule {
+  const covering = rule.targets.find((target) => {
+    const begin = target.path.slice(0, -1);
+    return target.path.endsWith('/*') && target.host === host && path.startsWith(begin);
+  });
+  return covering === undefined ? rule : forRepository(rule, path.slice(covering.path.length - 1));
+}
+
+/** A namespace rule stands for one rule a repository; they have its name. */
+function isSelf(other: Rule, rule: Rule): boolean {
+  return other.name === rule.name && other.source.path === rule.source.path;
 }
 
 /** Two rules of one source repository agree on what a tag is, if they keep the same of an index and its name. */

@@ -10,18 +10,17 @@ import { type Checkpoint, tidyCheckpoints } from './checkpoint.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Control } from './control.ts';
 import type { Sides } from './copier.ts';
-import { type Core, failedRule, finalOutcomes } from './direct.ts';
+import type { Core } from './direct.ts';
 import type { EventFields, LogLevel, OnEvent } from './events.ts';
-import { requestsOf } from './fan-out.ts';
-import { Listing } from './listing.ts';
 import { forRepository } from './namespace.ts';
 import type { Outstanding, Waiter } from './outstanding.ts';
 import { type Lane, lanes, type Parking, type ParkingLot } from './parked.ts';
 import { linesOf, type Opened, type Part, type Sent } from './parts.ts';
+import { tidyPlans } from './plan-progress.ts';
+import { Planning } from './planning.ts';
 import { repairsOf } from './repairs.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
 import type { CopyRequest, PlanRequest } from './request.ts';
-import { claimsOn } from './rivals.ts';
 import { matchesNames, needsWholeList } from './select.ts';
 import { noTransfer, Tally } from './tally.ts';
 
@@ -38,6 +37,8 @@ export interface WorkerOptions {
   /** Pulls that only pushes may use. */
   readonly pullReserve: number;
   readonly checkpoints: DocumentStore;
+  /** What is remembered, and how far plans have come. */
+  readonly state: DocumentStore;
   readonly control: Control;
   /** How often a copy under way looks whether it is still wanted, in milliseconds. @default 15 s */
   readonly watchMs?: number;
@@ -89,6 +90,8 @@ const pullsOfARequest = 2;
 const sentMs = 15 * 60_000;
 /** A run that has heard nothing for so many milliseconds ends without what is missing; plans found it again meanwhile. */
 const lostMs = 48 * 3600_000;
+/** A plan that nobody came back to for so many milliseconds was lost, and made again since. */
+const stalePlanMs = 48 * 3600_000;
 /** Registries drop upload sessions after about a week (distribution's default is 168 h). */
 const staleCheckpointMs = 7 * 24 * 3600_000;
 
@@ -186,7 +189,7 @@ export class Worker {
     });
   }
 
-  /** Plans one rule for all its targets, and fans the difference out. */
+  /** Carries out a plan request, or as much of it as the time allows. */
   async plan(request: PlanRequest): Promise<void> {
     const { id, run } = request;
     // The first end stands: what it opened is under way.
@@ -195,101 +198,25 @@ export class Worker {
     if (run in wishes.cancelled)
       return this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() });
     if (wishes.pausedSince !== undefined) return this.#park(request, 'plan', Date.now(), 'paused', []);
+    const { core, rules, state, pruneLimit, queues } = this.#options;
     const tally = new Tally();
-    const lines: Line<SyncOutcome>[] = [];
-    const opened: Opened[] = [];
-    const stop = this.#deadline();
-    try {
-      for (const rule of await this.#rulesOf(request, tally, stop)) {
-        for (const target of rule.targets) {
-          try {
-            opened.push(...(await this.#planTarget(request, rule, target, tally, lines, stop)));
-          } catch (error) {
-            if (stop.aborted) throw error;
-            lines.push(failedRule(rule, target, error));
-          }
-        }
-      }
-    } catch (error) {
-      if (stop.aborted) throw error;
-      const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
-      for (const target of rule?.targets ?? [])
-        if (rule !== undefined) lines.push(failedRule(rule, target, error));
-    }
-    for (const line of lines) this.#tellLine(line, request, 'plan');
-    this.#tellPullsLeft(request, tally);
-    await this.#write(run, { id, opened, lines, ...costOf(tally) });
-  }
-
-  async #rulesOf(request: PlanRequest, tally: Tally, signal: AbortSignal): Promise<Rule[]> {
-    const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
-    if (rule === undefined) return [];
-    if (request.repository !== undefined) return [forRepository(rule, request.repository)];
-    return this.#options.core.expand(rule, tally, signal);
-  }
-
-  async #planTarget(
-    request: PlanRequest,
-    rule: Rule,
-    target: RuleTarget,
-    tally: Tally,
-    lines: Line<SyncOutcome>[],
-    signal: AbortSignal,
-  ): Promise<Opened[]> {
-    const { core, rules, pruneLimit } = this.#options;
-    const sides = core.open(rule, target, tally);
-    const source = new Listing(sides.source);
-    const list = async (other: Rule, shared: RuleTarget) => {
-      const listing = new Listing(core.open(other, shared, tally).source);
-      await listing.read(signal);
-      return listing;
-    };
-    const plan = await core.planner.plan({
-      rule,
-      target,
-      sides,
-      listings: { source, target: new Listing(sides.target, source) },
-      claims: await claimsOn(target, rule, rules.rules, list, signal),
-      only: request.tags,
-      confirm: request.dryRun,
-      force: request.force,
-      allowMassDelete: request.allowMassDelete,
+    const planning = new Planning(request, {
+      core,
+      rules,
+      state,
       pruneLimit,
-      signal,
+      tally,
+      stop: this.#deadline(),
       onEvent: this.#eventsOf(request, 'plan', tally),
+      ask: (copy) => this.#ask(copy, 'copy'),
+      send: (plan, delaySeconds) => queues.send(lanes.plan, plan, { delaySeconds }),
     });
-    for (const line of plan.lines) {
-      const outcome = finalOutcomes[line.outcome];
-      if (outcome !== undefined) lines.push({ ...line, outcome });
-      else if (request.dryRun)
-        lines.push({ ...line, outcome: 'skipped', reason: `would ${line.outcome}: ${line.reason ?? ''}` });
-    }
-    if (request.tags === undefined) {
-      const { name: source } = sides.source;
-      const fields = {
-        source,
-        target: sides.target.name,
-        tags: plan.lines.length,
-        behind: plan.tasks.length,
-      };
-      this.#log('info', 'plan finished', { run: request.run, operation: 'plan', rule: rule.name, ...fields });
-    }
-    if (request.dryRun) return [];
-    const base = {
-      run: request.run,
-      rule: rule.name,
-      source: sides.source.name,
-      target: sides.target.name,
-      force: request.force,
-    };
-    const idOf = (kind: string, digest: string, tags: readonly string[]) =>
-      `${kind}-${hash([rule.name, sides.target.name, digest, ...tags].join('\n'))}`;
-    const requests = requestsOf(plan, { base, idOf });
-    const opened: Opened[] = [];
-    await forEachOf(requests, sendsAtOnce, async ({ request: copy }) => {
-      opened.push(...(await this.#ask(copy, 'copy')));
+    await planning.carryOut(async () => {
+      const { lines, opened } = planning;
+      for (const line of lines) this.#tellLine(line, request, 'plan');
+      this.#tellPullsLeft(request, tally);
+      await this.#write(run, { id, opened, lines, ...costOf(tally) });
     });
-    return opened;
   }
 
   /** Sends what nobody has asked for; what somebody has ends in this run too. */
@@ -512,6 +439,7 @@ export class Worker {
         await queues.send(queue, message);
       await book.close(run, announce, { before: lostBefore(pausedSince, resumedAt) });
     }
+    await tidyPlans(this.#options.state, stalePlanMs);
     await tidyCheckpoints(
       checkpoints,
       staleCheckpointMs,

@@ -114,6 +114,7 @@ export class App {
       pruneLimit: 1,
       pullReserve: 0,
       checkpoints: stores.checkpoints,
+      state: stores.state,
       onEvent: (event) => this.events.push(event),
       announce: async (report) => {
         this.reports.push(report);

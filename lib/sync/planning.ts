@@ -1,0 +1,239 @@
+/**
+ * Carries out one plan request: a namespace becomes a request for each of its repositories, a repository is compared with
+ * its targets, and what is out of date is asked for. Where the deadline is near it is saved, and goes on in another message.
+ */
+import { createHash } from 'node:crypto';
+import type { Rule, Rules, RuleTarget } from '../config/model.ts';
+import { codeOf, HubferryError } from '../errors.ts';
+import type { DocumentStore } from '../storage/ports.ts';
+import { forEachOf } from './concurrency.ts';
+import type { Sides } from './copier.ts';
+import { type Core, failedRule, finalOutcomes } from './direct.ts';
+import type { OnEvent } from './events.ts';
+import { type Plan, requestsOf } from './fan-out.ts';
+import { forRepository } from './namespace.ts';
+import type { Opened } from './parts.ts';
+import { PlanProgress } from './plan-progress.ts';
+import type { Line, SyncOutcome } from './report.ts';
+import type { CopyRequest, PlanRequest } from './request.ts';
+import { claimsOn } from './rivals.ts';
+import type { Tally } from './tally.ts';
+
+export interface PlanningOptions {
+  readonly core: Core;
+  readonly rules: Rules;
+  readonly state: DocumentStore;
+  readonly pruneLimit: number;
+  readonly tally: Tally;
+  /** Aborted with a `StoppedError` when the deadline is near. */
+  readonly stop: AbortSignal;
+  readonly onEvent: OnEvent;
+  /** Sends a copy request, or joins the one that is outstanding. */
+  readonly ask: (request: CopyRequest) => Promise<readonly Opened[]>;
+  /** Sends a plan request, after so many seconds. */
+  readonly send: (request: PlanRequest, delaySeconds: number) => Promise<void>;
+}
+
+/** Messages in a row that bring a plan nowhere before it fails. */
+const fruitlessMessages = 5;
+/** While another process has the same request. */
+const busyDelaySeconds = 15;
+const sendsAtOnce = 8;
+/** After so many requests it is noted which were sent. */
+const batchSize = 50;
+
+export class Planning {
+  readonly lines: Line<SyncOutcome>[] = [];
+  readonly opened: Opened[] = [];
+  readonly #request: PlanRequest;
+  readonly #options: PlanningOptions;
+  /** What earlier messages of this request asked for. */
+  #done: ReadonlySet<string> = new Set();
+
+  constructor(request: PlanRequest, options: PlanningOptions) {
+    this.#request = request;
+    this.#options = options;
+  }
+
+  /** @param end notes the outcome, before anything of the progress is forgotten; not called where the plan goes on later */
+  async carryOut(end: () => Promise<void>): Promise<void> {
+    const { state, stop, send } = this.#options;
+    const { run, id } = this.#request;
+    const progress = await PlanProgress.take(state, run, id);
+    if (progress === undefined) return send(this.#request, busyDelaySeconds);
+    let next: PlanRequest | undefined;
+    try {
+      const { asked, opened } = await progress.sent();
+      this.#done = new Set(asked);
+      for (const one of opened) this.opened.push(one);
+      await this.#plan(progress);
+      await end();
+      await progress.finish();
+    } catch (error) {
+      if (!stop.aborted) throw error;
+      await progress.save();
+      next = this.#next(progress);
+    } finally {
+      await progress.release();
+    }
+    if (next !== undefined) await send(next, 0);
+  }
+
+  #next(progress: PlanProgress): PlanRequest {
+    const { hasMoved, key: cursor } = progress;
+    return { ...this.#request, cursor, attempt: hasMoved ? 0 : this.#request.attempt + 1 };
+  }
+
+  async #plan(progress: PlanProgress): Promise<void> {
+    const { rules } = this.#options;
+    const { repository } = this.#request;
+    const named = rules.rules.find(({ name }) => name === this.#request.rule);
+    if (named === undefined) return;
+    if (named.source.path.endsWith('/*') && repository === undefined) {
+      return this.#guarded(named, named.targets, () => this.#planNamespace(named, progress));
+    }
+    const rule = repository === undefined ? named : forRepository(named, repository);
+    for (const target of rule.targets) {
+      await this.#guarded(rule, [target], () => this.#planTarget(rule, target, progress));
+    }
+  }
+
+  /** What fails for one target is its line; what another delivery can mend is thrown. */
+  async #guarded(rule: Rule, targets: readonly RuleTarget[], work: () => Promise<void>): Promise<void> {
+    try {
+      if (this.#request.attempt >= fruitlessMessages) throw stuck(rule);
+      await work();
+    } catch (error) {
+      const code = codeOf(error);
+      if (this.#options.stop.aborted || code === 'ERR_STORAGE' || code === 'ERR_LEASE_LOST') throw error;
+      for (const target of targets) this.lines.push(failedRule(rule, target, error));
+    }
+  }
+
+  async #planNamespace(rule: Rule, progress: PlanProgress): Promise<void> {
+    const { core, stop, send, tally } = this.#options;
+    const repositories = await core.expand(rule, tally, stop);
+    const asks = repositories.map((one): Ask => {
+      const { path } = one.source;
+      const request = {
+        ...this.#request,
+        id: `plan-${hash(`${this.#request.id}\n${path}`)}`,
+        repository: path,
+      };
+      const target = one.targets.map(({ host, path }) => `${host}/${path}`).join(', ');
+      const opened = { id: request.id, rule: rule.name, source: `${one.source.host}/${path}`, target };
+      return {
+        id: request.id,
+        ask: async () => {
+          await send(request, 0);
+          return [opened];
+        },
+      };
+    });
+    await this.#askAll(asks, progress);
+  }
+
+  async #planTarget(rule: Rule, target: RuleTarget, progress: PlanProgress): Promise<void> {
+    const { core, rules, pruneLimit, stop, onEvent, tally } = this.#options;
+    const { tags, dryRun, force, allowMassDelete } = this.#request;
+    const sides = core.open(rule, target, tally);
+    const source = await progress.listing('source', sides.source);
+    const list = async (other: Rule, shared: RuleTarget) => {
+      const listing = await progress.listing('source', core.open(other, shared, tally).source);
+      await listing.read(stop);
+      return listing;
+    };
+    const plan = await core.planner.plan({
+      rule,
+      target,
+      sides,
+      listings: { source, target: await progress.listing('target', sides.target, source) },
+      claims: await claimsOn(target, rule, rules.rules, list, stop),
+      only: tags,
+      confirm: dryRun,
+      force,
+      allowMassDelete,
+      pruneLimit,
+      signal: stop,
+      onEvent,
+    });
+    if (tags === undefined) this.#log(plan, sides);
+    if (!dryRun) await this.#askAll(this.#asksOf(plan, rule, sides), progress);
+    this.#tell(plan);
+  }
+
+  *#asksOf(plan: Plan, rule: Rule, { source, target }: Sides): Generator<Ask> {
+    const { run, force } = this.#request;
+    const base = { run, rule: rule.name, source: source.name, target: target.name, force };
+    const idOf = (kind: string, digest: string, tags: readonly string[]) =>
+      `${kind}-${hash([rule.name, target.name, digest, ...tags].join('\n'))}`;
+    for (const { request } of requestsOf(plan, { base, idOf })) {
+      yield { id: request.id, ask: () => this.#options.ask(request) };
+    }
+  }
+
+  /** Asks for everything once, however often the message comes. */
+  async #askAll(asks: Iterable<Ask>, progress: PlanProgress): Promise<void> {
+    for (const group of groupsOf(asks, batchSize)) {
+      const sent = { asked: [] as string[], opened: [] as Opened[] };
+      let whole = false;
+      try {
+        await forEachOf(group, sendsAtOnce, (ask) => this.#askOnce(ask, sent));
+        whole = group.length < batchSize;
+      } finally {
+        for (const one of sent.opened) this.opened.push(one);
+        // The last few are noted with the end of the plan.
+        if (!whole && sent.asked.length > 0) await progress.noteSent(sent);
+      }
+    }
+  }
+
+  async #askOnce({ id, ask }: Ask, sent: { asked: string[]; opened: Opened[] }): Promise<void> {
+    if (this.#done.has(id)) return;
+    this.#options.stop.throwIfAborted();
+    for (const one of await ask()) sent.opened.push(one);
+    sent.asked.push(id);
+  }
+
+  #log({ lines, tasks }: Plan, { source, target }: Sides): void {
+    const fields = { source: source.name, target: target.name, tags: lines.length, behind: tasks.length };
+    this.#options.onEvent({ type: 'log', level: 'info', message: 'plan finished', fields });
+  }
+
+  #tell(plan: Plan): void {
+    const { dryRun } = this.#request;
+    for (const line of plan.lines) {
+      const outcome = finalOutcomes[line.outcome];
+      if (outcome !== undefined) this.lines.push({ ...line, outcome });
+      else if (dryRun) {
+        const reason = `would ${line.outcome}: ${line.reason ?? ''}`;
+        this.lines.push({ ...line, outcome: 'skipped', reason });
+      }
+    }
+  }
+}
+
+/** A request to be sent, by its name. */
+interface Ask {
+  readonly id: string;
+  readonly ask: () => Promise<readonly Opened[]>;
+}
+
+function* groupsOf<T>(items: Iterable<T>, size: number): Generator<T[]> {
+  let group: T[] = [];
+  for (const item of items) {
+    group.push(item);
+    if (group.length < size) continue;
+    yield group;
+    group = [];
+  }
+  if (group.length > 0) yield group;
+}
+
+function stuck(rule: Rule): HubferryError {
+  return new HubferryError('ERR_TIMEOUT', `The plan of "${rule.name}" comes nowhere before its deadline`);
+}
+
+function hash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 24);
+}
