@@ -5,6 +5,6 @@ import { eventsOf } from './log.ts';
 app.timer('release', {
   schedule: '0 * * * * *',
   handler: async (_timer, context) => {
-    await (await getService().worker(eventsOf(context))).release();
+    await getService().release(eventsOf(context));
   },
 });

@@ -9,6 +9,7 @@ import { diagnose } from './doctor.ts';
 import { type ErrorSummary, HubferryError, summarize } from './errors.ts';
 import { azureIdentity } from './identity.ts';
 import type { Wish } from './manual.ts';
+import { Notifier } from './notify.ts';
 import { createSharedGate } from './shared-gate.ts';
 import type { StorageConnection } from './storage/azure.ts';
 import { openBlobStores } from './storage/blob.ts';
@@ -59,6 +60,7 @@ export class Service {
   readonly #book: RunBook;
   readonly #control: Control;
   readonly #parked: ParkingLot;
+  readonly #notifier: Notifier;
   #rules: InForce | undefined;
   #refusedEtag: string | undefined;
   #rulesError: ErrorSummary | undefined;
@@ -73,6 +75,11 @@ export class Service {
     this.#book = new RunBook(this.#stores.runs);
     this.#control = new Control(this.#stores.state);
     this.#parked = new ParkingLot(this.#stores.state);
+    this.#notifier = new Notifier({
+      state: this.#stores.state,
+      on: settings.notifyOn,
+      url: () => settings.notifyUrl(),
+    });
     this.#queues = openQueues(connection, { create: local });
     this.#clients = new Clients({
       env: process.env,
@@ -105,8 +112,21 @@ export class Service {
       state: this.#stores.state,
       control: this.#control,
       onEvent,
-      announce: async (report) => onEvent(closed(report)),
+      announce: (report) => this.#announce(report, onEvent),
     });
+  }
+
+  /** What the timer does each minute. */
+  async release(onEvent: OnEvent): Promise<void> {
+    await this.#notifier.deliver((level, message, fields) =>
+      onEvent({ type: 'log', level, message, fields }),
+    );
+    await (await this.worker(onEvent)).release();
+  }
+
+  async #announce(report: AnyReport, onEvent: OnEvent): Promise<void> {
+    await this.#notifier.note(report);
+    onEvent(closed(report));
   }
 
   /** Compares everything, down to every blob, and keeps the report. */
@@ -131,6 +151,7 @@ export class Service {
     const header = { id, trigger: 'verify' as const, ...times, interrupted: signal.aborted };
     const report = buildReport(header, verifyFindings, lines, tally.totals());
     await saveRun(this.#stores.runs, report);
+    await this.#announce(report, onEvent);
     return report;
   }
 

@@ -18,7 +18,8 @@ const ends = ['config', 'sync', 'dockerhub', 'acr', 'registry', 'storage', 'oci'
 const rooms: Readonly<Record<string, Room>> = {
   functions: { imports: ['composition', 'manual', 'dockerhub', 'sync', 'log', 'errors'] },
   cli: { imports: ['composition', 'config', 'sync', 'log', 'oci', 'errors'] },
-  composition: { imports: ends, typesOf: ['cli', 'manual'] },
+  composition: { imports: [...ends, 'notify'], typesOf: ['cli', 'manual'] },
+  notify: { imports: ['registry', 'sync', 'errors'], typesOf: ['config', 'storage'] },
   manual: { imports: ['errors'] },
   dashboard: { imports: ['errors'], typesOf: ['sync'] },
   log: { imports: ['errors'], typesOf: ['sync'] },
@@ -43,7 +44,7 @@ const homes: Readonly<Record<string, readonly string[]>> = {
   '@azure/storage-blob': ['storage'],
   '@azure/storage-queue': ['storage'],
   undici: ['registry'],
-  zod: ['config', 'sync', 'oci', 'dockerhub', 'manual'],
+  zod: ['config', 'sync', 'oci', 'dockerhub', 'manual', 'notify'],
   yaml: ['config', 'cli'],
   re2js: ['sync'],
   semver: ['sync'],

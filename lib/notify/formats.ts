@@ -1,0 +1,61 @@
+/** The message as receivers want it. Names and messages of others are put in as plain text, never as markup. */
+import type { Message } from './message.ts';
+
+const linesShown = 10;
+
+/** For Slack and Teams by the host of their addresses, for all others the message itself. */
+export function bodyFor(hostname: string, message: Message): unknown {
+  if (hostname === 'hooks.slack.com') return slackBody(message);
+  if (/\.(logic\.azure\.com|powerplatform\.com)$/.test(hostname)) return teamsBody(message);
+  return message;
+}
+
+/** A heading, and below it what failed and what to do. */
+function paragraphsOf({ causes, recovered }: Message): string[] {
+  const told = causes.map(({ code, message, remedy, tags, examples }) => {
+    const more = tags > examples.length ? ` and ${tags - examples.length} more` : '';
+    return `${code}: ${message}\n${remedy}\n${examples.join(', ')}${more}`;
+  });
+  const well = recovered.length === 0 ? [] : [`Well again: ${recovered.slice(0, linesShown).join(', ')}`];
+  return [...told.slice(0, linesShown), ...well];
+}
+
+function footerOf({ run, idempotencyKey }: Message): string {
+  return `run ${run.id} · ${idempotencyKey}`;
+}
+
+const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;' };
+
+/** Slack's incoming webhooks; a block takes 3000 characters, and a plain text is shown as it is. */
+function slackBody(message: Message): unknown {
+  const plain = (text: string) => ({ type: 'plain_text', text: text.slice(0, 2900), emoji: false });
+  return {
+    text: message.title.replace(/[&<>]/g, (sign) => entities[sign] ?? ''),
+    blocks: [
+      { type: 'section', text: plain(message.title) },
+      ...paragraphsOf(message).map((text) => ({ type: 'section', text: plain(text) })),
+      { type: 'context', elements: [plain(footerOf(message))] },
+    ],
+  };
+}
+
+/** Workflows of Teams ("When a Teams webhook request is received"): an adaptive card, where a run of text is no Markdown. */
+function teamsBody(message: Message): unknown {
+  const text = (text: string, style: object = {}) => ({
+    type: 'RichTextBlock',
+    inlines: [{ type: 'TextRun', text: text.slice(0, 1500), ...style }],
+  });
+  const content = {
+    $schema: 'http://adaptivecards.io/schemas/adaptive-card.json',
+    type: 'AdaptiveCard',
+    version: '1.4',
+    body: [
+      text(message.title, { weight: 'Bolder', size: 'Medium' }),
+      ...paragraphsOf(message).map((paragraph) => text(paragraph)),
+      text(footerOf(message), { isSubtle: true, size: 'Small' }),
+    ],
+    msteams: { width: 'Full' },
+  };
+  const contentType = 'application/vnd.microsoft.card.adaptive';
+  return { type: 'message', attachments: [{ contentType, contentUrl: null, content }] };
+}

@@ -1,0 +1,71 @@
+/** What is said of a run, whatever the receiver. */
+import { createHash } from 'node:crypto';
+import type { Notification } from '../config/environment.ts';
+import type { AnyReport, Line } from '../sync/report.ts';
+import { overviewOf, type RunOverview } from '../sync/runs.ts';
+
+export interface Message extends RunOverview {
+  /** The same each time this is told. */
+  readonly idempotencyKey: string;
+  /** Why it is told. */
+  readonly about: readonly Notification[];
+  /** One sentence. */
+  readonly title: string;
+  /** Targets that had failed and are well again. */
+  readonly recovered: readonly string[];
+}
+
+const dayMs = 24 * 3600_000;
+const recoveredShown = 20;
+const outcomesTold = ['failed', 'missing', 'moved', 'incomplete', 'deferred', 'copied', 'deleted'] as const;
+const findings = ['failed', 'missing', 'moved', 'incomplete'] as const;
+
+/** `undefined` where nothing of it was asked for. */
+export function messageOf(
+  report: AnyReport,
+  recovered: readonly string[],
+  on: ReadonlySet<Notification>,
+): Message | undefined {
+  const about = aboutOf(report, recovered).filter((one) => on.has(one));
+  if (about.length === 0) return undefined;
+  return {
+    idempotencyKey: keyOf(report),
+    about,
+    title: titleOf(report, recovered),
+    ...overviewOf(report),
+    recovered: recovered.slice(0, recoveredShown),
+  };
+}
+
+function aboutOf(report: AnyReport, recovered: readonly string[]): Notification[] {
+  const { run } = report;
+  const count = counterOf(report);
+  const horizon = Date.parse(run.finishedAt ?? run.startedAt) + dayMs;
+  const isLong = ({ outcome, until }: Line) => outcome === 'deferred' && Date.parse(until ?? '') > horizon;
+  const about: Notification[] = [];
+  if (findings.some((finding) => count(finding) > 0)) about.push('failed');
+  if ((report.tags as readonly Line[]).some(isLong)) about.push('parked');
+  if (count('copied') + count('deleted') > 0) about.push('changed');
+  if (recovered.length > 0) about.push('recovered');
+  return about;
+}
+
+function titleOf(report: AnyReport, recovered: readonly string[]): string {
+  const count = counterOf(report);
+  const counts = outcomesTold
+    .filter((outcome) => count(outcome) > 0)
+    .map((outcome) => `${count(outcome)} ${outcome}`);
+  if (recovered.length > 0) counts.push(`${recovered.length} recovered`);
+  return `hubferry, ${report.run.trigger}: ${counts.join(', ')}`;
+}
+
+function counterOf({ totals }: AnyReport): (outcome: string) => number {
+  const counters: Readonly<Record<string, unknown>> = { ...totals };
+  return (outcome) => Number(counters[outcome] ?? 0);
+}
+
+/** Runs of two installations may have the same name; what they say is not the same. */
+function keyOf({ run, totals, tags }: AnyReport): string {
+  const text = JSON.stringify([run, totals, tags[0]]);
+  return `${run.id}-${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
+}
