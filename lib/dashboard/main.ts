@@ -3,18 +3,10 @@ import { errorCodes, HubferryError } from '../errors.ts';
 import type { ControlAction } from './answers.ts';
 import { Api, WrongKey } from './api.ts';
 import { byId, type Child, h, show } from './dom.ts';
+import { chooseRule, showTags, turnTo } from './finder.ts';
 import { distance, minute, second, timeOfDay } from './format.ts';
 import { Mirror } from './mirror.ts';
-import { overview } from './overview.ts';
-import { button } from './parts.ts';
-import { traffic } from './plot.ts';
-import { causesOf, countOf, isTag, kindOf, parkedOf, rulesOf, worstFirst } from './standing.ts';
-import { about, rules, runs } from './tables.ts';
-import { type Filter, linesOf, options, select, trouble } from './tags.ts';
-import { trafficOf } from './traffic.ts';
-import { causes, parked } from './troubles.ts';
-import { verdictOf } from './verdict.ts';
-import { work } from './work.ts';
+import { showMirror } from './sections.ts';
 
 const keyName = 'hubferry-key';
 const everyMs = 15 * second;
@@ -24,15 +16,9 @@ const slowestMs = 2 * minute;
 const idleShare = 10;
 /** How long what was done is told. */
 const doneMs = 8 * second;
-/** Padding and border of a plot's card, in pixels. */
-const plotFrame = 34;
-const narrowestPlot = 240;
 
 const loginForm = byId('login') as HTMLFormElement;
 const keyField = byId('key') as HTMLInputElement;
-const searchField = byId('search') as HTMLInputElement;
-const ruleField = byId('rule') as HTMLSelectElement;
-const outcomeField = byId('outcome') as HTMLSelectElement;
 const sureDialog = byId('sure') as HTMLDialogElement;
 
 let api: Api | undefined;
@@ -45,7 +31,6 @@ let tookMs = 0;
 let failures = 0;
 let timer = 0;
 let doneTimer = 0;
-let page = 0;
 /** Whether the older runs are shown too. */
 let older = false;
 
@@ -125,76 +110,8 @@ function render(): void {
   byId('content').hidden = mirror === undefined;
   byId('controls').hidden = mirror === undefined;
   show(byId('freshness'), mirror === undefined ? [] : [`Read at ${timeOfDay(readAt)}`]);
-  if (mirror === undefined) return;
-  const { status, lines, reports, speeds } = mirror;
-  const now = Date.now();
-  const tagLines = lines.filter(isTag);
-  const failedRules = new Set(
-    lines.filter((line) => !isTag(line) && kindOf(line) === 'bad').map(({ rule }) => rule),
-  );
-  const count = countOf(tagLines);
-  const verdict = verdictOf({ status, count, failedRules: failedRules.size, now });
-  show(byId('controls'), [
-    status.paused
-      ? button('resume', 'Resume copying', { class: 'primary' })
-      : button('pause', 'Pause copying'),
-    button('leave', 'Forget the key'),
-  ]);
-  show(byId('verdict'), overview({ verdict, count, status, now }));
-  // For screen readers, which hear it when it changes.
-  show(byId('announcement'), [verdict.title]);
-  document.title = `${verdict.title} · hubferry`;
-  section('work', work({ status, reports, speeds, now }), {
-    hidden: status.openRuns.length === 0 && !status.copying?.length,
-  });
-  const wrong = causesOf(lines);
-  section('causes', causes(wrong), { hidden: wrong.length === 0 });
-  const waiting = parkedOf(lines, status, now);
-  section('parked', parked(waiting, now), { hidden: waiting.length === 0 });
-  section('traffic', traffic(trafficOf(status.runs, now), plotWidth()), { hidden: status.runs.length === 0 });
-  section('rules', rules(rulesOf(tagLines)), { hidden: tagLines.length === 0 });
-  show(byId('runs'), runs(status.runs, { now, older }));
+  if (mirror !== undefined) showMirror(mirror, { older });
   renderTags();
-}
-
-function section(id: string, children: Child[], { hidden }: { hidden: boolean }): void {
-  byId(id).hidden = hidden;
-  show(byId(id), hidden ? [] : children);
-}
-
-/** Two plots beside each other, where there is room. */
-function plotWidth(): number {
-  const { clientWidth } = byId('content');
-  const room = clientWidth < 720 ? clientWidth : (clientWidth - 16) / 2;
-  return Math.max(room - plotFrame, narrowestPlot);
-}
-
-function renderTags(): void {
-  if (mirror === undefined) return;
-  const run = openedRun();
-  const all = run === undefined ? mirror.lines : (mirror.reports.get(run)?.tags.toSorted(worstFirst) ?? []);
-  const filter: Filter = { text: searchField.value, rule: ruleField.value, outcome: outcomeField.value };
-  show(
-    ruleField,
-    options(
-      'All rules',
-      all.map(({ rule }) => rule),
-      filter.rule,
-    ),
-  );
-  show(outcomeField, [
-    ...options(
-      'All outcomes',
-      all.map(({ outcome }) => outcome),
-      filter.outcome === trouble ? '' : filter.outcome,
-    ),
-    h('option', { value: trouble, 'data-key': trouble }, 'All that is not in step'),
-  ]);
-  show(byId('tags-title'), [run === undefined ? 'Tags' : `Tags of run ${run}`]);
-  show(byId('scope'), run === undefined ? [] : [button('current', 'Show the mirror as it stands')]);
-  const report = run === undefined ? undefined : mirror.reports.get(run);
-  show(byId('about'), report === undefined ? [] : about(report));
-  show(byId('lines'), linesOf(select(all, filter), page, Date.now()));
 }
 
 /** Says what was done, for everybody to see, and goes away by itself. */
@@ -221,7 +138,7 @@ const acts: Readonly<Record<string, (element: HTMLElement) => unknown>> = {
   'retry-all': () => control('retry', failedRuns(), 'What failed is asked for again.'),
   page: (element) => {
     if (element.ariaDisabled === 'true') return;
-    page = Number(element.dataset.page);
+    turnTo(Number(element.dataset.page));
     renderTags();
   },
   older: () => {
@@ -230,7 +147,7 @@ const acts: Readonly<Record<string, (element: HTMLElement) => unknown>> = {
   },
   rule: ({ dataset: { rule = '' } }) => {
     location.hash = '';
-    ruleField.value = rule;
+    chooseRule(rule);
     toTags();
   },
   current: () => {
@@ -269,16 +186,15 @@ function isSure(title: string, text: string, yes: string): Promise<boolean> {
   });
 }
 
+function renderTags(): void {
+  if (mirror !== undefined) showTags(mirror, openedRun());
+}
+
 function toTags(): void {
-  page = 0;
+  turnTo(0);
   renderTags();
   byId('tags').scrollIntoView();
   byId('tags-title').focus({ preventScroll: true });
-}
-
-function search(): void {
-  page = 0;
-  renderTags();
 }
 
 document.addEventListener('click', ({ target }) => {
@@ -291,9 +207,10 @@ loginForm.addEventListener('submit', (event) => {
 });
 byId('sure-yes').addEventListener('click', () => sureDialog.close('yes'));
 byId('sure-no').addEventListener('click', () => sureDialog.close());
-searchField.addEventListener('input', search);
-ruleField.addEventListener('change', search);
-outcomeField.addEventListener('change', search);
+byId('filters').addEventListener('input', () => {
+  turnTo(0);
+  renderTags();
+});
 addEventListener('hashchange', async () => {
   await refresh();
   toTags();

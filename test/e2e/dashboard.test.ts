@@ -208,6 +208,7 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
       why: 'Nothing was heard of 2 requests',
       out: 2,
       parked: 1,
+      examples: [],
     } as const;
     const page = await show({
       reports: [fullRun([lineOf('a', '1', 'same')]), reportOf(run, [])],
@@ -290,7 +291,7 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
     const tookMs = await page.evaluate<number>(`
       search.value = 'app-3 v9999';
       const began = performance.now();
-      search.dispatchEvent(new Event('input'));
+      search.dispatchEvent(new Event('input', { bubbles: true }));
       performance.now() - began;
     `);
     expect(await rows.count()).toBe(1);
@@ -299,13 +300,18 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
 
   it('shows names and messages as they are, whatever they try to be', async () => {
     const evil = `<img src=x onerror="document.title='taken'"><script>document.title='taken'</script>`;
-    const error = { code: evil, message: evil } as unknown as NonNullable<Line['error']>;
-    const line = lineOf(evil, evil, 'failed', { error, reason: evil, digest: evil });
-    const hidden = lineOf('constructor', '__proto__', evil);
+    const said = { reason: evil, digest: evil };
+    const line = lineOf(evil, evil, 'failed', { ...said, error: { code: 'ERR_SERVER', message: evil } });
+    const odd = { code: evil, message: evil } as unknown as NonNullable<Line['error']>;
+    const lines = [
+      lineOf('constructor', '__proto__', evil),
+      lineOf('nginx', evil, 'failed', { ...said, error: odd }),
+    ];
     const page = await show({
-      reports: [{ ...fullRun([line]), tags: [line, hidden] }],
-      rulesError: error,
+      reports: [fullRun([line]), reportOf(runAt('webhook', Date.now()), lines)],
+      rulesError: odd,
       copying: [{ target: evil, digest: evil, size: 2, offset: 1, savedAt: 0 }],
+      parked: { count: 1, groups: [{ reason: evil, count: 1, until: evil, examples: [evil] }] },
     });
     await page.locator('#causes').getByText(evil).first().waitFor();
     await page.goto(`${server.url}/api/dashboard#run=${encodeURIComponent(evil)}%`);

@@ -5,8 +5,9 @@
 import { createHash } from 'node:crypto';
 import type { DashboardAnswer } from '../../esbuild.dashboard.ts';
 import { buildDashboard } from '../../esbuild.dashboard.ts';
-import type { RunReport, StatusAnswer } from '../../lib/dashboard/answers.ts';
+import type { ErrorSummary } from '../../lib/errors.ts';
 import {
+  type AnyReport,
   buildReport,
   type Line,
   type RunHeader,
@@ -14,6 +15,8 @@ import {
   syncOutcomes,
   verifyFindings,
 } from '../../lib/sync/report.ts';
+import { overviewOf } from '../../lib/sync/runs.ts';
+import type { Status } from '../../lib/sync/standing.ts';
 import { launchBrowser } from './browser.ts';
 import { seeded } from './random.ts';
 import { type Answer, type Exchange, type LocalServer, reply, replyJson, startServer } from './server.ts';
@@ -21,9 +24,10 @@ import { type Answer, type Exchange, type LocalServer, reply, replyJson, startSe
 export const dashboardKey = 'the-right-key';
 
 /** What the canned app knows; a test may change it at any time. */
-export interface Canned extends Partial<Omit<StatusAnswer, 'openRuns' | 'runs'>> {
+export interface Canned extends Partial<Omit<Status, 'openRuns' | 'runs'>> {
+  readonly rulesError?: ErrorSummary;
   /** In any order; those without an end are open. */
-  reports: RunReport[];
+  readonly reports: AnyReport[];
 }
 
 export interface DashboardServer extends LocalServer {
@@ -62,14 +66,17 @@ async function respond(
   return report === undefined ? replyJson(404, unknown) : replyJson(200, report);
 }
 
-function statusOf({ reports, ...canned }: Canned): StatusAnswer {
+/** As the app makes it of its reports. */
+export function statusOf({ reports, ...canned }: Canned): Status {
   const sorted = reports.toSorted((a, b) => (a.run.startedAt < b.run.startedAt ? 1 : -1));
-  const closed = sorted.filter(({ run }) => run.finishedAt !== undefined).slice(0, 30);
   return {
     paused: false,
+    open: [],
+    copying: [],
+    parked: { count: 0, groups: [] },
     ...canned,
     openRuns: sorted.filter(({ run }) => run.finishedAt === undefined).map(({ run }) => run.id),
-    runs: closed.map(({ run, totals, pullsLeft }) => ({ run, totals, pullsLeft })),
+    runs: sorted.filter(({ run }) => run.finishedAt !== undefined).map(overviewOf),
   };
 }
 
@@ -88,7 +95,7 @@ export function runAt(trigger: RunHeader['trigger'], startedAt: number, tookMs?:
     : { ...header, finishedAt: iso(startedAt + tookMs), interrupted: false };
 }
 
-export function reportOf(run: RunHeader, tags: readonly Line[], pulls = 0): RunReport {
+export function reportOf(run: RunHeader, tags: readonly Line[], pulls = 0): AnyReport {
   const bytesCopied = tags.reduce((sum, { bytes = 0 }) => sum + bytes, 0);
   const copied = tags.filter(({ bytes = 0 }) => bytes > 0).length;
   const blobs = { blobsCopied: copied * 4, blobsMounted: copied, blobsExisting: copied * 3 };
@@ -129,7 +136,7 @@ export function realisticHistory(now: number): Canned {
   const midnight = Math.floor(now / day) * day;
   const all = Object.entries(mirrored).flatMap(([rule, tags]) => tags.map((tag) => ({ rule, tag })));
   const chance = seeded('dashboard');
-  const reports: RunReport[] = [];
+  const reports: AnyReport[] = [];
   for (let ago = 20; ago >= 0; ago -= 1) {
     const at = midnight - ago * day;
     if (at + hour > now) continue;
@@ -174,9 +181,12 @@ export function realisticHistory(now: number): Canned {
   const why = 'Requests are queued or under way.';
   return {
     reports: reports.map((report) => withTimes(report)),
-    open: [{ run: push, state: 'working', since: iso(now - 4000), why, out: 2, parked: 0 }],
+    open: [
+      { run: push, state: 'working', since: iso(now - 4000), why, out: 2, parked: 0, examples: [target] },
+    ],
     copying: [blob('a', 5120, 0.62), blob('b', 734, 0.2)],
     parked: {
+      count: 6,
       groups: [
         { reason: 'rate limit', count: 6, until: iso(now + 100 * 60_000), examples: parkedTags(reports) },
       ],
@@ -184,15 +194,16 @@ export function realisticHistory(now: number): Canned {
   };
 }
 
-function parkedTags(reports: readonly RunReport[]): string[] {
-  return reports.flatMap(({ tags }) =>
+function parkedTags(reports: readonly AnyReport[]): string[] {
+  return reports.flatMap(({ tags }: { readonly tags: readonly Line[] }) =>
     tags.filter(({ outcome }) => outcome === 'deferred').map((line) => line.target),
   );
 }
 
 /** As the app adds them to its reports. */
-function withTimes(report: RunReport): RunReport {
-  const copied = report.tags.filter(({ bytes = 0 }) => bytes > 0);
+function withTimes(report: AnyReport): AnyReport {
+  const lines: readonly Line[] = report.tags;
+  const copied = lines.filter(({ bytes = 0 }) => bytes > 0);
   const longest = copied.toSorted((a, b) => (b.durationMs ?? 0) - (a.durationMs ?? 0)).slice(0, 5);
   const longestBlobs = longest.map(({ target, digest = '', bytes: size = 0, durationMs = 0 }) => {
     return { target, digest, size, durationMs };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { RunReport, RunSummary } from '../../../lib/dashboard/answers.ts';
+import type { RunReport, RunSummary, StatusAnswer } from '../../../lib/dashboard/answers.ts';
 import {
   causesOf,
   countOf,
@@ -19,7 +19,8 @@ import {
   syncOutcomes,
   verifyFindings,
 } from '../../../lib/sync/report.ts';
-import { lineOf, reportOf } from '../../local/dashboard.ts';
+import { reportSchema, statusSchema } from '../../../lib/sync/status.ts';
+import { lineOf, realisticHistory, reportOf, statusOf } from '../../local/dashboard.ts';
 
 const at = (hour: number) => new Date(Date.UTC(2026, 0, 5, hour)).toISOString();
 
@@ -84,6 +85,15 @@ describe('the last word on a tag', () => {
     ]);
     const webhooks = summaries(reportOf(run('webhook', 9, 10), []), reportOf(run('webhook', 1, 2), []));
     expect(runsToRead(webhooks)).toEqual(webhooks);
+  });
+});
+
+describe('the answers of the app', () => {
+  it('are what this page reads, and what its tests are made of', () => {
+    const canned = realisticHistory(Date.now());
+    const status: StatusAnswer = statusOf(canned);
+    expect(statusSchema.parse(JSON.parse(JSON.stringify(status)))).toEqual(status);
+    for (const report of canned.reports satisfies readonly RunReport[]) reportSchema.parse(report);
   });
 });
 

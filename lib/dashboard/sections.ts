@@ -1,0 +1,60 @@
+/** Everything above the tags, section by section. */
+import { byId, type Child, show } from './dom.ts';
+import type { Mirror } from './mirror.ts';
+import { overview } from './overview.ts';
+import { button } from './parts.ts';
+import { traffic } from './plot.ts';
+import { causesOf, countOf, isTag, kindOf, parkedOf, rulesOf } from './standing.ts';
+import { rules, runs } from './tables.ts';
+import { trafficOf } from './traffic.ts';
+import { causes, parked } from './troubles.ts';
+import { verdictOf } from './verdict.ts';
+import { work } from './work.ts';
+
+/** Padding and border of a plot's card, in pixels. */
+const plotFrame = 34;
+const narrowestPlot = 240;
+
+/** @param older whether the older runs are wanted too */
+export function showMirror({ status, lines, reports, speeds }: Mirror, { older }: { older: boolean }): void {
+  const now = Date.now();
+  const tags = lines.filter(isTag);
+  const count = countOf(tags);
+  const verdict = verdictOf({ status, count, failedRules: failedRules(lines).size, now });
+  const going = status.openRuns.length > 0 || (status.copying ?? []).length > 0;
+  const wrong = causesOf(lines);
+  const waiting = parkedOf(lines, status, now);
+  show(byId('controls'), [
+    status.paused
+      ? button('resume', 'Resume copying', { class: 'primary' })
+      : button('pause', 'Pause copying'),
+    button('leave', 'Forget the key'),
+  ]);
+  show(byId('verdict'), overview({ verdict, count, status, now }));
+  // For screen readers, which hear it when it changes.
+  show(byId('announcement'), [verdict.title]);
+  document.title = `${verdict.title} · hubferry`;
+  section('work', going && work({ status, reports, speeds, now }));
+  section('causes', wrong.length > 0 && causes(wrong));
+  section('parked', waiting.length > 0 && parked(waiting, now));
+  section('rules', tags.length > 0 && rules(rulesOf(tags)));
+  section('traffic', status.runs.length > 0 && traffic(trafficOf(status.runs, now), plotWidth()));
+  section('runs', runs(status.runs, { now, older }));
+}
+
+function failedRules(lines: Mirror['lines']): Set<string> {
+  return new Set(lines.filter((line) => !isTag(line) && kindOf(line) === 'bad').map(({ rule }) => rule));
+}
+
+/** Without children it is not there. */
+function section(id: string, children: Child[] | false): void {
+  byId(id).hidden = children === false;
+  show(byId(id), children === false ? [] : children);
+}
+
+/** Two plots beside each other, where there is room. */
+function plotWidth(): number {
+  const { clientWidth } = byId('content');
+  const room = clientWidth < 720 ? clientWidth : (clientWidth - 16) / 2;
+  return Math.max(room - plotFrame, narrowestPlot);
+}
