@@ -13,7 +13,7 @@ import { Listing, SharedListings } from './listing.ts';
 import type { PlanInput, Planner } from './planner.ts';
 import type { Line, PlanAction, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
-import { claimsOn, type Expander, isShared } from './rivals.ts';
+import { claimsOn, type Expander, isShared, selectedIn } from './rivals.ts';
 import type { Tally } from './tally.ts';
 import type { Verifier, VerifyLine } from './verifier.ts';
 
@@ -183,10 +183,10 @@ export class DirectRun {
     work: (input: PlanInput) => Promise<void>,
   ): Promise<void> {
     const { signal, onEvent, tally, force, allowMassDelete, pruneLimit } = this.#options;
-    const list = async (other: Rule, at: RuleTarget) => {
+    const selected = async (other: Rule, at: RuleTarget) => {
       const listing = shared.of(this.#core.open(other, at, tally).source);
       await listing.read(signal);
-      return listing;
+      return selectedIn(listing, other);
     };
     try {
       const sides = this.#core.open(rule, target, tally);
@@ -196,7 +196,7 @@ export class DirectRun {
         target,
         sides,
         listings: { source, target: new Listing(sides.target, source) },
-        claims: await claimsOn(target, rule, rules, list, signal),
+        claims: await claimsOn(target, rule, rules, selected, signal),
         confirm: false,
         force,
         allowMassDelete,

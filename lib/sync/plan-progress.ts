@@ -48,7 +48,7 @@ export class PlanProgress {
 
   /** `undefined` while another process works on the same request. */
   static async take(store: DocumentStore, run: string, id: string): Promise<PlanProgress | undefined> {
-    const key = `${prefix}${run}/${id}`;
+    const key = plansOf(run) + id;
     const lease = await store.lease(`${key}/lease`, leaseSeconds);
     if (lease === undefined) return undefined;
     const saved = new Set<string>();
@@ -121,6 +121,11 @@ export class PlanProgress {
   #keyOf(side: string, { name }: Listable): string {
     return `${this.key}/${side}-${createHash('sha256').update(name).digest('hex').slice(0, 32)}`;
   }
+}
+
+/** Where the plans of a run keep what they need. */
+export function plansOf(run: string): string {
+  return `${prefix}${run}/`;
 }
 
 /** Deletes what plans have left behind that nobody has come back to. */

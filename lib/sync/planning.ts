@@ -16,7 +16,8 @@ import type { Opened } from './parts.ts';
 import { PlanProgress } from './plan-progress.ts';
 import type { Line, SyncOutcome } from './report.ts';
 import type { CopyRequest, PlanRequest } from './request.ts';
-import { claimsOn } from './rivals.ts';
+import { claimsOn, isShared } from './rivals.ts';
+import { RunClaims } from './run-claims.ts';
 import type { Tally } from './tally.ts';
 
 export interface PlanningOptions {
@@ -138,17 +139,19 @@ export class Planning {
     const { tags, dryRun, force, allowMassDelete } = this.#request;
     const sides = core.open(rule, target, tally);
     const source = await progress.listing('source', sides.source);
-    const list = async (other: Rule, shared: RuleTarget) => {
-      const listing = await progress.listing('source', core.open(other, shared, tally).source);
-      await listing.read(stop);
-      return listing;
-    };
+    const claims = new RunClaims(this.#options.state, this.#request.run);
+    const selected = (other: Rule, shared: RuleTarget) =>
+      claims.of(other, shared, async () => {
+        const listing = await progress.listing('source', core.open(other, shared, tally).source);
+        await listing.read(stop);
+        return listing;
+      });
     const plan = await core.planner.plan({
       rule,
       target,
       sides,
       listings: { source, target: await progress.listing('target', sides.target, source) },
-      claims: await claimsOn(target, rule, rules.rules, list, stop),
+      claims: await claimsOn(target, rule, rules.rules, selected, stop),
       only: tags,
       confirm: dryRun,
       force,
@@ -157,7 +160,10 @@ export class Planning {
       signal: stop,
       onEvent,
     });
-    if (tags === undefined) this.#log(plan, sides);
+    if (tags === undefined) {
+      this.#log(plan, sides);
+      if (source.isWhole && isShared(target, rule, rules.rules)) await claims.note(rule, target, source);
+    }
     if (!dryRun) await this.#askAll(this.#asksOf(plan, rule, sides), progress);
     this.#tell(plan);
   }

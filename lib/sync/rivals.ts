@@ -24,8 +24,8 @@ interface Claim {
   readonly wants: TagTest;
 }
 
-/** The tags of a rule's source, as far as they may count. */
-export type ListSource = (rule: Rule, target: RuleTarget) => Promise<Listing>;
+/** The tags that a rule selects of its source as it is now. */
+export type SelectedTags = (rule: Rule, target: RuleTarget) => Promise<Iterable<string>>;
 
 export const noClaims: Claims = {
   rival: () => undefined,
@@ -38,7 +38,7 @@ export async function claimsOn(
   target: RuleTarget,
   of: Rule,
   rules: readonly Rule[],
-  list: ListSource,
+  selected: SelectedTags,
   signal: AbortSignal,
 ): Promise<Claims> {
   const rivals: Claim[] = [];
@@ -49,11 +49,17 @@ export async function claimsOn(
     if (isSelf(other, of)) continue;
     for (const shared of other.targets) {
       if (!isSame(shared, target)) continue;
-      if (!agree(other, of)) await addRival(other, shared, list, signal, rivals, suspects);
+      if (!agree(other, of)) await addRival(other, shared, selected, signal, rivals, suspects);
       else if (!other.prune) keepers.push({ rule: other.name, wants: matchesNames(other) });
     }
   }
   return { rival: first(rivals), suspect: first(suspects), keeper: first(keepers) };
+}
+
+/** What a rule claims of what a listing shows: also what is too young as yet. */
+export function selectedIn({ entries }: Listing, rule: Rule): string[] {
+  const { selected, young } = selectTags(entries, rule, Date.now());
+  return [...selected, ...young].map(({ name }) => name);
 }
 
 /** Whether any other rule has this target repository. */
@@ -103,7 +109,7 @@ function platformsOf(rule: Rule): string {
 async function addRival(
   rule: Rule,
   target: RuleTarget,
-  list: ListSource,
+  selected: SelectedTags,
   signal: AbortSignal,
   rivals: Claim[],
   suspects: Claim[],
@@ -113,13 +119,7 @@ async function addRival(
   if (named !== undefined) return void rivals.push(claimOf(rule, named));
   if (selector.kind === 'digest') return;
   try {
-    const { selected, young } = selectTags((await list(rule, target)).entries, rule, Date.now());
-    rivals.push(
-      claimOf(
-        rule,
-        [...selected, ...young].map((entry) => entry.name),
-      ),
-    );
+    rivals.push(claimOf(rule, await selected(rule, target)));
   } catch {
     signal.throwIfAborted();
     // Its own plan says what is wrong.
@@ -127,7 +127,7 @@ async function addRival(
   }
 }
 
-function claimOf({ name }: Rule, tags: readonly string[]): Claim {
+function claimOf({ name }: Rule, tags: Iterable<string>): Claim {
   const names = new Set(tags);
   return { rule: name, wants: (tag) => names.has(tag) };
 }
