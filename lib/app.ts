@@ -140,7 +140,9 @@ class DirectEngine implements Engine {
 
   async doctor(): Promise<readonly Finding[]> {
     const { diagnose } = await import('./doctor.ts');
-    return diagnose({ ...this.#setup, stores: this.#stores, clients: this.#open(60_000) });
+    const { rules, signal } = this.#setup;
+    const core = this.#core(this.#open(60_000));
+    return diagnose({ rules, signal, core, stores: this.#stores, pullReserve: 0 });
   }
 
   async close(): Promise<void> {
@@ -161,6 +163,12 @@ class DirectEngine implements Engine {
     return this.#clients;
   }
 
+  #core(clients: Clients): Core {
+    const { rules, options } = this.#setup;
+    const limits = { ...defaultLimits, blobs: options.proc };
+    return createCore({ rules, stores: this.#stores, clients, limits, repositoryPrefixes: [] });
+  }
+
   async #report<O extends string>(
     outcomes: readonly O[],
     options: CompareOptions,
@@ -170,15 +178,7 @@ class DirectEngine implements Engine {
     const startedAt = new Date();
     const id = newRunId(startedAt, 'cli');
     const tally = new Tally();
-    const limits = { ...defaultLimits, blobs: this.#setup.options.proc };
-    const clients = this.#open(options.wait);
-    const core = createCore({
-      rules,
-      stores: this.#stores,
-      clients,
-      limits,
-      repositoryPrefixes: [],
-    });
+    const core = this.#core(this.#open(options.wait));
     const run = new DirectRun(core, rules.rules, {
       run: id,
       force: options.force,

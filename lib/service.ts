@@ -5,16 +5,17 @@ import { Clients } from './clients.ts';
 import { type AppSettings, readAppSettings, type StorageSettings } from './config/environment.ts';
 import type { Rules } from './config/model.ts';
 import { readRules } from './config/rules.ts';
-import { diagnose } from './doctor.ts';
+import { diagnose, examine } from './doctor.ts';
 import { type ErrorSummary, HubferryError, summarize } from './errors.ts';
+import { probesOfApp } from './health.ts';
 import { azureIdentity } from './identity.ts';
 import type { Wish } from './manual.ts';
 import { Notifier } from './notify.ts';
 import { createSharedGate } from './shared-gate.ts';
 import type { StorageConnection } from './storage/azure.ts';
 import { openBlobStores } from './storage/blob.ts';
-import type { RequestQueues, Stores } from './storage/ports.ts';
-import { openQueues } from './storage/queue.ts';
+import type { Stores } from './storage/ports.ts';
+import { type AzureQueues, openQueues } from './storage/queue.ts';
 import { RunBook } from './sync/book.ts';
 import { Control } from './sync/control.ts';
 import type { Core } from './sync/direct.ts';
@@ -55,7 +56,7 @@ export type Controlled =
 export class Service {
   readonly #settings: AppSettings;
   readonly #stores: Stores;
-  readonly #queues: RequestQueues;
+  readonly #queues: AzureQueues;
   readonly #clients: Clients;
   readonly #book: RunBook;
   readonly #control: Control;
@@ -185,8 +186,25 @@ export class Service {
   }
 
   async health(signal: AbortSignal): Promise<Finding[]> {
-    const { rules } = await this.#current();
-    return diagnose({ rules, signal, stores: this.#stores, clients: this.#clients });
+    const { storage, azureClientId, pullReserve } = this.#settings;
+    const identity = storage.kind === 'identity' ? azureIdentity(azureClientId) : undefined;
+    const rules = async () => {
+      const { rules } = await this.#current();
+      return { count: rules.rules.length, error: this.#rulesError };
+    };
+    const patient = {
+      settings: this.#settings,
+      queues: this.#queues,
+      control: this.#control,
+      rules,
+      identity,
+      signal,
+    };
+    const findings = await examine(probesOfApp(patient));
+    const current = await this.#current().catch(() => undefined);
+    if (current === undefined) return findings;
+    const sides = await diagnose({ ...current, signal, stores: this.#stores, pullReserve });
+    return [...findings, ...sides];
   }
 
   /** Webhooks of one minute share a run; any other trigger opens its own. */

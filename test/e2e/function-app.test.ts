@@ -2,6 +2,7 @@
 import { QueueServiceClient } from '@azure/storage-queue';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Report } from '../../lib/sync/report.ts';
+import { reportSchema, statusSchema } from '../../lib/sync/status.ts';
 import { hasBrowser, launchBrowser } from '../local/browser.ts';
 import { buildApp, type Cloud, startCloud } from '../local/cloud.ts';
 import { buildManifest, buildMultiPlatform } from '../local/content.ts';
@@ -156,6 +157,20 @@ describe('the function app', () => {
     expect(digestAt('broken')).toBeUndefined();
   });
 
+  it('answers what its schema says, and tells of its health', async () => {
+    statusSchema.parse((await call('GET', 'status')).json);
+    reportSchema.parse(await lastReport('schedule'));
+    const { status, json } = await call('GET', 'health');
+    const { findings }: { findings: { check: string; status: string }[] } = json;
+    expect(findings.filter((finding) => finding.status !== 'ok')).toEqual([]);
+    expect(status).toBe(200);
+    const checks = ['rules', 'secrets', 'queue push-requests', 'state runs', 'source docker.io/acme/app'];
+    const { host } = cloud.acr;
+    expect(findings.map(({ check }) => check)).toEqual(
+      expect.arrayContaining([...checks, 'allowance docker.io', `target ${host}/mirror/app`]),
+    );
+  });
+
   it.skipIf(!hasBrowser)('shows all that to whoever has the key, in the dashboard', async () => {
     const browser = await launchBrowser();
     try {
@@ -172,4 +187,27 @@ describe('the function app', () => {
       await browser.close();
     }
   });
+
+  it('keeps to the last good rules while new ones are wrong, also in a process that never saw them, and says so', async () => {
+    await cloud.writeRules('rules: [{ source: docker.io/acme/app, target: $ACR/mirror/app, prunes: true }]');
+    await cloud.host.restart();
+    const next = buildManifest({ layers: [7000] });
+    await cloud.hub.push('acme/app', '4.0', next);
+    await call('POST', 'webhook', webhookBody('acme/app', '4.0'));
+    await cloud.host.idle();
+    expect(digestAt('4.0')).toBe(next.descriptor.digest);
+    expect((await call('GET', 'status')).json).toMatchObject({ rulesError: { code: 'ERR_CONFIG' } });
+    const { status, json } = await call('GET', 'health');
+    expect(status).toBe(503);
+    expect(json).toMatchObject({ findings: expect.arrayContaining([wrongRules]) });
+    await cloud.host.logged(({ message }) => message.includes('rules refused'));
+  });
+});
+
+const wrongRules = expect.objectContaining({
+  check: 'rules',
+  status: 'failed',
+  code: 'ERR_CONFIG',
+  message: expect.stringContaining('1 rules are in force'),
+  remedy: 'Correct the named line.',
 });
