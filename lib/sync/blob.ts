@@ -13,6 +13,7 @@ import { Budget, SingleFlight } from './concurrency.ts';
 import type { OnEvent } from './events.ts';
 import { chunkSizeFor, type Limits } from './limits.ts';
 import type { MountCandidates } from './mount.ts';
+import type { Claims } from './rivals.ts';
 import type { Tally } from './tally.ts';
 
 /** One piece of work on behalf of one request: where it counts, whom it tells, when it has to stop. */
@@ -30,6 +31,8 @@ export interface Work {
   readonly admitPull: () => Promise<void>;
   /** Told when the source refused one; the error to throw, with the time from which on all may try again. */
   readonly pullRefused: (error: HubferryError) => Promise<HubferryError>;
+  /** What other rules want of the target's tags now. Absent where a plan has just asked. */
+  readonly claims?: (() => Promise<Claims>) | undefined;
 }
 
 /** Another process is sending the same blob: the request is given back and comes again. */

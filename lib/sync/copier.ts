@@ -20,7 +20,7 @@ import type { TagTest } from './pattern.ts';
 import { lateReferrers, type ReferrerCopier } from './referrers.ts';
 import type { Line, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
-import { matchesNames } from './select.ts';
+import { judgeAge, matchesNames } from './select.ts';
 import { Tally } from './tally.ts';
 
 export interface Sides {
@@ -145,6 +145,9 @@ export class Copier {
       if ((await source.resolve(pair.source, { signal })) !== undefined) {
         return ['skipped', { reason: 'the source has it again' }];
       }
+      const claims = await work.claims?.();
+      const other = claims?.rival(pair.target) ?? claims?.suspect(pair.target) ?? claims?.keeper(pair.target);
+      if (other !== undefined) return ['skipped', { reason: `the rule "${other}" wants it` }];
       await target.deleteTag(pair.target, { signal });
       hold.moved();
       await this.#facts.forgetMirrored(rule.name, target.name, pair.target);
@@ -248,6 +251,10 @@ class Carriage {
     if (pair.source !== '' && !this.#selects(pair.source)) {
       return this.#settle(pair, 'skipped', { digest: from.digest, reason: 'no longer selected by the rule' });
     }
+    const claims = await this.#work.claims?.();
+    const rival = claims?.rival(pair.target);
+    if (rival !== undefined)
+      return this.#settle(pair, 'failed', { digest: from.digest, error: wantedBy(rival) });
     const expected = await this.#expected(from, pair);
     if (expected === 'skip')
       return this.#settle(pair, 'skipped', { digest: from.digest, reason: platformReason });
@@ -260,6 +267,9 @@ class Carriage {
     if (to !== undefined && !same && !this.#rule.overwrite) {
       return this.#settleAt(look, 'skipped', to.digest, 'not overwritten');
     }
+    const suspect = to === undefined || same ? undefined : claims?.suspect(pair.target);
+    if (suspect !== undefined)
+      return this.#settle(pair, 'failed', { digest: from.digest, error: wantedBy(suspect) });
     if (this.#request.digest !== undefined && from.digest !== this.#request.digest) {
       this.#supersede(pair, from.digest);
       return false;
@@ -267,15 +277,24 @@ class Carriage {
     return (await this.#oldEnough(look)) && !this.#work.stop.aborted;
   }
 
+  /** What the listing does not know yet was pushed just now; without a time, the minimum age is over after it, from now on. */
   async #oldEnough({ pair, from }: Look): Promise<boolean> {
-    const { minimumAge } = this.#rule.tags;
-    if (minimumAge === undefined || pair.source === '') return true;
+    const { minimumAge, pushedWithin } = this.#rule.tags;
+    if ((minimumAge === undefined && pushedWithin === undefined) || pair.source === '') return true;
     const entry = await this.#sides.source.describeTag?.(pair.source, { signal: this.#work.stop });
-    if (entry?.pushedAt === undefined) return true;
-    const ripeAt = entry.pushedAt + minimumAge;
-    if (ripeAt <= Date.now()) return true;
-    const facts = { digest: from?.digest, reason: 'too young', until: new Date(ripeAt).toISOString() };
-    return this.#settle(pair, 'deferred', facts);
+    const isNewer = entry?.digest !== undefined && entry.digest !== from?.digest;
+    const verdict = judgeAge(this.#rule.tags, isNewer ? Date.now() : entry?.pushedAt, Date.now());
+    const facts = { digest: from?.digest };
+    switch (verdict.kind) {
+      case 'right':
+        return true;
+      case 'old':
+        return this.#settle(pair, 'skipped', { ...facts, reason: 'no longer selected by the rule' });
+      case 'young': {
+        const until = new Date(verdict.until ?? Date.now() + (minimumAge ?? 0)).toISOString();
+        return this.#settle(pair, 'deferred', { ...facts, reason: 'too young', until });
+      }
+    }
   }
 
   /** The digest that the target is to have: known without a pull, or `undefined`. */
@@ -524,6 +543,10 @@ interface LineFacts {
   readonly reason?: string | undefined;
   readonly until?: string | undefined;
   readonly error?: ErrorSummary | undefined;
+}
+
+function wantedBy(rule: string): ErrorSummary {
+  return { code: 'ERR_TARGET_CONFLICT', message: `The rule "${rule}" wants this target tag too` };
 }
 
 const platformReason = 'none of its platforms is kept';

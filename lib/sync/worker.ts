@@ -22,6 +22,7 @@ import { repairsOf } from './repairs.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
 import type { CopyRequest, PlanRequest } from './request.ts';
 import { matchesNames, needsWholeList } from './select.ts';
+import { claimsOnTags } from './tag-claims.ts';
 import { noTransfer, Tally } from './tally.ts';
 
 export interface WorkerOptions {
@@ -252,14 +253,22 @@ export class Worker {
     if ('error' in sides) {
       return this.#end(request, lane, linesOf(request, 'failed', sides), tally);
     }
-    await this.#carry(request, lane, rule, sides, tally);
+    await this.#carry(request, lane, rule, target, sides, tally);
   }
 
-  async #carry(request: CopyRequest, lane: Lane, rule: Rule, sides: Sides, tally: Tally): Promise<void> {
-    const { core, pullReserve } = this.#options;
+  async #carry(
+    request: CopyRequest,
+    lane: Lane,
+    rule: Rule,
+    target: RuleTarget,
+    sides: Sides,
+    tally: Tally,
+  ): Promise<void> {
+    const { core, rules, pullReserve } = this.#options;
     // What is kept back is kept for pushes.
     const reserve = lane === 'push' ? 0 : pullReserve;
     const { stop, end } = this.#watch(request);
+    const tags = request.tags.map((tag) => tag.target);
     const work: Work = {
       stop,
       tally,
@@ -267,6 +276,7 @@ export class Worker {
       patienceMs,
       admitPull: () => core.admitPull(sides, tally, reserve),
       pullRefused: (error) => core.pullRefused(sides, tally, error),
+      claims: claimsOnTags(rule, target, tags, { core, rules, tally, signal: stop }),
     };
     try {
       const carry = request.kind === 'delete' ? core.copier.remove : core.copier.copy;

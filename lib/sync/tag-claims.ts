@@ -1,0 +1,42 @@
+/** What other rules want of a few target tags now: each rival is asked for these alone. */
+import type { Rule, Rules, RuleTarget } from '../config/model.ts';
+import type { Core } from './direct.ts';
+import { Listing } from './listing.ts';
+import { TagNames } from './names.ts';
+import { type Claims, claimsOn, noClaims, selectedIn } from './rivals.ts';
+import { needsWholeList } from './select.ts';
+import type { Tally } from './tally.ts';
+
+export interface Asking {
+  readonly core: Core;
+  readonly rules: Rules;
+  readonly tally: Tally;
+  readonly signal: AbortSignal;
+}
+
+/** Asked for when it is needed, once. */
+export function claimsOnTags(
+  rule: Rule,
+  target: RuleTarget,
+  tags: readonly string[],
+  { core, rules, tally, signal }: Asking,
+): () => Promise<Claims> {
+  const selected = async (other: Rule, shared: RuleTarget) => {
+    const listing = new Listing(core.open(other, shared, tally).source);
+    const names = new TagNames(other, shared);
+    if (needsWholeList(other)) await listing.read(signal);
+    else
+      await listing.look(
+        tags.map((tag) => names.source(tag)),
+        { signal, width: tags.length, timed: true },
+      );
+    return selectedIn(listing, other);
+  };
+  let known: Promise<Claims> | undefined;
+  return () => {
+    known ??= tags.every((tag) => tag === '')
+      ? Promise.resolve(noClaims)
+      : claimsOn(target, rule, rules.rules, selected, signal);
+    return known;
+  };
+}

@@ -1,0 +1,100 @@
+/** What a push does that no plan has looked at: every filter is decided again by who carries it out. */
+import { randomUUID } from 'node:crypto';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Line } from '../../../lib/sync/report.ts';
+import { type App, startApp } from '../../local/app.ts';
+import { buildManifest, type Content } from '../../local/content.ts';
+
+const [A, B] = [buildManifest({ seed: 'A' }), buildManifest({ seed: 'B' })];
+const hour = 3600_000;
+
+let app: Awaited<ReturnType<typeof startApp>> | undefined;
+
+afterEach(() => app?.close());
+
+async function open(rules: string): Promise<App> {
+  app = await startApp({ rules });
+  return app;
+}
+
+/** Docker Hub has the push, and its web hook comes. */
+async function push(to: App, repository: string, tag: string, content: Content): Promise<string> {
+  await to.hub.push(repository, tag, content);
+  const { run } = await to.worker().push(`run-${randomUUID()}`, {
+    repository: `docker.io/${repository}`,
+    tag,
+    pushedAt: Date.now(),
+  });
+  await to.deliver();
+  return run;
+}
+
+async function linesOf(from: App, run: string): Promise<string[]> {
+  const report = await from.book.report(run);
+  return (report?.tags ?? []).map(
+    ({ outcome, reason, error }: Line) => `${outcome} ${error?.code ?? reason}`,
+  );
+}
+
+describe('a push', () => {
+  it('of a tag that another source has too moves nothing', async () => {
+    const there = await open(`- { source: docker.io/acme/one, target: $target/app, name: one }
+- { source: docker.io/acme/two, target: $target/app, name: two }`);
+    const first = await push(there, 'acme/one', 'latest', A);
+    expect(await linesOf(there, first)).toEqual(['copied push']);
+    const second = await push(there, 'acme/two', 'latest', B);
+    expect(await linesOf(there, second)).toEqual(['failed ERR_TARGET_CONFLICT']);
+    expect(there.digestAt('latest')).toBe(A.descriptor.digest);
+  });
+
+  it('of a tag that only the other filters of another rule leave to it is mirrored', async () => {
+    const there =
+      await open(`- { source: docker.io/acme/one, target: $target/app, name: one, tags: { exclude: [latest] } }
+- { source: docker.io/acme/two, target: $target/app, name: two }`);
+    await there.hub.push('acme/one', 'latest', A);
+    const run = await push(there, 'acme/two', 'latest', B);
+    expect(await linesOf(there, run)).toEqual(['copied push']);
+    expect(there.digestAt('latest')).toBe(B.descriptor.digest);
+  });
+
+  it('that may be of a rival whose source does not answer moves nothing that is there', async () => {
+    const there = await open(`- { source: docker.io/acme/one, target: $target/app, name: one }
+- { source: docker.io/acme/two, target: $target/app, name: two }`);
+    await push(there, 'acme/one', 'latest', A);
+    there.hub.registry.intercept = ({ url }) =>
+      url.includes('/acme/one/') ? { kind: 'answer', status: 500 } : undefined;
+    const run = await push(there, 'acme/two', 'latest', B);
+    expect(await linesOf(there, run)).toEqual(['failed ERR_TARGET_CONFLICT']);
+    expect(there.digestAt('latest')).toBe(A.descriptor.digest);
+  });
+
+  it('that is too young waits until it is old enough, by the time of its own digest', async () => {
+    const there = await open(
+      '- { source: docker.io/acme/app, target: $target/app, name: app, tags: { minimumAge: 2h } }',
+    );
+    await there.hub.push('acme/app', 'latest', A, { pushedAt: Date.now() - 9 * hour });
+    const asked = Date.now();
+    const run = await push(there, 'acme/app', 'latest', B);
+    expect(await linesOf(there, run)).toEqual(['deferred too young']);
+    for await (const { until } of there.parked.all()) {
+      expect(until).toBeGreaterThan(asked + hour);
+      expect(until).toBeLessThan(Date.now() + 3 * hour);
+    }
+    expect(there.digestAt('latest')).toBeUndefined();
+  });
+
+  it('that the web API does not show yet counts from now on', async () => {
+    const there = await open(
+      '- { source: docker.io/acme/app, target: $target/app, name: app, tags: { minimumAge: 2h } }',
+    );
+    await there.hub.push('acme/app', 'latest', A, { pushedAt: Date.now() - 9 * hour });
+    const before = await fetch(`${there.hub.apiUrl}/v2/namespaces/acme/repositories/app/tags/latest`);
+    const stale = await before.text();
+    there.hub.api.intercept = ({ url }) =>
+      url.endsWith('/tags/latest')
+        ? { kind: 'answer', status: 200, headers: { 'content-type': 'application/json' }, body: stale }
+        : undefined;
+    const run = await push(there, 'acme/app', 'latest', B);
+    expect(await linesOf(there, run)).toEqual(['deferred too young']);
+  });
+});
