@@ -10,14 +10,12 @@ async function webhook(request: HttpRequest, context: InvocationContext): Promis
   try {
     const push = parsePushEvent(await bodyOf(request));
     const now = new Date();
-    const service = getService();
-    const worker = await service.worker(eventsOf(context));
-    const begun = await worker.push(service.runFor('webhook', now), {
+    const told = {
       repository: `docker.io/${push.repository}`,
       tag: push.tag,
       pushedAt: push.pushedAt ?? now.getTime(),
-    });
-    return { status: 202, jsonBody: begun };
+    };
+    return { status: 202, jsonBody: await getService().push(told, eventsOf(context)) };
   } catch (error) {
     return refusal(error);
   }

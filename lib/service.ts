@@ -21,6 +21,7 @@ import { Control } from './sync/control.ts';
 import type { Core } from './sync/direct.ts';
 import { DirectRun } from './sync/direct.ts';
 import type { OnEvent, SyncEvent } from './sync/events.ts';
+import { Gathering } from './sync/gathering.ts';
 import { defaultLimits } from './sync/limits.ts';
 import { Outstanding } from './sync/outstanding.ts';
 import { ParkingLot } from './sync/parked.ts';
@@ -29,7 +30,7 @@ import { idShape, newRunId } from './sync/run-id.ts';
 import { saveRun } from './sync/runs.ts';
 import { readStatus, type Status } from './sync/standing.ts';
 import { Tally } from './sync/tally.ts';
-import { type Begun, Worker } from './sync/worker.ts';
+import { type Begun, type Push, Worker } from './sync/worker.ts';
 
 /** Where the rules live in the container `config`. */
 const rulesKey = 'sync.yaml';
@@ -65,6 +66,7 @@ export class Service {
   #rules: InForce | undefined;
   #refusedEtag: string | undefined;
   #rulesError: ErrorSummary | undefined;
+  readonly #pushes: Gathering<Push, Begun>;
   /** Of the invocation that asked last: what concerns the whole process is told there. */
   #onEvent: OnEvent = () => undefined;
 
@@ -81,6 +83,14 @@ export class Service {
       on: settings.notifyOn,
       url: () => settings.notifyUrl(),
     });
+    this.#pushes = new Gathering({
+      work: async (pushes) => {
+        const worker = await this.worker(this.#onEvent);
+        return worker.pushAll(this.runFor('webhook', new Date()), pushes);
+      },
+      most: 100,
+      patienceMs: 10_000,
+    });
     this.#queues = openQueues(connection, { create: local });
     this.#clients = new Clients({
       env: process.env,
@@ -92,6 +102,12 @@ export class Service {
       blobs: defaultLimits.blobs,
       identity: () => azureIdentity(settings.azureClientId),
     });
+  }
+
+  /** Takes what a webhook tells; what comes at the same time goes into the book together. @throws ERR_STORAGE in a flood */
+  push(push: Push, onEvent: OnEvent): Promise<Begun> {
+    this.#onEvent = onEvent;
+    return this.#pushes.add(push);
   }
 
   /** The messages' engine under the rules that are in force now. */

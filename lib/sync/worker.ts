@@ -138,12 +138,25 @@ export class Worker {
 
   /** Turns a push into requests: 0 where no rule wants the tag. */
   async push(run: string, push: Push): Promise<Begun> {
-    const wanting = this.#options.rules.rules.filter((rule) => wants(rule, push));
-    if (wanting.length === 0) return { run, requests: 0 };
-    const opener = `start-${hash(`${push.repository}\n${push.tag}\n${push.pushedAt}`)}`;
-    return this.#begin(run, 'webhook', opener, (run) =>
-      wanting.flatMap((rule) => this.#pushMessages(run, rule, push)),
-    );
+    const [begun = { run, requests: 0 }] = await this.pushAll(run, [push]);
+    return begun;
+  }
+
+  /** Enters several pushes into the book at once. */
+  async pushAll(wanted: string, pushes: readonly Push[]): Promise<Begun[]> {
+    const messagesOf = (run: string, push: Push) =>
+      this.#options.rules.rules
+        .filter((rule) => wants(rule, push))
+        .flatMap((rule) => this.#pushMessages(run, rule, push));
+    const counts = pushes.map((push) => messagesOf(wanted, push).length);
+    if (counts.every((count) => count === 0)) return counts.map(() => ({ run: wanted, requests: 0 }));
+    const names = pushes.map(({ repository, tag, pushedAt }) => `${repository}\n${tag}\n${pushedAt}`);
+    const { run } = await this.#begin(wanted, 'webhook', `start-${hash(names.join('\n'))}`, (run) => {
+      const messages = pushes.flatMap((push) => messagesOf(run, push));
+      // One that was told twice is one request.
+      return [...new Map(messages.map((sending) => [sending.message.id, sending])).values()];
+    });
+    return counts.map((requests) => ({ run, requests }));
   }
 
   /** Enters the requests into the book, and then sends them. */
