@@ -5,6 +5,9 @@ import { eventsOf } from './log.ts';
 app.timer('verify', {
   schedule: '%VERIFY_SCHEDULE%',
   handler: async (_timer, context) => {
-    await getService().verify(eventsOf(context), AbortSignal.timeout(8 * 60_000));
+    const service = getService();
+    const worker = await service.worker(eventsOf(context));
+    const request = { dryRun: false, force: false, verify: true };
+    await worker.start(service.runFor('verify', new Date()), 'verify', request);
   },
 });

@@ -19,17 +19,14 @@ import { type AzureQueues, openQueues } from './storage/queue.ts';
 import { RunBook } from './sync/book.ts';
 import { Control } from './sync/control.ts';
 import type { Core } from './sync/direct.ts';
-import { DirectRun } from './sync/direct.ts';
 import type { OnEvent, SyncEvent } from './sync/events.ts';
 import { Gathering } from './sync/gathering.ts';
 import { defaultLimits } from './sync/limits.ts';
 import { Outstanding } from './sync/outstanding.ts';
 import { ParkingLot } from './sync/parked.ts';
-import { type AnyReport, buildReport, type Trigger, verifyFindings } from './sync/report.ts';
+import type { AnyReport, Trigger } from './sync/report.ts';
 import { idShape, newRunId } from './sync/run-id.ts';
-import { saveRun } from './sync/runs.ts';
 import { readStatus, type Status } from './sync/standing.ts';
-import { Tally } from './sync/tally.ts';
 import { type Begun, type Push, Worker } from './sync/worker.ts';
 
 /** Where the rules live in the container `config`. */
@@ -144,32 +141,6 @@ export class Service {
   async #announce(report: AnyReport, onEvent: OnEvent): Promise<void> {
     await this.#notifier.note(report);
     onEvent(closed(report));
-  }
-
-  /** Compares everything, down to every blob, and keeps the report. */
-  async verify(onEvent: OnEvent, signal: AbortSignal): Promise<AnyReport> {
-    const { rules, core } = await this.#current();
-    const startedAt = new Date();
-    const tally = new Tally();
-    const id = newRunId(startedAt, 'verify');
-    const { pruneLimit } = this.#settings;
-    const options = {
-      run: id,
-      force: false,
-      allowMassDelete: false,
-      pruneLimit,
-      waitMs: 0,
-      signal,
-      onEvent,
-      tally,
-    };
-    const lines = await new DirectRun(core, rules.rules, options).verify();
-    const times = { startedAt: startedAt.toISOString(), finishedAt: new Date().toISOString() };
-    const header = { id, trigger: 'verify' as const, ...times, interrupted: signal.aborted };
-    const report = buildReport(header, verifyFindings, lines, tally.totals());
-    await saveRun(this.#stores.runs, report);
-    await this.#announce(report, onEvent);
-    return report;
   }
 
   async status(): Promise<AppStatus> {

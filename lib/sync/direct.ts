@@ -142,7 +142,8 @@ export class DirectRun {
     const until = Math.max(...lines.map((line) => Date.parse(line.until ?? '')));
     const host = sides.source.name.slice(0, sides.source.name.indexOf('/'));
     onEvent({ type: 'waiting', host, until });
-    const ms = Math.max(0, until - Date.now());
+    // One more, for a timer may fire within the millisecond before its time.
+    const ms = Math.max(0, until - Date.now()) + 1;
     await delay(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 

@@ -14,9 +14,10 @@ import { type Plan, requestsOf } from './fan-out.ts';
 import { forRepository } from './namespace.ts';
 import type { Opened } from './parts.ts';
 import { PlanProgress } from './plan-progress.ts';
-import type { Line, SyncOutcome } from './report.ts';
+import type { PlanInput } from './planner.ts';
+import type { Line } from './report.ts';
 import type { CopyRequest, PlanRequest } from './request.ts';
-import { claimsOn, isShared } from './rivals.ts';
+import { claimsOn, isShared, selectedIn } from './rivals.ts';
 import { RunClaims } from './run-claims.ts';
 import type { Tally } from './tally.ts';
 
@@ -40,11 +41,13 @@ const fruitlessMessages = 5;
 /** While another process has the same request. */
 const busyDelaySeconds = 15;
 const sendsAtOnce = 8;
+/** Names of at most 128 characters: well within a message of 48 KiB. */
+const tagsPerCheck = 300;
 /** After so many requests it is noted which were sent. */
 const batchSize = 50;
 
 export class Planning {
-  readonly lines: Line<SyncOutcome>[] = [];
+  readonly lines: Line[] = [];
   readonly opened: Opened[] = [];
   readonly #request: PlanRequest;
   readonly #options: PlanningOptions;
@@ -95,6 +98,7 @@ export class Planning {
     }
     const rule = repository === undefined ? named : forRepository(named, repository);
     for (const target of rule.targets) {
+      if (this.#request.target !== undefined && this.#request.target !== nameOf(target)) continue;
       await this.#guarded(rule, [target], () => this.#planTarget(rule, target, progress));
     }
   }
@@ -146,7 +150,7 @@ export class Planning {
         await listing.read(stop);
         return listing;
       });
-    const plan = await core.planner.plan({
+    const input: PlanInput = {
       rule,
       target,
       sides,
@@ -159,13 +163,53 @@ export class Planning {
       pruneLimit,
       signal: stop,
       onEvent,
-    });
+    };
+    if (this.#request.verify) return this.#verify(input, progress);
+    const plan = await core.planner.plan(input);
     if (tags === undefined) {
       this.#log(plan, sides);
       if (source.isWhole && isShared(target, rule, rules.rules)) await claims.note(rule, target, source);
     }
     if (!dryRun) await this.#askAll(this.#asksOf(plan, rule, sides), progress);
     this.#tell(plan);
+  }
+
+  /** Compares down to every blob; of many tags, some at a time in requests of their own. */
+  async #verify(input: PlanInput, progress: PlanProgress): Promise<void> {
+    const { core } = this.#options;
+    const parts = await this.#partsOf(input);
+    if (parts.length === 0) {
+      for (const line of await core.verifier.verify(input)) this.lines.push(line);
+      return;
+    }
+    // What is extra is seen in whole listings alone.
+    for (const line of await core.verifier.verify({ ...input, only: [] })) this.lines.push(line);
+    await this.#askAll(
+      parts.map((tags) => this.#askFor(input, tags)),
+      progress,
+    );
+  }
+
+  async #partsOf({ rule, listings, only }: PlanInput): Promise<string[][]> {
+    const { kind } = rule.source.selector;
+    if (only !== undefined || kind === 'tags' || kind === 'digest') return [];
+    const { stop } = this.#options;
+    await listings.source.read(stop);
+    const tags = selectedIn(listings.source, rule);
+    if (tags.length <= tagsPerCheck) return [];
+    await listings.target.read(stop);
+    return [...groupsOf(tags, tagsPerCheck)];
+  }
+
+  #askFor({ rule, target: to, sides }: PlanInput, tags: string[]): Ask {
+    const target = nameOf(to);
+    const id = `plan-${hash([this.#request.id, target, ...tags].join('\n'))}`;
+    const opened = { id, rule: rule.name, source: sides.source.name, target };
+    const ask = async () => {
+      await this.#options.send({ ...this.#request, id, target, tags }, 0);
+      return [opened];
+    };
+    return { id, ask };
   }
 
   *#asksOf(plan: Plan, rule: Rule, { source, target }: Sides): Generator<Ask> {
@@ -234,6 +278,10 @@ function* groupsOf<T>(items: Iterable<T>, size: number): Generator<T[]> {
     group = [];
   }
   if (group.length > 0) yield group;
+}
+
+function nameOf({ host, path }: RuleTarget): string {
+  return `${host}/${path}`;
 }
 
 function stuck(rule: Rule): HubferryError {

@@ -21,6 +21,10 @@ export const planRequestSchema = z.strictObject({
   repository: name.refine((path) => isRepositoryName(`docker.io/${path}`), 'not a repository').optional(),
   /** Only these tags, where given. */
   tags: z.array(tag).max(1000).optional(),
+  /** Only this target repository, where given. */
+  target: repository.optional(),
+  /** Compare down to every blob, and change nothing. */
+  verify: z.boolean().default(false),
   dryRun: z.boolean().default(false),
   force: z.boolean().default(false),
   allowMassDelete: z.boolean().default(false),

@@ -54,6 +54,8 @@ export interface ManualRequest {
   readonly tags?: readonly string[] | undefined;
   readonly dryRun: boolean;
   readonly force: boolean;
+  /** Compare down to every blob, and change nothing. @default false */
+  readonly verify?: boolean;
 }
 
 /** The run that got the requests, and how many. */
@@ -213,6 +215,7 @@ export class Worker {
       return this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() });
     if (wishes.pausedSince !== undefined) return this.#park(request, 'plan', Date.now(), 'paused', []);
     const { core, rules, state, pruneLimit, queues } = this.#options;
+    const operation = request.verify ? 'verify' : 'plan';
     const tally = new Tally();
     const planning = new Planning(request, {
       core,
@@ -221,13 +224,13 @@ export class Worker {
       pruneLimit,
       tally,
       stop: this.#deadline(),
-      onEvent: this.#eventsOf(request, 'plan', tally),
+      onEvent: this.#eventsOf(request, operation, tally),
       ask: (copy) => this.#ask(copy, 'copy'),
       send: (plan, delaySeconds) => queues.send(lanes.plan, plan, { delaySeconds }),
     });
     await planning.carryOut(async () => {
       const { lines, opened } = planning;
-      for (const line of lines) this.#tellLine(line, request, 'plan');
+      for (const line of lines) this.#tellLine(line, request, operation);
       this.#tellPullsLeft(request, tally);
       await this.#write(run, { id, opened, lines, ...costOf(tally) });
     });
@@ -621,9 +624,9 @@ const tagsPerPlan = 300;
 
 /** The plan requests for a rule: several where many tags are named. */
 function plansFor(run: string, rule: Rule, request: Omit<ManualRequest, 'rules'>): Sending[] {
-  const { repository, tags, dryRun, force } = request;
+  const { repository, tags, dryRun, force, verify = false } = request;
   const scope = repository === undefined ? {} : { repository };
-  const base = { kind: 'plan', run, rule: rule.name, ...scope, dryRun, force };
+  const base = { kind: 'plan', run, rule: rule.name, ...scope, dryRun, force, verify };
   const named = repository === undefined ? rule : forRepository(rule, repository);
   const send = (id: string, some: { tags?: string[] }) => {
     const message = { ...base, ...some, id };

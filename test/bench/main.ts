@@ -54,7 +54,7 @@ else await main();
 
 function usage(): string {
   return [
-    'npm run bench -- [--only NAME]... [--rounds N]',
+    'npm run bench -- [--only NAME]... [--rounds N]    (all of them take about half an hour)',
     '',
     ...benchmarks.map(({ name, about }) => `  ${name.padEnd(14)}${about}`),
   ].join('\n');
