@@ -364,6 +364,7 @@ describe('secrets', () => {
       }
     }
     await host.invokeTimer('verify');
+    await host.idle();
     const all = await everything();
     expect(all).toContain('canary-0-401');
     const hidden = [
