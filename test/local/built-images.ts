@@ -81,7 +81,14 @@ export class ImageBuilder {
         `/${name}`,
       );
     }
-    await this.run('skopeo', '--insecure-policy', 'copy', '--dest-tls-verify=false', `oci:${image}`, `docker://${to}`);
+    await this.run(
+      'skopeo',
+      '--insecure-policy',
+      'copy',
+      '--dest-tls-verify=false',
+      `oci:${image}`,
+      `docker://${to}`,
+    );
   }
 
   /** Pulls what a name stands for, as a container engine does. @returns the folder with its files */
