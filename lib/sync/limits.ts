@@ -1,16 +1,18 @@
 /**
  * The bounds of one process, in one place.
  *
- * An instance of 2 GB (and of 512 MB) runs the Functions host (about 150 MB), Node with this program (about 100 MB)
+ * An instance of 2 GB (and of 512 MB) runs the Functions host (about 150 MB), Node with this program (about 90 MiB)
  * and what is in flight. host.json lets at most batchSize + newBatchThreshold = 8 requests of a queue run at once; they
  * share these budgets:
  *
  *   chunks in memory   96 MiB   each transfer fills one chunk while it sends another
  *   blobs in flight    10       so a chunk is at least 96 MiB / (2 × 10) = 4.8 MiB, rounded down to 4 MiB
+ *   read from sockets  26 MiB   a block of 1 MiB for each blob in flight, and 16 that wait (registry/blocks.ts)
  *   manifests          8 × (1 + 4) × 4 MiB at the very most, in practice some kilobytes each
- *   sockets            16 a host and side (registry/transport.ts), 64 KiB of kernel and stream buffers each
+ *   sockets            2 × 10 + 12 = 32 a host and side (clients.ts), 64 KiB of kernel and stream buffers each
  *
- * Together under 300 MiB at the worst, whatever the size of blobs and the number of tags.
+ * Together some 230 MiB in this process, whatever the size of blobs and the number of tags; `npm run bench -- --only
+ * memory` measures it.
  */
 const MiB = 1024 * 1024;
 
