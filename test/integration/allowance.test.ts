@@ -1,0 +1,55 @@
+/** More tags than a free account may pull in a day: they arrive in the end, and nothing is asked for twice meanwhile. */
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { startApp } from '../local/app.ts';
+import { buildManifest } from '../local/content.ts';
+
+const tags = 100;
+/** So many in six hours. */
+const pulls = 20;
+/** Between two looks, of the many that `release` takes. */
+const hoursApart = 2;
+
+let app: Awaited<ReturnType<typeof startApp>>;
+beforeEach(async () => {
+  // The clock alone is moved by hand; connections keep real time.
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2026, 0, 1) });
+  app = await startApp({
+    rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app }',
+    pulls,
+  });
+});
+afterEach(async () => {
+  vi.useRealTimers();
+  await app.close();
+});
+
+async function parkedRequests(): Promise<number> {
+  let count = 0;
+  for await (const _ of app.parked.all()) count += 1;
+  return count;
+}
+
+describe('a first sync of five times the allowance', () => {
+  it('runs for days without one failure, and later daily runs join what is parked', async () => {
+    for (let index = 0; index < tags; index += 1)
+      await app.hub.push('acme/app', `t${index}`, buildManifest({ seed: `${index}`, layers: [10] }));
+    const mirrored = () => app.target.repository('app').tags.size;
+    const arrived: number[] = [];
+    for (let hours = 0; mirrored() < tags && hours < 72; hours += hoursApart) {
+      if (hours % 24 === 0) {
+        const outstanding = await parkedRequests();
+        await app.schedule();
+        await app.deliver();
+        if (hours > 0) expect(await parkedRequests()).toBeLessThanOrEqual(outstanding);
+      }
+      arrived.push(mirrored());
+      vi.advanceTimersByTime(hoursApart * 3600_000);
+      await app.worker().release();
+      await app.deliver();
+    }
+    expect(mirrored()).toBe(tags);
+    expect(arrived[0]).toBe(pulls);
+    expect(arrived.length * hoursApart).toBeGreaterThan(24);
+    for (const { totals } of app.reports) expect(totals).toMatchObject({ failed: 0 });
+  }, 120_000);
+});
