@@ -3,8 +3,7 @@
  * time than the bytes themselves.
  */
 import { Budget } from './concurrency.ts';
-
-const slabBytes = 4 * 1024 * 1024;
+import { slabBytes } from './limits.ts';
 
 export class ChunkMemory {
   readonly #budget: Budget;
@@ -22,9 +21,14 @@ export class ChunkMemory {
   /** An empty chunk with room for so many bytes (at most the total), as soon as there is room for it. */
   async take(size: number, signal: AbortSignal): Promise<Chunk> {
     const capacity = Math.min(size, this.total);
-    const release = await this.#budget.acquire(capacity, signal);
     // A small blob does not hold a slab of which it uses little.
-    if (capacity < slabBytes) return new Chunk(capacity, () => Buffer.allocUnsafeSlow(capacity), release);
+    if (capacity < slabBytes) {
+      const release = await this.#budget.acquire(capacity, signal);
+      return new Chunk(capacity, () => Buffer.allocUnsafeSlow(capacity), release);
+    }
+    // The last slab is held whole, however little of it is filled.
+    const held = Math.ceil(capacity / slabBytes) * slabBytes;
+    const release = await this.#budget.acquire(held, signal);
     return new Chunk(
       capacity,
       () => this.#free.pop() ?? Buffer.allocUnsafeSlow(slabBytes),

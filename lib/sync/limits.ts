@@ -6,7 +6,7 @@
  * share these budgets:
  *
  *   chunks in memory   96 MiB   each transfer fills one chunk while it sends another
- *   blobs in flight    10       so a chunk is at least 96 MiB / (2 × 10) = 4.8 MiB, rounded down to 4 MiB
+ *   blobs in flight    10       so a chunk is at least 96 MiB / (2 × 10) = 4.8 MiB, rounded down to a slab of 4 MiB
  *   read from sockets  26 MiB   a block of 1 MiB for each blob in flight, and 16 that wait (registry/blocks.ts)
  *   manifests          8 × (1 + 4) × 4 MiB at the very most, in practice some kilobytes each
  *   sockets            2 × 10 + 12 = 32 a host and side (clients.ts), 64 KiB of kernel and stream buffers each
@@ -37,8 +37,9 @@ export const defaultLimits: Limits = {
   lookups: 16,
 };
 
-export const smallestChunk = 4 * MiB;
-export const largestChunk = 32 * MiB;
+/** Chunks are made of these, so that none holds memory of which it uses little. */
+export const slabBytes = 4 * MiB;
+const largestChunk = 32 * MiB;
 
 /**
  * The size of the next chunk in bytes: what the memory allows for as many transfers as run now, two chunks each, within
@@ -49,7 +50,8 @@ export function chunkSizeFor(
   chunkMemory: number,
   target: { maxChunk: number | undefined; minChunk: number },
 ): number {
-  const share = Math.floor(chunkMemory / (2 * Math.max(1, transfers)));
-  const wanted = Math.min(Math.max(share, smallestChunk), largestChunk, chunkMemory);
+  const slabs = Math.floor(chunkMemory / (2 * Math.max(1, transfers)) / slabBytes);
+  const share = slabs * slabBytes;
+  const wanted = Math.min(Math.max(share, slabBytes), largestChunk, chunkMemory);
   return Math.max(Math.min(wanted, target.maxChunk ?? wanted), target.minChunk);
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ChunkMemory } from '../../../lib/sync/chunk.ts';
+import { chunkSizeFor } from '../../../lib/sync/limits.ts';
 
 const MiB = 1024 * 1024;
 const signal = new AbortController().signal;
@@ -48,6 +49,30 @@ describe('the memory of chunks', () => {
     expect(taken).toBe(false);
     first.release();
     expect((await second).capacity).toBe(MiB);
+  });
+
+  it('counts what chunks hold, which is whole slabs of 4 MiB', async () => {
+    const memory = new ChunkMemory(12 * MiB);
+    const first = await memory.take(5 * MiB, signal);
+    let taken = false;
+    const second = memory.take(5 * MiB, signal).then(() => {
+      taken = true;
+    });
+    await Promise.resolve();
+    expect(taken).toBe(false);
+    first.release();
+    await second;
+    expect(taken).toBe(true);
+  });
+
+  it.each([
+    [1, 32],
+    [4, 12],
+    [7, 4],
+    [10, 4],
+  ])('gives each of %d transfers two chunks of %d MiB', (transfers, size) => {
+    const target = { maxChunk: undefined, minChunk: 0 };
+    expect(chunkSizeFor(transfers, 96 * MiB, target)).toBe(size * MiB);
   });
 
   it('gives the same memory again', async () => {
