@@ -28,6 +28,12 @@ const partsOfUndici = {
   EnvHttpProxyAgent: 'dispatcher/env-http-proxy-agent.js',
 };
 
+/** What its index adds to every dispatcher, and its own proxy agent calls to open a tunnel. */
+const connectOfUndici = `
+  import Dispatcher from './node_modules/undici/lib/dispatcher/dispatcher.js';
+  import connect from './node_modules/undici/lib/api/api-connect.js';
+  Dispatcher.prototype.connect = connect;`;
+
 /** Whoever imports something else of undici is told by the bundler. */
 const leanUndici: Plugin = {
   name: 'lean-undici',
@@ -37,7 +43,7 @@ const leanUndici: Plugin = {
     );
     onResolve({ filter: /^undici$/ }, () => ({ path: 'index', namespace: 'undici' }));
     onLoad({ filter: /^index$/, namespace: 'undici' }, () => ({
-      contents: exported.join('\n'),
+      contents: [...exported, connectOfUndici].join('\n'),
       resolveDir: root,
     }));
   },

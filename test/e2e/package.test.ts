@@ -1,6 +1,8 @@
 /** What is published: the folder that `npm run package` makes, and the command line in one file. */
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -229,6 +231,24 @@ describe('the published command line', () => {
     cpSync(path.join(out, 'hubferry.mjs'), path.join(folder, 'hubferry.mjs'));
     const { stdout } = await run(process.execPath, ['hubferry.mjs', '--version'], { cwd: folder });
     expect(stdout.trim()).toBe(packageJson.version);
+  });
+
+  it('goes through the proxy of the environment, by a tunnel for TLS', async () => {
+    const folder = temporaryFolder();
+    const asked: (string | undefined)[] = [];
+    const proxy = createServer().on('connect', ({ url }, socket) => {
+      asked.push(url);
+      socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
+    });
+    await once(proxy.listen(0, '127.0.0.1'), 'listening');
+    const address = proxy.address();
+    if (address === null || typeof address === 'string') throw new Error('the proxy has no port');
+    const env = { HOME: folder, HTTPS_PROXY: `http://127.0.0.1:${address.port}` };
+    const words = ['plan', 'registry.example/a:1', '127.0.0.1:1/a', '--retries', '0'];
+    const ended = run(process.execPath, [path.join(out, 'hubferry.mjs'), ...words], { cwd: folder, env });
+    await expect(ended).rejects.toMatchObject({ code: 1 });
+    proxy.close();
+    expect(asked).toContain('registry.example:443');
   });
 
   it('brings the JSON Schema of sync.yaml and the licences of what it contains', () => {
