@@ -21,6 +21,8 @@ export interface Work {
   /** Aborted with a `StoppedError`: finish the chunk under way, save, and throw the reason. */
   readonly stop: AbortSignal;
   readonly tally: Tally;
+  /** What is sent for one request: a tally may be shared by many. */
+  readonly sent?: { bytes: number };
   readonly onEvent: OnEvent;
   /**
    * How long to wait for another process that is sending the same blob, in milliseconds, before giving the request back.
@@ -33,6 +35,12 @@ export interface Work {
   readonly pullRefused: (error: HubferryError) => Promise<HubferryError>;
   /** What other rules want of the target's tags now. Absent where a plan has just asked. */
   readonly claims?: (() => Promise<Claims>) | undefined;
+}
+
+/** Counts payload that the target has taken. */
+export function countSent({ tally, sent }: Work, bytes: number): void {
+  tally.bytesCopied += bytes;
+  if (sent !== undefined) sent.bytes += bytes;
 }
 
 /** Another process is sending the same blob: the request is given back and comes again. */
@@ -285,7 +293,7 @@ class Transfer {
 
   /** Counted as they go: what a stopped copy has sent is not sent again. */
   #sent(bytes: number): void {
-    this.#work.tally.bytesCopied += bytes;
+    countSent(this.#work, bytes);
   }
 
   #context(): UploadContext {

@@ -190,7 +190,8 @@ class Carriage {
   /** Tags that are as they are to be, and lack only what was said about them later. */
   readonly #equal = new Set<TagPair>();
   #retry: unknown;
-  #bytesTold = 0;
+  /** Bytes that no line has told of yet. */
+  readonly #sent = { bytes: 0 };
 
   constructor(
     request: CopyRequest,
@@ -206,7 +207,7 @@ class Carriage {
     this.#rule = rule;
     this.#selects = matchesNames(rule);
     this.#sides = sides;
-    this.#work = work;
+    this.#work = { ...work, sent: this.#sent };
     this.#graph = graph;
     this.#referrers = referrers;
     this.#locks = locks;
@@ -512,8 +513,8 @@ class Carriage {
   }
 
   #settle(pair: TagPair, outcome: SyncOutcome, facts: LineFacts): false {
-    const bytes = this.#work.tally.bytesCopied - this.#bytesTold;
-    this.#bytesTold += bytes;
+    const { bytes } = this.#sent;
+    this.#sent.bytes = 0;
     const { digest, targetDigest, reason, until, error } = facts;
     this.#lines.push({
       rule: this.#rule.name,

@@ -234,6 +234,20 @@ describe('a sync', () => {
     expect(target.repository('a/b').digestOf('broken')).toBe(before.descriptor.digest);
   });
 
+  it('tells of each line what was sent for it, and once in all for what lines share', async () => {
+    const shared = randomBlob('shared', 10_000);
+    const tags = ['1', '2', '3', '4'];
+    const contents = tags.map((seed) => buildManifest({ seed, layers: [5000, shared] }));
+    for (const [index, content] of contents.entries()) put(source, 'a/b', tags[index], content);
+    const report = await workplace.report(['sync', `${source.host}/a/b`, `${target.host}/a/b`]);
+    const own = contents.map(({ bytes, blobs }) => 5000 + bytes.length + (blobs[0]?.descriptor.size ?? 0));
+    const sent = report.tags.map(({ bytes = 0 }) => bytes % 10_000);
+    expect(sent.sort()).toEqual(own.sort());
+    const all = report.tags.reduce((sum, { bytes = 0 }) => sum + bytes, 0);
+    expect(all).toBe(report.totals.bytesCopied);
+    expect(all).toBe(own.reduce((sum, bytes) => sum + bytes, 10_000));
+  });
+
   it('copies one tag under another name, and several from left to right', async () => {
     const [one, two] = [buildManifest({ seed: 'one' }), buildManifest({ seed: 'two' })];
     put(source, 'a/b', '1', one);
