@@ -1,4 +1,6 @@
 /** Settings by registry: what `registries` says of a host or of a namespace there, and what holds without it. */
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { HubferryError } from '../errors.ts';
 import { parseRepository } from '../oci/reference.ts';
 import type { Path } from './document.ts';
@@ -69,6 +71,8 @@ function readEntry({ key, entry, path }: RegistryDraft, origin: Origin): KeyedSe
   const kind = entry.kind ?? kindOf(parsed.host);
   const mistake = findMistake(kind, entry);
   if (mistake !== undefined) throw origin.mistake([...path, mistake.key], mistake.message);
+  const { ca } = entry;
+  if (ca !== undefined) readAt(origin, [...path, 'ca'], () => checkCertificates(ca));
   return { ...parsed, settings: completeSettings(parsed.host, entry) };
 }
 
@@ -173,6 +177,16 @@ function findMistake(kind: RegistryKind, entry: RegistryEntry): EntryMistake | u
     return { key: 'chunkSize', message: 'A registry of kind acr takes at most 16MiB in one request.' };
   }
   return undefined;
+}
+
+/** @throws ERR_CONFIG for a file that is not there or holds no certificate */
+function checkCertificates(file: string): void {
+  try {
+    new X509Certificate(readFileSync(file, 'utf8'));
+  } catch (cause) {
+    const message = `The file holds no certificate in PEM form, or cannot be read: ${file}`;
+    throw new HubferryError('ERR_CONFIG', message, { cause });
+  }
 }
 
 function foreign(key: keyof RegistryEntry, kind: RegistryKind): EntryMistake {

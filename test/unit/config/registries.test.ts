@@ -1,4 +1,8 @@
-import { describe, expect, it } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { rootCertificates } from 'node:tls';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { read } from './read.ts';
 
 function settings(name: string, registries: Readonly<Record<string, unknown>> = {}) {
@@ -7,6 +11,18 @@ function settings(name: string, registries: Readonly<Record<string, unknown>> = 
     { host, path: path.join('/') },
     'source',
   );
+}
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'hubferry-registries-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function fileWith(text: string): string {
+  const file = path.join(folder, 'ca.pem');
+  writeFileSync(file, text);
+  return file;
 }
 
 const audience = 'https://containerregistry.azure.net';
@@ -64,12 +80,13 @@ describe('an entry', () => {
   });
 
   it('says everything', () => {
+    const ca = fileWith(rootCertificates.slice(0, 2).join('\n'));
     const entry = {
       kind: 'dockerhub',
       endpoint: 'http://127.0.0.1:5001/base/',
       hubApi: 'http://127.0.0.1:5002/',
       skipTlsVerify: true,
-      ca: 'ca.pem',
+      ca,
       chunkSize: '32MiB',
     };
     expect(settings('docker.io/a/b', { 'docker.io': entry })).toEqual({
@@ -79,9 +96,17 @@ describe('an entry', () => {
       endpoint: 'http://127.0.0.1:5001/base',
       hubApi: 'http://127.0.0.1:5002',
       skipTlsVerify: true,
-      ca: 'ca.pem',
+      ca,
       chunkSize: 32 * 1024 * 1024,
     });
+  });
+
+  it('names a file of certificates that is there', () => {
+    for (const ca of [path.join(folder, 'absent.pem'), fileWith('no certificate')]) {
+      expect(() => settings('x.io/a', { 'x.io': { ca } })).toThrow(
+        expect.objectContaining({ code: 'ERR_CONFIG', line: 1, path: 'registries["x.io"].ca' }),
+      );
+    }
   });
 
   it.each([

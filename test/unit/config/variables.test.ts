@@ -66,8 +66,8 @@ describe('in a rules file', () => {
   });
 
   it('nothing else is', () => {
-    const rules = readRules(file('a', 'b', '    ca: /$USER/ca.pem\n'), { env, variables: 'all' });
-    expect(rules.registryFor(repository, 'source').ca).toBe('/$USER/ca.pem');
+    const ca = () => readRules(file('a', 'b', '    ca: /$USER/ca.pem\n'), { env, variables: 'all' });
+    expect(ca).toThrow('/$USER/ca.pem');
     const error = errorOf(() =>
       readRules('rules: [{source: $USER/a, target: x.io/a}]', { env, variables: 'all' }),
     );
