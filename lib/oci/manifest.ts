@@ -79,8 +79,8 @@ export function isSchema1Type(mediaType: string): boolean {
 }
 
 /** Refuses schema 1 by the type that a HEAD tells, so that no pull is spent on it. @throws ERR_SCHEMA1 */
-export function refuseSchema1(descriptor: Descriptor): void {
-  if (isSchema1Type(essence(descriptor.mediaType))) throw schema1();
+export function refuseSchema1({ mediaType, digest }: Descriptor): void {
+  if (isSchema1Type(essence(mediaType))) throw ofManifest(digest, schema1());
 }
 
 /** Whether a registry may lack the blob, because it comes from its `urls` (layer.md "Non-Distributable Layers"). */
@@ -141,13 +141,14 @@ export function parseBody(manifest: Manifest): { content: Content; json: JsonObj
   try {
     return read(manifest);
   } catch (error) {
-    if (!(error instanceof HubferryError)) throw error;
-    // What others wrote is shown to people, so it is shown without control characters.
-    const what = error.message.replace(/[^\x20-\x7e]/g, '?');
-    throw new HubferryError(error.code, `The manifest ${manifest.descriptor.digest} ${what}.`, {
-      cause: error,
-    });
+    throw error instanceof HubferryError ? ofManifest(manifest.descriptor.digest, error) : error;
   }
+}
+
+/** What others wrote is shown to people, so it is shown without control characters. */
+function ofManifest(digest: Digest, cause: HubferryError): HubferryError {
+  const what = cause.message.replace(/[^\x20-\x7e]/g, '?');
+  return new HubferryError(cause.code, `The manifest ${digest} ${what}.`, { cause });
 }
 
 function read(manifest: Manifest): { content: Content; json: JsonObject } {

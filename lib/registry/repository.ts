@@ -129,6 +129,10 @@ export class Repository implements Target {
     const { status, body } = response;
     if (status === 404) return undefined;
     if (status === 416 && offset >= blob.size) return nothing();
+    if (status === 416) {
+      const message = `${this.name} ends ${blob.digest} before ${offset + 1} of ${blob.size} bytes`;
+      throw new HubferryError('ERR_SIZE_MISMATCH', message);
+    }
     if (status !== 200 && !(status === 206 && offset > 0)) {
       throw failureOf(`${this.name} does not give the blob ${blob.digest}`, response);
     }

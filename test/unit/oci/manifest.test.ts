@@ -16,6 +16,7 @@ import {
   mediaTypes,
   parseManifest,
   platformOfConfig,
+  refuseSchema1,
 } from '../../../lib/oci/manifest.ts';
 import { attestation, child, descriptor, indexOf, manifestOf, textManifest } from './builders.ts';
 
@@ -303,6 +304,13 @@ describe('parseManifest, on the media type', () => {
     expect(() => parseManifest(manifestOf({ ...body, fsLayers: [] }))).toThrow(schema1);
     const disguised = { ...body, mediaType: mediaTypes.dockerSchema1 };
     expect(() => parseManifest(manifestOf(disguised, 'application/json'))).toThrow(schema1);
+  });
+
+  it('refuses Docker schema 1 by what a HEAD tells, and says of which manifest', () => {
+    const { digest } = first;
+    const refused = () => refuseSchema1({ ...first, mediaType: mediaTypes.dockerSchema1Signed });
+    expect(refused).toThrow(schema1);
+    expect(refused).toThrow(digest);
   });
 });
 
