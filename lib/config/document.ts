@@ -184,6 +184,7 @@ class PlacedDocument implements ConfigDocument {
 
 function reasonOf({ code, message }: YAMLError): string {
   if (code === 'RESOURCE_EXHAUSTION') return 'it is nested too deeply';
+  if (code === 'MULTIPLE_DOCS') return 'it holds more than one document';
   // What the parser quotes after the colon may be part of a password.
   return message.split(/: *"/)[0] ?? code;
 }

@@ -71,6 +71,10 @@ describe('only plain YAML', () => {
     expect(refusal(text)).toMatchObject({ code: 'ERR_CONFIG', file: 'f.yaml', line });
   });
 
+  it('says in its own words that a second document is too many', () => {
+    expect(refusal('a: 1\n---\nb: 2\n').message).toMatch(/: it holds more than one document\.$/);
+  });
+
   it('takes merge keys and dates as the texts they are, whatever version the file asks for', () => {
     const text = 'a: &a {k: 1}\nb: {<<: *a}\nc: 2024-01-01\nd: yes\n';
     const expected = { a: { k: 1 }, b: { '<<': { k: 1 } }, c: '2024-01-01', d: 'yes' };
