@@ -33,7 +33,7 @@ export function parseTarget(text: string, source: RuleSource): RuleTarget {
     case 'all':
       return target;
     case 'tags':
-      checkCount(selector.tags, source.selector);
+      checkTags(selector.tags, source.selector);
       return { ...target, tags: selector.tags };
     case 'pattern':
     case 'digest':
@@ -101,13 +101,17 @@ function readPattern(choice: string): TagPattern {
   return pattern;
 }
 
-function checkCount(tags: readonly string[], selector: SourceSelector): void {
+function checkTags(tags: readonly string[], selector: SourceSelector): void {
   if (selector.kind === 'all' || selector.kind === 'pattern') {
     throw wrong('A target has tags only where its source lists as many: here every tag keeps its name.');
   }
   const expected = selector.kind === 'digest' ? 1 : selector.tags.length;
   if (tags.length !== expected) {
     throw wrong(`The target has ${count(tags.length)} for ${count(expected)} of the source.`);
+  }
+  // A plan gives each tag of the source one name at the target.
+  if (selector.kind === 'tags' && new Set(selector.tags).size < expected) {
+    throw wrong('The source lists a tag twice: give it its other name in another target.');
   }
 }
 

@@ -48,12 +48,18 @@ describe('a canonical source', () => {
 
   it('with tags fits as many tags, and no other number of them', () => {
     fc.assert(
-      fc.property(tags, tags, (from, to) => {
+      fc.property(fc.uniqueArray(tag, { minLength: 1, maxLength: 4 }), tags, (from, to) => {
         const parse = () => parseTarget(`x.io/b:${to.join(',')}`, parseSource(`a/b:${from.join(',')}`));
         if (from.length === to.length) expect(formatTarget(parse())).toBe(`x.io/b:${to.join(',')}`);
         else expect(parse).toThrow(/of the source/);
       }),
     );
+  });
+
+  it('with tags wants each tag of the source once, since it gives it one name', () => {
+    const from = parseSource('a/b:1,1');
+    expect(() => parseTarget('x.io/b:first,second', from)).toThrow(/lists a tag twice/);
+    expect(formatTarget(parseTarget('x.io/b', from))).toBe('x.io/b');
   });
 });
 
