@@ -118,7 +118,7 @@ export class Service {
       queues: this.#queues,
       book: this.#book,
       parked: this.#parked,
-      outstanding: new Outstanding(this.#stores.state),
+      outstanding: new Outstanding(this.#stores.state, this.#parked),
       deadlineMs: copyDeadline,
       pruneLimit,
       pullReserve,

@@ -224,7 +224,8 @@ export class RunBook {
     const startedAt = Date.now();
     const { missing, parked, heardAt } = await this.#standing(header);
     const horizon = Date.parse(header.startedAt) + nextPlanMs;
-    const waiting = parked.filter(({ parkedUntil }) => parkedUntil !== undefined && parkedUntil < horizon);
+    // What is released and parked again is written down once: past the next plan it belongs to that.
+    const waiting = startedAt < horizon ? parked.filter(({ parkedUntil = 0 }) => parkedUntil < horizon) : [];
     const out = missing.length + waiting.length;
     this.#looks.note(header.id, out, Date.now() - startedAt);
     if (out === 0) return 'complete';

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
+import type { ParkingLot } from './parked.ts';
 import type { CopyRequest } from './request.ts';
 
 const markSchema = z.object({
@@ -34,14 +35,19 @@ export interface Joined {
   readonly parkedUntil: number | undefined;
 }
 
-/** A mark that nobody took away for so long is of a message that was lost. It is over before the next day's plan. */
+/**
+ * A mark that nobody took away for so long is of a message that was lost, unless it is parked: that may take days. It is over
+ * before the next day's plan.
+ */
 const believedMs = 12 * 3600_000;
 
 export class Outstanding {
   readonly #state: DocumentStore;
+  readonly #parked: ParkingLot;
 
-  constructor(state: DocumentStore) {
+  constructor(state: DocumentStore, parked: ParkingLot) {
     this.#state = state;
+    this.#parked = parked;
   }
 
   /** Notes a run's request as outstanding, or joins the one that is. Tags that the latter leaves out are a request of their own. */
@@ -78,6 +84,15 @@ export class Outstanding {
     }
   }
 
+  /** A parked request is sent again: its message is as young as any. */
+  async sendAgain(request: CopyRequest): Promise<void> {
+    for (;;) {
+      const found = await this.#ours(request);
+      if (found === undefined) return;
+      if (await this.#write(found.key, { ...found.mark, at: Date.now() }, found.etag)) return;
+    }
+  }
+
   /** The runs that wait for a request. */
   async runsOf(request: CopyRequest): Promise<string[]> {
     const found = await this.#ours(request);
@@ -87,9 +102,9 @@ export class Outstanding {
   async #claimAt(key: string, request: CopyRequest): Promise<Claim & { rest?: CopyRequest | undefined }> {
     for (;;) {
       const found = await this.#read(key);
-      const mark = found?.mark;
-      if (mark === undefined || Date.now() - mark.at > believedMs) {
-        if (await this.#write(key, markOf(request, mark), found?.etag))
+      const mark = found && (await this.#believed(found.mark));
+      if (mark === undefined) {
+        if (await this.#write(key, markOf(request, found?.mark), found?.etag))
           return { sends: [request], joins: [] };
       } else if (mark.id === request.id && mark.waiters[0]?.run === request.run) {
         // A plan that came twice: whether its first delivery sent it, nobody knows.
@@ -99,6 +114,14 @@ export class Outstanding {
         if (joined.mark === mark || (await this.#write(key, joined.mark, found?.etag))) return joined.claim;
       }
     }
+  }
+
+  /** What is released and parked again keeps its mark as it was: then the parking says until when. */
+  async #believed(mark: Mark): Promise<Mark | undefined> {
+    const [sender] = mark.waiters;
+    const until = mark.at > Date.now() ? undefined : await this.#parked.untilOf(sender?.run ?? '', mark.id);
+    if (until !== undefined) return { ...mark, at: until };
+    return Date.now() - mark.at > believedMs ? undefined : mark;
   }
 
   async #tellOwn({ run, id }: CopyRequest, tell: Tell): Promise<Set<string>> {

@@ -27,11 +27,14 @@ const parkedSchema = z.object({
 export type Parked = z.infer<typeof parkedSchema>;
 
 const prefix = 'parked/';
+/** A plan that joins hundreds of requests asks for each of them. */
+const listedMs = 60_000;
 /** Pushes go first, and plans before what they bring. */
 const order = Object.keys(lanes);
 
 export class ParkingLot {
   readonly #state: DocumentStore;
+  #listed: { readonly at: number; readonly until: Promise<ReadonlyMap<string, number>> } | undefined;
 
   constructor(state: DocumentStore) {
     this.#state = state;
@@ -58,6 +61,24 @@ export class ParkingLot {
       due.push(parking);
     }
     return due.sort((a, b) => order.indexOf(a.lane) - order.indexOf(b.lane));
+  }
+
+  /** Until when a run's request is parked, as it was within the last minute; `undefined` where it is not. */
+  async untilOf(run: string, id: string): Promise<number | undefined> {
+    const now = Date.now();
+    if (this.#listed === undefined || now - this.#listed.at > listedMs) {
+      this.#listed = { at: now, until: this.#listUntil() };
+      this.#listed.until.catch(() => {
+        this.#listed = undefined;
+      });
+    }
+    return (await this.#listed.until).get(`${run}/${id}`);
+  }
+
+  async #listUntil(): Promise<ReadonlyMap<string, number>> {
+    const until = new Map<string, number>();
+    for await (const { run, id, until: time } of this.all()) until.set(`${run}/${id}`, time);
+    return until;
   }
 
   /** `undefined` where it is gone, or is nothing that can be carried out. */

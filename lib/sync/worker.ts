@@ -484,14 +484,15 @@ export class Worker {
 
   /** Sends a parked request where it is admitted, else it waits some more. */
   async #unpark(parking: Parking, admit = async (_: CopyRequest) => true): Promise<void> {
-    const { parked, queues } = this.#options;
+    const { parked, queues, outstanding } = this.#options;
     const { lane } = parking;
     const found = await parked.load(parking);
     if (found !== undefined) {
       const { request, reason } = found;
-      if (lane !== 'copy' || request.kind === 'plan' || (await admit(request)))
+      if (lane !== 'copy' || request.kind === 'plan' || (await admit(request))) {
+        if (request.kind !== 'plan') await outstanding.sendAgain(request);
         await queues.send(lanes[lane], request);
-      else await parked.park(request, lane, Date.now() + parkAgainMs * (1 + Math.random()), reason);
+      } else await parked.park(request, lane, Date.now() + parkAgainMs * (1 + Math.random()), reason);
     }
     await parked.remove(parking);
   }

@@ -89,7 +89,7 @@ export class App {
     this.stores = stores;
     this.control = new Control(stores.state);
     this.parked = new ParkingLot(stores.state);
-    this.outstanding = new Outstanding(stores.state);
+    this.outstanding = new Outstanding(stores.state, this.parked);
     this.book = new RunBook(stores.runs);
   }
 
@@ -107,7 +107,7 @@ export class App {
       queues: this.queues,
       book: own ? this.book : new RunBook(stores.runs),
       parked: own ? this.parked : new ParkingLot(stores.state),
-      outstanding: own ? this.outstanding : new Outstanding(stores.state),
+      outstanding: own ? this.outstanding : new Outstanding(stores.state, new ParkingLot(stores.state)),
       control: own ? this.control : new Control(stores.state),
       deadlineMs: 60_000,
       watchMs: 5,

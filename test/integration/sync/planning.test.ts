@@ -95,7 +95,7 @@ function workerFor(rules: Rules): Worker {
     queues,
     book: new RunBook(stores.runs),
     parked: new ParkingLot(stores.state),
-    outstanding: new Outstanding(stores.state),
+    outstanding: new Outstanding(stores.state, new ParkingLot(stores.state)),
     control: new Control(stores.state),
     deadlineMs: 60_000,
     pruneLimit: 1,
