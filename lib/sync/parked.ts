@@ -65,14 +65,23 @@ export class ParkingLot {
 
   /** Until when a run's request is parked, as it was within the last minute; `undefined` where it is not. */
   async untilOf(run: string, id: string): Promise<number | undefined> {
+    return (await this.#listing()).get(`${run}/${id}`);
+  }
+
+  /** How many requests are parked, as it was within the last minute. */
+  async size(): Promise<number> {
+    return (await this.#listing()).size;
+  }
+
+  #listing(): Promise<ReadonlyMap<string, number>> {
     const now = Date.now();
-    if (this.#listed === undefined || now - this.#listed.at > listedMs) {
-      this.#listed = { at: now, until: this.#listUntil() };
-      this.#listed.until.catch(() => {
-        this.#listed = undefined;
-      });
-    }
-    return (await this.#listed.until).get(`${run}/${id}`);
+    if (this.#listed !== undefined && now - this.#listed.at <= listedMs) return this.#listed.until;
+    const until = this.#listUntil();
+    this.#listed = { at: now, until };
+    until.catch(() => {
+      this.#listed = undefined;
+    });
+    return until;
   }
 
   async #listUntil(): Promise<ReadonlyMap<string, number>> {

@@ -86,7 +86,7 @@ const busyDelaySeconds = 15;
 const sendsAtOnce = 8;
 const watchMs = 15_000;
 /** What the allowance does not reach waits so many milliseconds, up to twice as long, for the next look. */
-const parkAgainMs = 5 * 60_000;
+const parkAgainMs = { least: 5 * 60_000, forEachParked: 2000, most: 2 * 3600_000 };
 /** A manifest, or an index with the children that changed: most requests are one or the other. */
 const pullsOfARequest = 2;
 /** What was sent so many milliseconds ago and has left no trace is sent again. */
@@ -492,9 +492,16 @@ export class Worker {
       if (lane !== 'copy' || request.kind === 'plan' || (await admit(request))) {
         if (request.kind !== 'plan') await outstanding.sendAgain(request);
         await queues.send(lanes[lane], request);
-      } else await parked.park(request, lane, Date.now() + parkAgainMs * (1 + Math.random()), reason);
+      } else await parked.park(request, lane, await this.#nextLook(), reason);
     }
     await parked.remove(parking);
+  }
+
+  /** The more wait for the same allowance, the later each looks again: a look costs writes, and the first ones use it up. */
+  async #nextLook(): Promise<number> {
+    const { least, forEachParked, most } = parkAgainMs;
+    const wait = Math.max(least, Math.min(forEachParked * (await this.#options.parked.size()), most));
+    return Date.now() + wait * (1 + Math.random());
   }
 
   /** Takes the pulls of a request from what its registry has left; a HEAD tells that for nothing, once a release. */
