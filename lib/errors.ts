@@ -185,6 +185,15 @@ export class ConfigError extends HubferryError {
     this.line = place.line;
     this.path = place.path;
   }
+
+  /** Where it is, to be put before the message: `sync.yaml:5: rules[0].tags: `; empty where it is in no file. */
+  get where(): string {
+    const place = [this.file, this.line].filter((part) => part !== undefined).join(':');
+    return [place, this.path]
+      .filter(Boolean)
+      .map((part) => `${part}: `)
+      .join('');
+  }
 }
 
 export interface ExchangeFacts {

@@ -6,7 +6,7 @@ import { type AppSettings, readAppSettings, type StorageSettings } from './confi
 import type { Rules } from './config/model.ts';
 import { readRules } from './config/rules.ts';
 import { diagnose, examine } from './doctor.ts';
-import { type ErrorSummary, HubferryError, summarize } from './errors.ts';
+import { ConfigError, type ErrorSummary, HubferryError, summarize } from './errors.ts';
 import { probesOfApp } from './health.ts';
 import { azureIdentity } from './identity.ts';
 import type { Wish } from './manual.ts';
@@ -144,7 +144,7 @@ export class Service {
   }
 
   async status(): Promise<AppStatus> {
-    const rulesError = await this.#current().then(() => this.#rulesError, summarize);
+    const rulesError = await this.#current().then(() => this.#rulesError, whyRefused);
     const { runs, checkpoints } = this.#stores;
     const desk = { book: this.#book, control: this.#control, parked: this.#parked, runs, checkpoints };
     const status = await readStatus(desk, Date.now());
@@ -157,6 +157,9 @@ export class Service {
 
   /** Does what people ask for. @throws ERR_RUN_UNKNOWN, ERR_REQUEST_INVALID */
   async control(wish: Wish, onEvent: OnEvent): Promise<Controlled> {
+    // What no run can be called is not looked for in storage.
+    if ('run' in wish && !idShape.test(wish.run))
+      throw new HubferryError('ERR_RUN_UNKNOWN', 'There is no such run');
     switch (wish.action) {
       case 'pause':
         await this.#control.pause();
@@ -209,7 +212,7 @@ export class Service {
     try {
       engine = this.#engineFor(text);
     } catch (error) {
-      this.#refuse(etag, summarize(error));
+      this.#refuse(etag, whyRefused(error));
       this.#rules ??= await this.#lastGood();
       if (this.#rules === undefined) throw error;
       return this.#rules;
@@ -264,6 +267,12 @@ export class Service {
     }
     return { text: Buffer.from(document.bytes).toString(), etag: document.etag };
   }
+}
+
+/** With the line and the key: whoever reads it has the file before them, and nothing else. */
+function whyRefused(error: unknown): ErrorSummary {
+  const { code, message } = summarize(error);
+  return { code, message: error instanceof ConfigError ? `${error.where}${message}` : message };
 }
 
 /** The line that the alerts on runs count. */

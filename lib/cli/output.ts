@@ -193,17 +193,9 @@ function capitalize(text: string): string {
 /** An error as people read it, on standard error: where, what, and what to do about it. */
 export function renderError(error: unknown, paint: Paint): string {
   const { code, message } = summarize(error);
-  const place = error instanceof ConfigError ? placeOf(error) : '';
+  const place = error instanceof ConfigError ? error.where : '';
   return [
     `${paint('red', 'hubferry:')} ${escapeControls(`${place}${message}`)}\n`,
     `  ${code}: ${errorCodes[code].remedy}\n`,
   ].join('');
-}
-
-function placeOf({ file, line, path }: ConfigError): string {
-  const where = [file, line].filter((part) => part !== undefined).join(':');
-  return [where, path]
-    .filter(Boolean)
-    .map((part) => `${part}: `)
-    .join('');
 }

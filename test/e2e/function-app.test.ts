@@ -196,7 +196,9 @@ describe('the function app', () => {
     await call('POST', 'webhook', webhookBody('acme/app', '4.0'));
     await cloud.host.idle();
     expect(digestAt('4.0')).toBe(next.descriptor.digest);
-    expect((await call('GET', 'status')).json).toMatchObject({ rulesError: { code: 'ERR_CONFIG' } });
+    expect((await call('GET', 'status')).json).toMatchObject({
+      rulesError: { code: 'ERR_CONFIG', message: expect.stringMatching(/^sync.yaml:5: rules\[0\].prunes: /) },
+    });
     const { status, json } = await call('GET', 'health');
     expect(status).toBe(503);
     expect(json).toMatchObject({ findings: expect.arrayContaining([wrongRules]) });

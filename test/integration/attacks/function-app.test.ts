@@ -251,6 +251,14 @@ describe('whoever has a function key', () => {
     ['control', '{"action":["pause"]}'],
   ])('gets 400 from %s for %s', refusesBody);
 
+  it.each(['../recent/schedule', 'a/b', '\0', '\ud800'])(
+    'gets 404 for what no run can be called: %j',
+    async (run) => {
+      for (const action of ['cancel', 'retry'])
+        expect((await call('POST', 'control', JSON.stringify({ action, run }))).status).toBe(404);
+    },
+  );
+
   it('gets 400 for a body of more than 64 KiB, or more than a thousand tags', async () => {
     await refusesBody('sync', JSON.stringify({ tags: Array(1001).fill('a') }));
     await refusesBody('control', ' '.repeat(70_000));
