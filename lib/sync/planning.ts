@@ -20,6 +20,7 @@ import type { CopyRequest, PlanRequest } from './request.ts';
 import { claimsOn, isShared, selectedIn } from './rivals.ts';
 import { RunClaims } from './run-claims.ts';
 import type { Tally } from './tally.ts';
+import { extras } from './verifier.ts';
 
 export interface PlanningOptions {
   readonly core: Core;
@@ -183,7 +184,7 @@ export class Planning {
       return;
     }
     // What is extra is seen in whole listings alone.
-    for (const line of await core.verifier.verify({ ...input, only: [] })) this.lines.push(line);
+    for (const line of extras(input)) this.lines.push(line);
     await this.#askAll(
       parts.map((tags) => this.#askFor(input, tags)),
       progress,

@@ -25,7 +25,8 @@ export class Verifier {
 
   /** Looks at one rule and one target repository. @throws what a listing throws. */
   async verify(input: PlanInput): Promise<VerifyLine[]> {
-    const rule = { ...input.rule, prune: false };
+    // What is said about a digest is brought by plans; here it would be a line without a tag.
+    const rule = { ...input.rule, prune: false, referrers: false };
     const plan = await this.#planner.plan({ ...input, rule, confirm: true, force: false });
     const walk = new Walk(input.sides.target, this.#limits, input.signal);
     const found: VerifyLine[] = [];
@@ -60,7 +61,7 @@ export class Verifier {
 }
 
 /** Target tags that the rule would take and the source does not have; told for every rule, wrong only where it prunes. */
-function extras({ rule, target, sides, claims, listings }: PlanInput): VerifyLine[] {
+export function extras({ rule, target, sides, claims, listings }: PlanInput): VerifyLine[] {
   if (!listings.source.isWhole || !listings.target.isWhole) return [];
   const named = matchesNames(rule);
   const names = new TagNames(rule, target);

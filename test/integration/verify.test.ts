@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { planRequestSchema } from '../../lib/sync/request.ts';
 import { startApp } from '../local/app.ts';
-import { buildManifest, type Content, put } from '../local/content.ts';
+import { buildManifest, type Content, cosignSignature, cosignTag, put } from '../local/content.ts';
 
 let app: Awaited<ReturnType<typeof startApp>>;
 beforeEach(async () => {
@@ -72,6 +72,9 @@ describe('a check', () => {
       await app.hub.push('acme/app', tag, content);
       put(app.target.store, 'app', tag, content);
     }
+    const { digest } = content.descriptor;
+    // A signature that was not brought yet is no tag of its own.
+    await app.hub.push('acme/app', cosignTag(digest, 'sig'), cosignSignature(digest));
     put(app.target.store, 'app', 'extra', content);
     const run = await check();
     const requests = [];
@@ -81,6 +84,7 @@ describe('a check', () => {
     }
     expect(requests).toHaveLength(3);
     expect(app.reportOf(run)?.totals).toMatchObject({ tags: 311, same: 310, extra: 1 });
+    expect(app.events).not.toContainEqual(expect.objectContaining({ message: 'no tag is selected' }));
   });
 
   it('that is cancelled has found nothing', async () => {
