@@ -77,8 +77,7 @@ export function createCore(options: CoreOptions): Core {
     expand: (rule, tally, signal) => clients.expand(rules, rule, tally.source, signal),
     pullRefused: (sides, tally, error) =>
       allowance.refused(hostOf(sides.source.name), tally.allowance, error.retryAt),
-    admitPull: (sides, tally, reserve) =>
-      allowance.admit(hostOf(sides.source.name), tally.allowance, reserve),
+    admitPull: (sides, tally, reserve) => allowance.admit(hostOf(sides.source.name), tally, reserve),
   };
 }
 

@@ -14,11 +14,29 @@ const noteSchema = z.object({ until: z.number() });
 
 /** How long what storage said is believed, in milliseconds. */
 const believedMs = 5000;
+/** A pull that was admitted longer ago, in milliseconds, tells nothing new. */
+const recentMs = 30_000;
 /** Where no header tells the window: Docker Hub's has been six hours since there is one. */
 const usualWindowSeconds = 6 * 3600;
 
+/** Somebody who pulls, with the allowance as the registry told it to them last. */
+export interface Puller {
+  readonly allowance: Allowance | undefined;
+}
+
+/** A pull that was admitted, with what its puller knew then: an answer tells something newer. */
+interface Admitted {
+  readonly key: string;
+  readonly puller: Puller;
+  readonly knew: Allowance;
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+}
+
 export class AllowanceKeeper {
   readonly #store: DocumentStore;
+  /** By this process, lately; what others have under way shows when it is answered. */
+  #admitted: Admitted[] = [];
   readonly #closed = new Map<string, { until: number; readAt: number }>();
 
   constructor(store: DocumentStore) {
@@ -30,11 +48,28 @@ export class AllowanceKeeper {
    * @param reserve pulls to leave for others.
    * @throws ERR_RATE_LIMITED with the time from which on it may be tried again.
    */
-  async admit(host: string, allowance: Allowance | undefined, reserve: number): Promise<void> {
-    const until = await this.#closedUntil(host, allowance?.source);
+  async admit(host: string, puller: Puller, reserve: number): Promise<void> {
+    const until = await this.#closedUntil(host, puller.allowance?.source);
     if (until > Date.now()) throw limited(host, until);
-    if (allowance === undefined || allowance.remaining > Math.min(reserve, allowance.limit - 1)) return;
-    throw limited(host, nextTry(allowance.windowSeconds));
+    const { allowance } = puller;
+    if (allowance === undefined) return;
+    const key = keyOf(host, allowance.source);
+    if (this.#left(key, allowance) <= Math.min(reserve, allowance.limit - 1))
+      throw limited(host, nextTry(allowance.windowSeconds));
+    this.#admitted.push({ key, puller, knew: allowance, at: Date.now() });
+  }
+
+  /** What a puller knows may be older than the pulls of others: those that are under way count too, and what they were told. */
+  #left(key: string, { remaining }: Allowance): number {
+    const after = Date.now() - recentMs;
+    this.#admitted = this.#admitted.filter(({ at }) => at > after);
+    let least = remaining;
+    let underWay = 0;
+    for (const { puller, knew } of this.#admitted.filter((pull) => pull.key === key)) {
+      if (puller.allowance === knew) underWay += 1;
+      else least = Math.min(least, puller.allowance?.remaining ?? least);
+    }
+    return least - underWay;
   }
 
   /**

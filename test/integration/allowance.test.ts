@@ -1,6 +1,6 @@
 /** More tags than a free account may pull in a day: they arrive in the end, and nothing is asked for twice meanwhile. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { startApp } from '../local/app.ts';
+import { type AppOptions, handOver, startApp } from '../local/app.ts';
 import { buildManifest } from '../local/content.ts';
 
 const tags = 100;
@@ -10,18 +10,21 @@ const pulls = 20;
 const hoursApart = 2;
 
 let app: Awaited<ReturnType<typeof startApp>>;
-beforeEach(async () => {
+beforeEach(() => {
   // The clock alone is moved by hand; connections keep real time.
   vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2026, 0, 1) });
-  app = await startApp({
-    rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app }',
-    pulls,
-  });
 });
 afterEach(async () => {
   vi.useRealTimers();
   await app.close();
 });
+
+async function start(allowance: Omit<AppOptions, 'rules'>): Promise<void> {
+  app = await startApp({
+    rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app }',
+    ...allowance,
+  });
+}
 
 async function parkedRequests(): Promise<number> {
   let count = 0;
@@ -31,6 +34,7 @@ async function parkedRequests(): Promise<number> {
 
 describe('a first sync of five times the allowance', () => {
   it('runs for days without one failure, and later daily runs join what is parked', async () => {
+    await start({ pulls });
     for (let index = 0; index < tags; index += 1)
       await app.hub.push('acme/app', `t${index}`, buildManifest({ seed: `${index}`, layers: [10] }));
     const mirrored = () => app.target.repository('app').tags.size;
@@ -52,4 +56,23 @@ describe('a first sync of five times the allowance', () => {
     expect(arrived.length * hoursApart).toBeGreaterThan(24);
     for (const { totals } of app.reports) expect(totals).toMatchObject({ failed: 0 });
   }, 120_000);
+});
+
+describe('what is kept for pushes', () => {
+  it('is left alone by a backlog, however much of it is copied at once', async () => {
+    const reserve = 3;
+    await start({ pulls: 10, pullReserve: reserve });
+    for (let index = 0; index < 12; index += 1)
+      await app.hub.push('acme/app', `t${index}`, buildManifest({ seed: `${index}`, layers: [10] }));
+    await app.schedule();
+    const worker = app.worker();
+    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    await Promise.all(app.queues.messages.splice(0).map((copy) => handOver(worker, copy)));
+    expect(app.hub.pulls).toBe(10 - reserve);
+    const pushed = buildManifest({ seed: 'pushed', layers: [10] });
+    await app.hub.push('acme/app', 'pushed', pushed);
+    await worker.push('pushed', { repository: 'docker.io/acme/app', tag: 'pushed', pushedAt: Date.now() });
+    await app.deliver(worker);
+    expect(app.digestAt('pushed')).toBe(pushed.descriptor.digest);
+  });
 });

@@ -45,10 +45,12 @@ export interface AppOptions {
   readonly rules: string;
   /** Docker Hub's allowance for everybody. @default none */
   readonly pulls?: number;
+  /** Pulls that are kept for pushes. @default 0 */
+  readonly pullReserve?: number;
 }
 
 /** Docker Hub on one side, a registry on the other, the state in a folder. */
-export async function startApp({ rules: text, pulls }: AppOptions) {
+export async function startApp({ rules: text, pulls, pullReserve = 0 }: AppOptions) {
   const [hub, target] = await Promise.all([startDockerHub({ anonymousPulls: pulls }), startRegistry()]);
   const folder = mkdtempSync(path.join(tmpdir(), 'hubferry-app-'));
   const registries = {
@@ -59,7 +61,7 @@ export async function startApp({ rules: text, pulls }: AppOptions) {
     `registries: ${JSON.stringify(registries)}\nrules:\n${text.replaceAll('$target', target.host)}`,
     { env: {}, variables: 'all' },
   );
-  const app = new App(hub, target, rules, openFolderStores(folder));
+  const app = new App(hub, target, rules, openFolderStores(folder), pullReserve);
   return Object.assign(app, {
     async close(): Promise<void> {
       await Promise.all([hub.close(), target.close()]);
@@ -73,6 +75,7 @@ export class App {
   readonly target: LocalRegistry;
   readonly rules: Rules;
   readonly stores: Stores;
+  readonly pullReserve: number;
   readonly queues = new HeldQueues();
   readonly control: Control;
   readonly parked: ParkingLot;
@@ -82,11 +85,12 @@ export class App {
   readonly reports: AnyReport[] = [];
   readonly events: SyncEvent[] = [];
 
-  constructor(hub: LocalDockerHub, target: LocalRegistry, rules: Rules, stores: Stores) {
+  constructor(hub: LocalDockerHub, target: LocalRegistry, rules: Rules, stores: Stores, pullReserve: number) {
     this.hub = hub;
     this.target = target;
     this.rules = rules;
     this.stores = stores;
+    this.pullReserve = pullReserve;
     this.control = new Control(stores.state);
     this.parked = new ParkingLot(stores.state);
     this.outstanding = new Outstanding(stores.state, this.parked);
@@ -112,7 +116,7 @@ export class App {
       deadlineMs: 60_000,
       watchMs: 5,
       pruneLimit: 1,
-      pullReserve: 0,
+      pullReserve: this.pullReserve,
       checkpoints: stores.checkpoints,
       state: stores.state,
       onEvent: (event) => this.events.push(event),
