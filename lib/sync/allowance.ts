@@ -16,12 +16,16 @@ const noteSchema = z.object({ until: z.number() });
 const believedMs = 5000;
 /** A pull that was admitted longer ago, in milliseconds, tells nothing new. */
 const recentMs = 30_000;
+/** Answers that are no further apart, in milliseconds, may come in another order than they were counted in. */
+const aboutOnceMs = 1000;
 /** Where no header tells the window: Docker Hub's has been six hours since there is one. */
 const usualWindowSeconds = 6 * 3600;
 
 /** Somebody who pulls, with the allowance as the registry told it to them last. */
 export interface Puller {
   readonly allowance: Allowance | undefined;
+  /** Milliseconds since the epoch. */
+  readonly toldAt: number;
 }
 
 /** A pull that was admitted, with what its puller knew then: an answer tells something newer. */
@@ -54,20 +58,21 @@ export class AllowanceKeeper {
     const { allowance } = puller;
     if (allowance === undefined) return;
     const key = keyOf(host, allowance.source);
-    if (this.#left(key, allowance) <= Math.min(reserve, allowance.limit - 1))
+    if (this.#left(key, puller, allowance) <= Math.min(reserve, allowance.limit - 1))
       throw limited(host, nextTry(allowance.windowSeconds));
     this.#admitted.push({ key, puller, knew: allowance, at: Date.now() });
   }
 
   /** What a puller knows may be older than the pulls of others: those that are under way count too, and what they were told. */
-  #left(key: string, { remaining }: Allowance): number {
+  #left(key: string, { toldAt }: Puller, { remaining }: Allowance): number {
     const after = Date.now() - recentMs;
     this.#admitted = this.#admitted.filter(({ at }) => at > after);
     let least = remaining;
     let underWay = 0;
     for (const { puller, knew } of this.#admitted.filter((pull) => pull.key === key)) {
       if (puller.allowance === knew) underWay += 1;
-      else least = Math.min(least, puller.allowance?.remaining ?? least);
+      else if (puller.toldAt > toldAt - aboutOnceMs)
+        least = Math.min(least, puller.allowance?.remaining ?? least);
     }
     return least - underWay;
   }

@@ -16,6 +16,8 @@ export class Tally {
   readonly blobs = new BlobTimes();
   /** As the source told it last. */
   allowance: Allowance | undefined;
+  /** When it did, in milliseconds since the epoch. */
+  toldAt = 0;
 
   readonly source: Observer = {
     onRequest: () => {
@@ -26,6 +28,7 @@ export class Tally {
     },
     onAllowance: (allowance) => {
       this.allowance = allowance;
+      this.toldAt = Date.now();
     },
   };
 

@@ -67,12 +67,18 @@ describe('what is kept for pushes', () => {
     await app.schedule();
     const worker = app.worker();
     for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
-    await Promise.all(app.queues.messages.splice(0).map((copy) => handOver(worker, copy)));
+    const copies = app.queues.messages.splice(0);
+    await Promise.all(copies.map((copy) => handOver(worker, copy)));
     expect(app.hub.pulls).toBe(10 - reserve);
     const pushed = buildManifest({ seed: 'pushed', layers: [10] });
     await app.hub.push('acme/app', 'pushed', pushed);
     await worker.push('pushed', { repository: 'docker.io/acme/app', tag: 'pushed', pushedAt: Date.now() });
     await app.deliver(worker);
     expect(app.digestAt('pushed')).toBe(pushed.descriptor.digest);
+    // What was told of the last window is forgotten as soon as a HEAD tells of the next one.
+    app.hub.resetWindow();
+    vi.advanceTimersByTime(5000);
+    for (const copy of copies) await handOver(worker, copy);
+    expect(app.target.repository('app').tags.size).toBe(13);
   });
 });
