@@ -10,8 +10,11 @@
 const blockSize = 1024 * 1024;
 /** With less room than this a block is full: short reads cost more than the memory. */
 const smallestRead = 64 * 1024;
-/** Blocks that wait for their next use: enough for the downloads that run at once. */
-const maxFree = 16;
+/** What a socket begins with, and goes on with while it reads but heads of answers: dozens of these wait for their next request. */
+const headSize = 64 * 1024;
+const smallestHead = 16 * 1024;
+/** Blocks that wait for their next use, as many as downloads hold at the most: what is dropped is soon taken anew. */
+const maxFree = 64;
 
 interface Block {
   readonly memory: Buffer<ArrayBuffer>;
@@ -26,14 +29,17 @@ const free: Block[] = [];
 
 /** Where one socket reads to. */
 export class ReadBuffer {
-  #block = takeBlock();
+  #block = headBlock();
+  #lastRead = 0;
 
   /** Room for the next read. */
   next(): Buffer {
-    if (blockSize - this.#block.written < smallestRead) {
+    const { memory, written } = this.#block;
+    const least = memory.length === headSize ? smallestHead : smallestRead;
+    if (memory.length - written < least) {
       this.#block.full = true;
       reuse(this.#block);
-      this.#block = takeBlock();
+      this.#block = this.#lastRead < smallestHead ? headBlock() : takeBlock();
     }
     return this.#block.memory.subarray(this.#block.written);
   }
@@ -42,6 +48,7 @@ export class ReadBuffer {
   filled(length: number): Buffer {
     const start = this.#block.written;
     this.#block.written += length;
+    this.#lastRead = length;
     return this.#block.memory.subarray(start, start + length);
   }
 }
@@ -56,6 +63,7 @@ export function giveBack(piece: Uint8Array): void {
 
 function reuse(block: Block): void {
   if (!block.full || block.givenBack !== block.written || free.length === maxFree) return;
+  if (!blocks.has(block.memory.buffer)) return;
   block.written = 0;
   block.givenBack = 0;
   block.full = false;
@@ -63,10 +71,16 @@ function reuse(block: Block): void {
 }
 
 function takeBlock(): Block {
-  const known = free.pop();
-  if (known !== undefined) return known;
-  const memory = Buffer.allocUnsafeSlow(blockSize);
-  const block = { memory, written: 0, givenBack: 0, full: false };
-  blocks.set(memory.buffer, block);
+  const block = free.pop() ?? newBlock(blockSize);
+  blocks.set(block.memory.buffer, block);
   return block;
+}
+
+/** Too small to be worth keeping. */
+function headBlock(): Block {
+  return newBlock(headSize);
+}
+
+function newBlock(size: number): Block {
+  return { memory: Buffer.allocUnsafeSlow(size), written: 0, givenBack: 0, full: false };
 }

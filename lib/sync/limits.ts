@@ -5,9 +5,9 @@
  * and what is in flight. host.json lets at most batchSize + newBatchThreshold = 8 requests of a queue run at once; they
  * share these budgets:
  *
- *   chunks in memory   96 MiB   each transfer fills one chunk while it sends another
- *   blobs in flight    10       so a chunk is at least 96 MiB / (2 × 10) = 4.8 MiB, rounded down to a slab of 4 MiB
- *   read from sockets  26 MiB   a block of 1 MiB for each blob in flight, and 16 that wait (registry/blocks.ts)
+ *   chunks in memory   80 MiB   each transfer fills one chunk while it sends another
+ *   blobs in flight    10       so a chunk is at least 80 MiB / (2 × 10) = 4 MiB, which is one slab
+ *   read from sockets  40 MiB   up to four blocks of 1 MiB for each blob in flight (registry/blocks.ts)
  *   manifests          8 × (1 + 4) × 4 MiB at the very most, in practice some kilobytes each
  *   sockets            2 × 10 + 12 = 32 a host and side (clients.ts), 64 KiB of kernel and stream buffers each
  *
@@ -31,7 +31,7 @@ export interface Limits {
 
 export const defaultLimits: Limits = {
   blobs: 10,
-  chunkMemory: 96 * MiB,
+  chunkMemory: 80 * MiB,
   tags: 10,
   children: 4,
   lookups: 16,

@@ -10,9 +10,16 @@ function read(buffer: ReadBuffer, length: number, value: number): Buffer {
 
 const room = 1024 * 1024;
 
+/** A socket that has begun to read much. */
+function busy(): ReadBuffer {
+  const buffer = new ReadBuffer();
+  read(buffer, buffer.next().length, 0);
+  return buffer;
+}
+
 describe('memory that sockets read into', () => {
   it('is used again once all of it was given back', () => {
-    const buffer = new ReadBuffer();
+    const buffer = busy();
     const first = read(buffer, room, 1);
     giveBack(first);
     const second = read(buffer, room, 2);
@@ -20,20 +27,28 @@ describe('memory that sockets read into', () => {
   });
 
   it('is not used again while a piece of it is held', () => {
-    const buffer = new ReadBuffer();
+    const buffer = busy();
     const held = read(buffer, room / 2, 1);
     giveBack(read(buffer, room / 2, 1));
     read(buffer, room, 2);
-    read(new ReadBuffer(), room, 3);
+    read(busy(), room, 3);
     expect(held.every((byte) => byte === 1)).toBe(true);
   });
 
   it('is not used again while its socket still reads into it', () => {
-    const buffer = new ReadBuffer();
+    const buffer = busy();
     const start = read(buffer, 1000, 1);
     giveBack(start);
-    const other = read(new ReadBuffer(), 1000, 2);
+    const other = read(busy(), 1000, 2);
     expect(other.buffer).not.toBe(start.buffer);
+  });
+
+  it('is little for a socket that reads but heads of answers, however many', () => {
+    const buffer = new ReadBuffer();
+    for (let index = 0; index < 1000; index += 1) {
+      expect(buffer.next().length).toBeLessThanOrEqual(64 * 1024);
+      read(buffer, 500, index % 256);
+    }
   });
 
   it('takes back nothing that it did not give', () => {
@@ -48,10 +63,10 @@ describe('memory that sockets read into', () => {
     });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
-        const sockets = [new ReadBuffer(), new ReadBuffer(), new ReadBuffer()];
+        const sockets = [busy(), busy(), busy()];
         const held: { piece: Buffer; value: number }[] = [];
         steps.forEach(({ socket, length, keep }, index) => {
-          const buffer = sockets[socket] ?? new ReadBuffer();
+          const buffer = sockets[socket] ?? busy();
           held.push({ piece: read(buffer, length, index % 256), value: index % 256 });
           while (held.length > keep) {
             const oldest = held.shift();
