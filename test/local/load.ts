@@ -287,6 +287,8 @@ interface RunsOfStatus {
 }
 
 async function lastReport(cloud: Cloud, trigger: string): Promise<Report> {
+  // As each minute: it closes a run of which no instance saw for certain that nothing was out any more.
+  await cloud.host.invokeTimer('release');
   const { runs } = await read<RunsOfStatus>(cloud, 'status');
   const last = runs.find(({ run }) => run.trigger === trigger);
   return read(cloud, `status/${last?.run.id}`);
