@@ -13,7 +13,7 @@ const smallestRead = 64 * 1024;
 /** What a socket begins with, and goes on with while it reads but heads of answers: dozens of these wait for their next request. */
 const headSize = 64 * 1024;
 const smallestHead = 16 * 1024;
-/** Blocks that wait for their next use, as many as downloads hold at the most: what is dropped is soon taken anew. */
+/** Blocks that wait for their next use: more than downloads hold at once, for what is dropped is soon taken anew. */
 const maxFree = 64;
 
 interface Block {
@@ -24,6 +24,7 @@ interface Block {
   full: boolean;
 }
 
+/** Those that are used again, by their memory. */
 const blocks = new WeakMap<ArrayBufferLike, Block>();
 const free: Block[] = [];
 
@@ -71,7 +72,9 @@ function reuse(block: Block): void {
 }
 
 function takeBlock(): Block {
-  const block = free.pop() ?? newBlock(blockSize);
+  const known = free.pop();
+  if (known !== undefined) return known;
+  const block = newBlock(blockSize);
   blocks.set(block.memory.buffer, block);
   return block;
 }

@@ -7,12 +7,12 @@
  *
  *   chunks in memory   80 MiB   each transfer fills one chunk while it sends another
  *   blobs in flight    10       so a chunk is at least 80 MiB / (2 × 10) = 4 MiB, which is one slab
- *   read from sockets  40 MiB   up to four blocks of 1 MiB for each blob in flight (registry/blocks.ts)
+ *   read from sockets           some blocks of 1 MiB for each blob in flight, used again and again (registry/blocks.ts)
  *   manifests          8 × (1 + 4) × 4 MiB at the very most, in practice some kilobytes each
  *   sockets            2 × 10 + 12 = 32 a host and side (clients.ts), 64 KiB of kernel and stream buffers each
  *
- * Together some 230 MiB in this process, whatever the size of blobs and the number of tags; `npm run bench -- --only
- * memory` measures it.
+ * Together about 240 MiB in this process (measured with 10 blobs of 256 MiB in flight), whatever the size of blobs;
+ * `npm run bench -- --only memory` measures it. Names and digests of tags come on top.
  */
 const MiB = 1024 * 1024;
 

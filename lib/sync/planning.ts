@@ -16,7 +16,7 @@ import type { Opened } from './parts.ts';
 import { PlanProgress } from './plan-progress.ts';
 import type { PlanInput } from './planner.ts';
 import type { Line } from './report.ts';
-import type { CopyRequest, PlanRequest } from './request.ts';
+import { type CopyRequest, type PlanRequest, tagsPerPlan } from './request.ts';
 import { claimsOn, isShared, selectedIn } from './rivals.ts';
 import { RunClaims } from './run-claims.ts';
 import type { Tally } from './tally.ts';
@@ -42,8 +42,6 @@ const fruitlessMessages = 5;
 /** While another process has the same request. */
 const busyDelaySeconds = 15;
 const sendsAtOnce = 8;
-/** Names of at most 128 characters: well within a message of 48 KiB. */
-const tagsPerCheck = 300;
 /** After so many requests it is noted which were sent. */
 const batchSize = 50;
 
@@ -197,9 +195,9 @@ export class Planning {
     const { stop } = this.#options;
     await listings.source.read(stop);
     const tags = selectedIn(listings.source, rule);
-    if (tags.length <= tagsPerCheck) return [];
+    if (tags.length <= tagsPerPlan) return [];
     await listings.target.read(stop);
-    return [...groupsOf(tags, tagsPerCheck)];
+    return [...groupsOf(tags, tagsPerPlan)];
   }
 
   #askFor({ rule, target: to, sides }: PlanInput, tags: string[]): Ask {

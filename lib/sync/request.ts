@@ -10,6 +10,9 @@ const run = id;
 const tag = z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/);
 const digest = z.templateLiteral([z.string().regex(/[a-z0-9]+/), ':', z.string().regex(/[A-Fa-f0-9]+/)]);
 
+/** Tags that are named in one plan request: names of at most 128 characters, well within a message of 48 KiB. */
+export const tagsPerPlan = 300;
+
 /** Lists both sides of a rule from a cursor on, and fans the difference out. */
 export const planRequestSchema = z.strictObject({
   kind: z.literal('plan'),

@@ -20,7 +20,7 @@ import { tidyPlans } from './plan-progress.ts';
 import { Planning } from './planning.ts';
 import { repairsOf } from './repairs.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
-import type { CopyRequest, PlanRequest } from './request.ts';
+import { type CopyRequest, type PlanRequest, tagsPerPlan } from './request.ts';
 import { matchesNames, needsWholeList } from './select.ts';
 import { claimsOnTags } from './tag-claims.ts';
 import { noTransfer, Tally } from './tally.ts';
@@ -626,9 +626,6 @@ function lostBefore(pausedSince: string | undefined, resumedAt: string | undefin
 function unknownRun(run: string): HubferryError {
   return new HubferryError('ERR_RUN_UNKNOWN', `There is no run "${run}"`);
 }
-
-/** Tags in one plan request: names of at most 128 characters, well within a message of 48 KiB. */
-const tagsPerPlan = 300;
 
 /** The plan requests for a rule: several where many tags are named. */
 function plansFor(run: string, rule: Rule, request: Omit<ManualRequest, 'rules'>): Sending[] {
