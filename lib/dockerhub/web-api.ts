@@ -29,6 +29,7 @@ const maxAnswer = 8 * 1024 * 1024;
 /** What is not understood of one tag is left out; it does not make the others unreadable. */
 const text = z.string().nullish().catch(undefined);
 const imageSchema = z.object({ os: text, architecture: text, variant: text, os_version: text });
+type Image = z.infer<typeof imageSchema>;
 const tagSchema = z.object({
   name: z.string(),
   digest: text,
@@ -181,7 +182,9 @@ const maxShared = 5000;
 class SharedPlatforms {
   readonly #known = new Map<string, readonly Platform[]>();
 
-  of(images: readonly z.infer<typeof imageSchema>[]): readonly Platform[] {
+  /** `undefined` where something is of no known platform: it may be an index with platforms of its own. */
+  of(images: readonly Image[]): readonly Platform[] | undefined {
+    if (images.some(({ os, architecture }) => !os || !architecture)) return undefined;
     const key = JSON.stringify(images);
     const known = this.#known.get(key);
     if (known !== undefined) return known;
@@ -192,7 +195,7 @@ class SharedPlatforms {
 }
 
 /** `undefined` for an attestation, which is of no platform. */
-function platformOf(image: z.infer<typeof imageSchema>): Platform | undefined {
+function platformOf(image: Image): Platform | undefined {
   const { os, architecture, variant, os_version: osVersion } = image;
   if (!os || !architecture || os === 'unknown' || architecture === 'unknown') return undefined;
   return { os, architecture, ...(variant && { variant }), ...(osVersion && { 'os.version': osVersion }) };

@@ -45,7 +45,14 @@ interface Look {
 }
 
 /** What is to be at the target: the manifest to push, or a reason to leave it. */
-type Cargo = { readonly manifest: Manifest; readonly derived: boolean } | { readonly skip: string };
+type Cargo = Loaded | { readonly skip: string };
+
+interface Loaded {
+  readonly manifest: Manifest;
+  readonly derived: Passage['derived'];
+}
+
+const nothingDerived: Passage['derived'] = new Map();
 
 /** A look at the source that is not older than this still counts when the tag moves. */
 const freshLookMs = 2000;
@@ -93,9 +100,16 @@ export class Copier {
       admitPull: async () => {},
       pullRefused: async (error) => error,
     };
-    const passage: Passage = { ...sides, work, known: new Set(), walked: new Set(), thorough: false };
+    const passage: Passage = {
+      ...sides,
+      work,
+      known: new Set(),
+      walked: new Set(),
+      derived: nothingDerived,
+      thorough: false,
+    };
     const { manifest } = await this.#graph.obtain(from, passage);
-    const cargo = await deriveCargo(manifest, rule.platforms, passage);
+    const cargo = await deriveCargo(manifest, rule.platforms, passage, this.#graph);
     const derived = 'skip' in cargo ? 'skip' : cargo.manifest.descriptor.digest;
     await this.#facts.noteDerived(rule.platforms, digest, derived);
     return derived;
@@ -330,6 +344,7 @@ class Carriage {
       work: this.#work,
       known: new Set(),
       walked: new Set(),
+      derived: nothingDerived,
       thorough: this.#request.force,
     };
     const isEqual = ({ pair }: Look) => this.#equal.has(pair);
@@ -344,7 +359,9 @@ class Carriage {
     const [first] = looks;
     if (first?.to === undefined) return;
     const { manifest } = await this.#graph.obtain(first.to, passage);
-    await this.#copyReferrers(manifest, passage, first.to.digest !== first.from?.digest);
+    const { digest } = first.to;
+    const derived = digest === first.from?.digest ? nothingDerived : new Map([[digest, manifest]]);
+    await this.#copyReferrers(manifest, { ...passage, derived });
     for (const look of looks) this.#settleAt(look, 'copied', first.to.digest, this.#request.reason);
   }
 
@@ -357,11 +374,13 @@ class Carriage {
         this.#settle(pair, 'skipped', { digest: from.digest, reason: cargo.skip });
       return;
     }
-    const open = await this.#withoutEqual(looks, cargo, passage);
+    const { manifest } = cargo;
+    const here = { ...passage, derived: cargo.derived };
+    const open = await this.#withoutEqual(looks, manifest, here);
     if (open.length === 0) return;
-    await this.#copyBelow(open, cargo, passage);
+    await this.#copyBelow(open, manifest, here);
     await forEachOf(open, 4, (look) =>
-      this.#guarded([look.pair], () => this.#moveIfOpen(look, from.digest, cargo.manifest, passage)),
+      this.#guarded([look.pair], () => this.#moveIfOpen(look, from.digest, manifest, here)),
     );
   }
 
@@ -377,42 +396,33 @@ class Carriage {
   }
 
   /** With `platforms`, whether a tag is equal may show only once its index is derived; its referrers may be new all the same. */
-  async #withoutEqual(
-    looks: readonly Look[],
-    cargo: { manifest: Manifest; derived: boolean },
-    passage: Passage,
-  ): Promise<Look[]> {
-    const { digest } = cargo.manifest.descriptor;
+  async #withoutEqual(looks: readonly Look[], manifest: Manifest, passage: Passage): Promise<Look[]> {
+    const { digest } = manifest.descriptor;
     const isEqual = (look: Look) => look.to?.digest === digest && !this.#request.force;
     const equal = looks.filter(isEqual);
     const listed = this.#request.referrerTags ?? [];
     if (equal.length > 0 && listed.length > 0 && this.#rule.referrers) {
-      await this.#copyReferrers(cargo.manifest, passage, cargo.derived);
+      await this.#copyReferrers(manifest, passage);
     }
     for (const look of equal) this.#settleAt(look, 'unchanged', digest);
     return looks.filter((look) => !isEqual(look));
   }
 
-  async #copyBelow(
-    looks: readonly Look[],
-    cargo: { manifest: Manifest; derived: boolean },
-    passage: Passage,
-  ): Promise<void> {
+  async #copyBelow(looks: readonly Look[], manifest: Manifest, passage: Passage): Promise<void> {
     const present = looks.find((look) => look.to !== undefined)?.to?.digest;
     const { target, work } = passage;
     const known =
       present === undefined || passage.thorough
         ? passage.known
-        : await knownFromPresent(present, cargo.manifest, target, work.stop);
-    await this.#graph.ensureBelow(cargo.manifest, { ...passage, known });
-    if (this.#rule.referrers) await this.#copyReferrers(cargo.manifest, passage, cargo.derived);
+        : await knownFromPresent(present, manifest, target, work.stop);
+    await this.#graph.ensureBelow(manifest, { ...passage, known });
+    if (this.#rule.referrers) await this.#copyReferrers(manifest, passage);
   }
 
-  /** @param derived what is said about the original index is not true of this one, only what is said about its children */
-  async #copyReferrers(manifest: Manifest, passage: Passage, derived: boolean): Promise<void> {
+  async #copyReferrers(manifest: Manifest, passage: Passage): Promise<void> {
     const tags = this.#request.referrerTags?.map(({ tag, digest }) => [tag, digest] as const);
     const listed = tags === undefined ? undefined : new Map(tags);
-    const brought = await this.#referrers.copyFor(manifest, passage, listed, derived);
+    const brought = await this.#referrers.copyFor(manifest, passage, listed);
     for (const [tag, digest] of brought) await this.#facts.noteReferrer(passage.target.name, tag, digest);
   }
 
@@ -421,8 +431,8 @@ class Carriage {
     refuseSchema1(from);
     const { manifest } = await this.#graph.obtain(from, passage);
     const { platforms } = this.#rule;
-    if (platforms.length === 0) return { manifest, derived: false };
-    const cargo = await deriveCargo(manifest, platforms, passage);
+    if (platforms.length === 0) return { manifest, derived: nothingDerived };
+    const cargo = await deriveCargo(manifest, platforms, passage, this.#graph);
     const derived = 'skip' in cargo ? 'skip' : cargo.manifest.descriptor.digest;
     await this.#facts.noteDerived(platforms, from.digest, derived);
     return cargo;
@@ -569,14 +579,17 @@ async function deriveCargo(
   manifest: Manifest,
   platforms: readonly PlatformPattern[],
   passage: Passage,
+  graph: GraphCopier,
 ): Promise<Cargo> {
   const content = parseManifest(manifest);
   if (content.kind === 'index') {
-    const derived = deriveIndex(manifest, platforms).manifest;
-    return { manifest: derived, derived: derived.descriptor.digest !== manifest.descriptor.digest };
+    const open = async (child: Descriptor) => (await graph.obtain(child, passage)).manifest;
+    const derived = await deriveIndex(manifest, platforms, open);
+    return { manifest: derived.manifest, derived: derived.written };
   }
   const platform = content.config === undefined ? undefined : await platformOf(content.config, passage);
-  if (platform === undefined || matchesPlatform(platform, platforms)) return { manifest, derived: false };
+  if (platform === undefined || matchesPlatform(platform, platforms))
+    return { manifest, derived: nothingDerived };
   return { skip: `its platform ${formatPlatform(platform)} is not kept` };
 }
 

@@ -22,6 +22,8 @@ export interface Passage {
   readonly known: ReadonlySet<Digest>;
   /** Manifests that are done: what many indexes name is walked once, however many paths lead there. */
   readonly walked: Set<Digest>;
+  /** Indexes that a rule's platforms made of the source's: no registry has them yet. */
+  readonly derived: ReadonlyMap<Digest, Manifest>;
   /** Push manifests also where the target has them, and believe nothing that was seen before. */
   readonly thorough: boolean;
 }
@@ -56,6 +58,8 @@ export class GraphCopier {
     const { digest } = descriptor;
     const there = await target.fetchManifest(digest, { signal: work.stop });
     if (there !== undefined) return { manifest: there, atTarget: true };
+    const derived = passage.derived.get(digest);
+    if (derived !== undefined) return { manifest: derived, atTarget: false };
     const manifest =
       this.#pulled.recall(digest) ??
       (await this.#pulled.load(descriptor)) ??

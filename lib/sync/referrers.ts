@@ -39,22 +39,15 @@ export class ReferrerCopier {
     this.#locks = locks;
   }
 
-  /**
-   * Copies what refers to a manifest and to every manifest below it; the target has all of these.
-   * @param derived the manifest itself is not the source's: nobody there says anything about it
-   */
-  async copyFor(
-    manifest: Manifest,
-    passage: Passage,
-    listed: ListedReferrers,
-    derived: boolean,
-  ): Promise<BroughtReferrers> {
+  /** Copies what refers to a manifest and to every manifest below it; the target has all of these. */
+  async copyFor(manifest: Manifest, passage: Passage, listed: ListedReferrers): Promise<BroughtReferrers> {
     const walk = new ReferrerWalk(this.#graph, this.#locks, passage, listed);
     const { descriptor } = manifest;
     const children = parseManifest(manifest).manifests.map(({ digest }) => digest);
     // What lies deeper was walked, unless the target knew it before: then so it does its referrers.
     const subjects = new Set([descriptor.digest, ...children, ...passage.walked]);
-    if (derived) subjects.delete(descriptor.digest);
+    // The source has nothing to say about what was derived.
+    for (const digest of passage.derived.keys()) subjects.delete(digest);
     await forEachOf(subjects, subjectsAtOnce, (subject) => walk.copyOf(subject, 0));
     return walk.brought;
   }

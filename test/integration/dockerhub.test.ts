@@ -240,11 +240,13 @@ test('reads what it understands of a tag and leaves out what is no tag', async (
       { name: 'a', digest: 5, tag_last_pushed: 'soon', images: [{ os: 'unknown', architecture: 'unknown' }] },
       { name: '../../etc', digest: null },
       { name: 'b', digest: 'sha256:short', last_updated: '2026-01-01T00:00:00.123456Z', images: 'none' },
+      { name: 'c', images: [{ os: 'linux', architecture: 'amd64' }, { os: '' }] },
     ],
   });
   expect((await hub.repository('library/nginx').listTags())?.tags).toEqual([
     { name: 'a', digest: undefined, pushedAt: undefined, platforms: [] },
     { name: 'b', digest: undefined, pushedAt: Date.parse('2026-01-01T00:00:00.123Z'), platforms: [] },
+    { name: 'c', digest: undefined, pushedAt: undefined, platforms: undefined },
   ]);
 });
 

@@ -121,16 +121,17 @@ function describeTag(repository: LocalRepository, name: string, tellsDigests: bo
   const manifest = tag && repository.manifests.get(tag.digest);
   const fields = fieldsOf(manifest?.bytes ?? new Uint8Array());
   const pushed = new Date(tag?.pushedAt ?? 0).toISOString().replace('Z', '000Z');
-  const children: readonly Partial<Descriptor>[] = fields.manifests ?? [{ ...tag, size: sizeOf(fields) }];
+  const single = { ...tag, size: sizeOf(fields), platform: { os: 'linux', architecture: 'amd64' } };
+  const children: readonly Partial<Descriptor>[] = fields.manifests ?? [single];
   return {
     creator: 1,
     id: 1,
     images: children.map(({ digest, size, platform }) => ({
-      architecture: platform?.architecture ?? 'amd64',
+      architecture: platform?.architecture ?? '',
       features: '',
       variant: platform?.variant ?? null,
       digest: tellsDigests ? digest : null,
-      os: platform?.os ?? 'linux',
+      os: platform?.os ?? '',
       os_features: '',
       os_version: null,
       size,

@@ -9,6 +9,8 @@ import {
   buildManifest,
   buildMultiPlatform,
   type Content,
+  cosignSignature,
+  cosignTag,
   type IndexEntry,
 } from '../../local/content.ts';
 import { fieldsOf } from '../../local/store.ts';
@@ -34,6 +36,8 @@ const child = (platform: IndexEntry['platform'], docker = false): IndexEntry => 
   }),
   ...(platform && { platform }),
 });
+
+const nothingNested = () => Promise.reject(new Error('This index nests no other'));
 
 let world: World;
 
@@ -120,8 +124,35 @@ describe('an index', () => {
     const index = buildMultiPlatform('reproducible', [amd64, arm64]);
     await world.hub.push('acme/app', '1.0', index);
     await world.sync(rulesFor('[linux/arm64]'));
-    const { descriptor } = deriveIndex(index, [parsePlatformPattern('linux/arm64')]).manifest;
-    expect(world.acr.repository('app').digestOf('1.0')).toBe(descriptor.digest);
+    const { manifest } = await deriveIndex(index, [parsePlatformPattern('linux/arm64')], nothingNested);
+    expect(world.acr.repository('app').digestOf('1.0')).toBe(manifest.descriptor.digest);
+  });
+
+  it('of indexes keeps the platforms in each, and what is said about them comes along', async () => {
+    const [one, other] = [child(amd64), child(arm64)];
+    const mixed = buildIndex([one, other, attestationOf(one.manifest), attestationOf(other.manifest)]);
+    const arms = buildIndex([child(armV8), child(arm64)], { pretty: true });
+    const nested = [mixed, arms, buildIndex([child(windows)])].map((manifest) => ({ manifest }));
+    await world.hub.push('acme/app', '1.0', buildIndex(nested));
+    const signature = cosignSignature(other.manifest.descriptor.digest);
+    await world.hub.push('acme/app', cosignTag(other.manifest.descriptor.digest, 'sig'), signature);
+    const rules = rulesFor('[linux/arm64]');
+    expect(told(await world.sync(rules))).toContain('1.0 copied (new tag)');
+    const [first, second, ...rest] = targetIndex('1.0').fields.manifests ?? [];
+    expect(targetIndex(first?.digest ?? '').fields.manifests?.map(({ digest }) => digest)).toEqual([
+      other.manifest.descriptor.digest,
+      attestationOf(other.manifest).manifest.descriptor.digest,
+    ]);
+    expect(second?.digest).toBe(arms.descriptor.digest);
+    expect(rest).toEqual([]);
+    expect(world.acr.repository('app').tagNames()).toEqual([
+      '1.0',
+      cosignTag(other.manifest.descriptor.digest, 'sig'),
+    ]);
+    await expectIdle(rules);
+    expect(told(await world.verify(rules))).toEqual(['1.0 same']);
+    await world.forgetState();
+    expect(told(await world.sync(rules))).toContain('1.0 unchanged');
   });
 
   it('that has none of them fails, names what there is, and leaves the tag alone', async () => {

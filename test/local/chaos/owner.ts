@@ -74,7 +74,7 @@ export class Owner {
     const { hub } = this.#scene;
     const name = `${mirror.source}:${tag}`;
     const past = this.history.get(name) ?? [];
-    past.push(expectedDigest(mirror, content));
+    past.push(await expectedDigest(mirror, content));
     this.history.set(name, past);
     this.#remember(content);
     if (!mirror.narrow && random.next() < 0.2) {
@@ -140,7 +140,9 @@ export class Owner {
   }
 }
 
-function expectedDigest({ narrow }: Mirror, { descriptor, bytes }: Content): Digest {
-  if (!narrow) return descriptor.digest;
-  return deriveIndex({ descriptor, bytes }, [parsePlatformPattern(keptPlatform)]).manifest.descriptor.digest;
+async function expectedDigest({ narrow }: Mirror, content: Content): Promise<Digest> {
+  if (!narrow) return content.descriptor.digest;
+  const nothingNested = () => Promise.reject(new Error('The owner nests no index'));
+  const derived = await deriveIndex(content, [parsePlatformPattern(keptPlatform)], nothingNested);
+  return derived.manifest.descriptor.digest;
 }
