@@ -40,19 +40,20 @@ export class Verifier {
   }
 
   async #judge(line: PlanLine, walk: Walk, input: PlanInput): Promise<VerifyLine | undefined> {
-    if (line.outcome === 'failed') return { ...line, outcome: 'failed' };
-    if (line.outcome === 'skip' && line.targetDigest === undefined) return undefined;
-    if (line.outcome === 'copy' && line.reason === 'new tag')
+    const { outcome, reason } = line;
+    if (outcome === 'failed') return { ...line, outcome };
+    if (outcome === 'copy' && reason === 'new tag')
       return { ...line, outcome: 'missing', reason: 'not at the target' };
-    if (line.targetDigest !== undefined && line.outcome !== 'unchanged') return { ...line, outcome: 'moved' };
+    if (outcome === 'copy' || outcome === 'locked') return { ...line, outcome: 'moved' };
+    // What is not overwritten is what its rule wants, as long as it is whole.
+    if (outcome === 'skip' && reason !== 'not overwritten') return undefined;
     const digest = (line.targetDigest ?? line.digest) as Digest | undefined;
     if (digest === undefined) return undefined;
     try {
       const missing = await walk.missingBelow(digest);
-      const { reason: _, ...rest } = line;
       return missing.length === 0
-        ? { ...rest, outcome: 'same' }
-        : { ...rest, outcome: 'incomplete', missing };
+        ? { ...line, outcome: 'same' }
+        : { ...line, outcome: 'incomplete', missing };
     } catch (error) {
       input.signal.throwIfAborted();
       return { ...line, outcome: 'failed', error: summarize(error) };

@@ -50,6 +50,25 @@ describe('a check', () => {
     expect(writes()).toEqual([]);
   });
 
+  it('finds nothing wrong with a tag that is not to be overwritten, as long as it is whole', async () => {
+    await app.close();
+    app = await startApp({
+      rules: '\n  - { source: docker.io/acme/app, target: $target/app, overwrite: false }',
+    });
+    const [kept, broken] = [await push('1.0'), await push('2.0')];
+    await app.schedule();
+    await app.deliver();
+    for (const tag of ['1.0', '2.0']) await push(tag, 'moved');
+    app.target.repository('app').blobs.delete(broken.blobs.at(-1)?.descriptor.digest ?? 'sha256:0');
+    const run = await check();
+    await app.deliver();
+    expect(findings(run)).toEqual(['1.0 same', '2.0 incomplete']);
+    expect(app.reportOf(run)?.tags[0]).toMatchObject({
+      targetDigest: kept.descriptor.digest,
+      reason: 'not overwritten',
+    });
+  });
+
   it('is repaired by trying again what it found', async () => {
     const whole = await push('1.0');
     await app.schedule();

@@ -220,6 +220,7 @@ describe('a rule whose platforms change', () => {
     await world.hub.push('acme/app', '1.0', index);
     await world.sync(rulesFor(before));
     expect(told(await world.plan(rulesFor(after)))).toEqual(['1.0 copy (platform set changed)']);
+    expect((await world.verify(rulesFor(after))).totals).toMatchObject({ same: 0, moved: 1 });
     await world.sync(rulesFor(after));
     await expectIdle(rulesFor(after));
   });
