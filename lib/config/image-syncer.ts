@@ -45,16 +45,36 @@ interface Parts {
   readonly expandsLogins: boolean;
 }
 
+/** Each of these makes a file a `sync.yaml`. */
+const keysOfRules = ['$schema', 'version', 'registries', 'rules'];
+
 /** As many rules as `sync.yaml` may have. */
 const maxSources = 10_000;
 
 /** Which of image-syncer's files a document is; `undefined` for a file of another kind. */
 export function imageSyncerForm(value: unknown): 'images' | 'config' | undefined {
-  if (!isRecord(value) || ['version', 'rules', 'registries'].some((key) => Object.hasOwn(value, key))) {
-    return undefined;
-  }
-  if (isRecord(value.images)) return 'config';
+  if (!isRecord(value) || keysOfRules.some((key) => Object.hasOwn(value, key))) return undefined;
+  if (isRecord(value.images) || isRecord(value.auth)) return 'config';
   return Object.values(value).some(isTargets) ? 'images' : undefined;
+}
+
+/** Tells whoever has another file of image-syncer's, or one without any target, more than that its keys are unknown. @throws ConfigError */
+export function refuseImageSyncer(document: ConfigDocument): void {
+  const { value } = document;
+  if (!isRecord(value)) return;
+  const [first] = Object.keys(value);
+  if (first === undefined || nearest(first, keysOfRules) !== undefined) return;
+  const values = Object.values(value);
+  if (values.every(isLogin)) {
+    throw document.mistake(
+      [first],
+      "There are no rules. This looks like image-syncer's auth.yaml, which --auth reads.",
+    );
+  }
+  if (values.every(isNoTarget)) {
+    const what = "This looks like image-syncer's images.yaml, which --images reads.";
+    throw document.mistake([first], `Expected a target, or a list of targets. ${what}`);
+  }
 }
 
 /** @throws ConfigError */
@@ -134,7 +154,8 @@ function registriesOf({ auth, images, expandsLogins }: Parts, scope: VariableSco
 }
 
 function readImages(part: Part, scope: VariableScope): readonly RuleDraft[] {
-  const images = mapOf(part, 'a map from sources to targets');
+  const which = part.path.length === 0 ? 'images.yaml, which --images' : 'config.json, which --config';
+  const images = mapOf(part, `a map from sources to targets. This looks like image-syncer's ${which} reads`);
   const entries = Object.entries(images);
   if (entries.length > maxSources) throw part.document.mistake(part.path, `More than ${maxSources} sources.`);
   const drafts = entries.map(([source, targets]) => draftOf(part, source, targets, scope));
@@ -302,6 +323,14 @@ function isTargets(value: unknown): value is string | readonly string[] {
   return (
     Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === 'string' && item !== '')
   );
+}
+
+function isNoTarget(value: unknown): boolean {
+  return value === null || value === '' || (Array.isArray(value) && !value.some(isRecord));
+}
+
+function isLogin(value: unknown): boolean {
+  return isRecord(value) && ['username', 'password'].some((key) => Object.hasOwn(value, key));
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

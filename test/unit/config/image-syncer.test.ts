@@ -327,6 +327,7 @@ describe('a file is told by its top level', () => {
     ['rules', { rules: [] }, undefined],
     ['a version', { version: 1 }, undefined],
     ['registries', { registries: {} }, undefined],
+    ['a schema', { $schema: 'sync.schema.json', ruels: [] }, undefined],
     ['rules misspelt', { ruels: [{ source: 'a', target: 'b' }] }, undefined],
     ['a list', ['a'], undefined],
     ['nothing', null, undefined],

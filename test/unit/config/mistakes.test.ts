@@ -99,6 +99,48 @@ describe('form', () => {
   ]);
 });
 
+describe("a file of image-syncer's that is broken", () => {
+  const images =
+    /Expected a target, or a list of targets\. .*image-syncer's images\.yaml, which --images reads/;
+  const config = /Expected a map from sources to targets.*image-syncer's config\.json, which --config reads/;
+  refuses([
+    ['a source without a target', 'nginx:\n', 1, 'nginx', images],
+    ['an empty list of targets', '# mine\nquay.io/a/b: []\n', 2, '["quay.io/a/b"]', images],
+    ['an empty target', 'quay.io/a/b: ""\nnginx:\n', 1, '["quay.io/a/b"]', images],
+    ['a target that is a number', 'nginx: [1]\n', 1, 'nginx', images],
+    ['credentials without images', 'auth:\n  quay.io: { username: a, password: b }\n', 1, 'images', config],
+    [
+      'credentials, and a list of images',
+      'auth:\n  quay.io: { username: a }\nimages:\n  - nginx\n',
+      3,
+      'images',
+      config,
+    ],
+    [
+      'credentials, and images misspelt',
+      'auth: {}\nimgaes: { nginx: x.io/n }\n',
+      2,
+      'imgaes',
+      /did you mean images\?/,
+    ],
+    [
+      'credentials alone',
+      'quay.io:\n  username: a\n  password: b\n',
+      1,
+      '["quay.io"]',
+      /no rules\. .*image-syncer's auth\.yaml, which --auth reads/,
+    ],
+  ]);
+});
+
+describe('a file of nobody', () => {
+  refuses([
+    ['with a misspelt key that is empty', 'ruls:\n', 1, 'ruls', /did you mean rules\?/],
+    ['with lists of maps', 'jobs:\n  - source: a\n', 1, 'jobs', /Unknown key "jobs"/],
+    ['without any key', '{}\n', 1, 'rules', /The key rules is missing/],
+  ]);
+});
+
 describe('values', () => {
   refuses([
     [
