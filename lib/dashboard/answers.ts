@@ -4,6 +4,7 @@
  */
 import type { ErrorSummary } from '../errors.ts';
 import type {
+  BlobTime,
   Line,
   PlanAction,
   RunHeader,
@@ -26,13 +27,6 @@ export interface RunSummary {
 export interface RunReport extends RunSummary {
   readonly tags: readonly Line[];
   readonly longestBlobs?: readonly BlobTime[] | undefined;
-}
-
-export interface BlobTime {
-  readonly target: string;
-  readonly digest: string;
-  readonly size: number;
-  readonly durationMs: number;
 }
 
 export interface StatusAnswer {
