@@ -6,7 +6,7 @@
 
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
+import { type Arguments, readArguments, usage } from './chaos/arguments.ts';
 import { Owner, rulesOf } from './chaos/owner.ts';
 import { mirrorIsWhole, nothingIsLeft, promisesKept, readReports, Watch } from './chaos/promises.ts';
 import { Scene } from './chaos/scene.ts';
@@ -277,16 +277,9 @@ export function replayOf({ seed, stormMs }: Pick<ChaosOptions, 'seed' | 'stormMs
   return `npm run chaos -- --seed ${seed} --minutes ${stormMs / 60_000}`;
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-      minutes: { type: 'string', default: '2' },
-      /** Where the instances' log goes. */
-      log: { type: 'string' },
-    },
-  });
-  const options = { seed: Number(values.seed), stormMs: Number(values.minutes) * 60_000 };
+async function main(args: readonly string[]): Promise<void> {
+  const options = asked(args);
+  if (options === undefined) return;
   console.log(replayOf(options));
   const started = performance.now();
   const tell = (text: string) =>
@@ -296,11 +289,23 @@ async function main(): Promise<void> {
     long: options.stormMs >= minuteMs,
     tell,
   });
-  if (values.log !== undefined) await writeFile(values.log, log);
+  if (options.log !== undefined) await writeFile(options.log, log);
   console.table(figures);
   for (const violation of violations) console.error(violation);
   console.log(violations.length === 0 ? 'Every promise was kept.' : `Replay: ${replayOf(options)}`);
   process.exitCode = violations.length === 0 ? 0 : 1;
 }
 
-if (import.meta.main) await main();
+/** `undefined` where only something is to be told. */
+function asked(args: readonly string[]): Arguments | undefined {
+  try {
+    const options = readArguments(args);
+    if (options === undefined) console.log(usage);
+    return options;
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error} See npm run chaos -- --help.`);
+    process.exitCode = 2;
+  }
+}
+
+if (import.meta.main) await main(process.argv.slice(2));
