@@ -5,7 +5,6 @@
 import type { Rule, RuleTarget } from '../config/model.ts';
 import { codeOf, HubferryError } from '../errors.ts';
 import type { Digest } from '../oci/descriptor.ts';
-import { isReferrerTag } from '../oci/reference.ts';
 import type { TagEntry } from '../oci/roles.ts';
 import { Comparison } from './comparison.ts';
 import type { Sides } from './copier.ts';
@@ -17,7 +16,7 @@ import type { Limits } from './limits.ts';
 import type { Listings } from './listing.ts';
 import { TagNames } from './names.ts';
 import { type Pruned, prune } from './prune.ts';
-import { ReferrerTags } from './referrer-tags.ts';
+import { referrerTagsIn } from './referrer-tags.ts';
 import type { Claims } from './rivals.ts';
 import { selectTags } from './select.ts';
 
@@ -135,10 +134,7 @@ export class Planner {
     const { rule, sides, signal, listings } = input;
     const { source } = listings;
     if (!source.isWhole || !rule.referrers) return undefined;
-    const said: string[] = [];
-    for (const { name } of source.entries) if (isReferrerTag(name)) said.push(name);
-    await source.complete(said, { signal, width: this.#limits.lookups });
-    const found = new ReferrerTags(said.flatMap((tag) => source.get(tag) ?? []));
+    const found = await referrerTagsIn(source, { signal, width: this.#limits.lookups });
     if (found.isEmpty) return new LateReferrers(found, new Set(), new Set());
     const tagged = new Set(tags.flatMap((tag) => source.get(tag)?.digest ?? []));
     return new LateReferrers(found, tagged, await this.#facts.referrers(sides.target.name));

@@ -1,7 +1,8 @@
 /** The referrer tags of a listing (cosign's, and the tag schema's), sorted by what they are in the end about. */
 import type { Digest } from '../oci/descriptor.ts';
-import { referrerTagSubject } from '../oci/reference.ts';
+import { isReferrerTag, referrerTagSubject } from '../oci/reference.ts';
 import type { TagEntry } from '../oci/roles.ts';
+import type { Listing, LookOptions } from './listing.ts';
 import { maxReferrerDepth } from './referrers.ts';
 
 export interface ReferrerTag {
@@ -44,6 +45,14 @@ export class ReferrerTags {
   get roots(): Iterable<[Digest, readonly ReferrerTag[]]> {
     return this.#byRoot;
   }
+}
+
+/** Those of a listing that was read to its end; digests that it does not tell are asked for. */
+export async function referrerTagsIn(listing: Listing, options: LookOptions): Promise<ReferrerTags> {
+  const names: string[] = [];
+  for (const { name } of listing.entries) if (isReferrerTag(name)) names.push(name);
+  await listing.complete(names, options);
+  return new ReferrerTags(names.flatMap((name) => listing.get(name) ?? []));
 }
 
 /** Where a chain of signatures of signatures begins; `undefined` for one that is longer than it is followed. */

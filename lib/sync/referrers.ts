@@ -17,8 +17,8 @@ import type { TagLocks } from './locks.ts';
 /** Signatures of signatures of attestations: enough for all that is in use, and an end to a chain made up by somebody. */
 export const maxReferrerDepth = 4;
 /** Of one tag, over all its platforms and depths. */
-const maxReferrers = 1000;
-const cosignSuffixes = ['.sig', '.att', '.sbom'] as const;
+export const maxReferrers = 1000;
+export const cosignSuffixes = ['.sig', '.att', '.sbom'] as const;
 const subjectsAtOnce = 4;
 
 /** The reason of a request for a tag that is as it is to be, and lacks only what was said about it later. */

@@ -9,6 +9,7 @@ import type { PlanLine } from './fan-out.ts';
 import type { Limits } from './limits.ts';
 import { nameOf, TagNames } from './names.ts';
 import type { PlanInput, Planner } from './planner.ts';
+import { ReferrerCheck } from './referrer-check.ts';
 import type { Line, VerifyFinding } from './report.ts';
 import { matchesNames } from './select.ts';
 
@@ -28,7 +29,9 @@ export class Verifier {
     // What is said about a digest is brought by plans; here it would be a line without a tag.
     const rule = { ...input.rule, prune: false, referrers: false };
     const plan = await this.#planner.plan({ ...input, rule, confirm: true, force: false });
-    const walk = new Walk(input.sides.target, this.#limits, input.signal);
+    const { lookups } = this.#limits;
+    const referrers = input.rule.referrers ? await ReferrerCheck.open(input, lookups) : undefined;
+    const walk = new Walk(input.sides.target, this.#limits, input.signal, referrers);
     const found: VerifyLine[] = [];
     const judged: (VerifyLine | undefined)[] = [];
     await forEachOf(plan.lines.entries(), this.#limits.tags, async ([index, line]) => {
@@ -50,7 +53,7 @@ export class Verifier {
     const digest = (line.targetDigest ?? line.digest) as Digest | undefined;
     if (digest === undefined) return undefined;
     try {
-      const missing = await walk.missingBelow(digest);
+      const missing = await walk.missing(digest);
       return missing.length === 0
         ? { ...line, outcome: 'same' }
         : { ...line, outcome: 'incomplete', missing };
@@ -83,41 +86,70 @@ export function extras({ rule, target, sides, claims, listings }: PlanInput): Ve
   return found;
 }
 
+/** What was found at or below one manifest. */
+interface Found {
+  readonly manifests: ReadonlySet<Digest>;
+  readonly missing: ReadonlySet<Digest>;
+}
+
 /** Walks what a target repository has; what many tags share is asked for once. */
 class Walk {
   readonly #target: Target;
   readonly #limits: Limits;
   readonly #signal: AbortSignal;
-  readonly #manifests = new Map<Digest, Promise<Digest[]>>();
+  readonly #referrers: ReferrerCheck | undefined;
+  readonly #found = new Map<Digest, Promise<Found>>();
+  readonly #unsaid = new Map<Digest, Promise<ReadonlySet<Digest>>>();
   readonly #blobs = new Map<Digest, boolean>();
   readonly #flights = new SingleFlight<void>();
 
-  constructor(target: Target, limits: Limits, signal: AbortSignal) {
+  /** @param referrers absent where what is said about a manifest does not matter */
+  constructor(target: Target, limits: Limits, signal: AbortSignal, referrers: ReferrerCheck | undefined) {
     this.#target = target;
     this.#limits = limits;
     this.#signal = signal;
+    this.#referrers = referrers;
   }
 
-  /** Digests of manifests and blobs that are named at or below this one and are not there. */
-  missingBelow(digest: Digest, depth = 0): Promise<Digest[]> {
-    const known = this.#manifests.get(digest) ?? this.#look(digest, depth);
-    this.#manifests.set(digest, known);
-    return known;
+  /** Digests of manifests and blobs that are named at or below this one, or said about any of it, and are not there. */
+  async missing(digest: Digest): Promise<Digest[]> {
+    const { manifests, missing } = await this.#below(digest);
+    const all = new Set(missing);
+    const { children } = this.#limits;
+    await forEachOf(this.#referrers === undefined ? [] : manifests, children, async (manifest) => {
+      for (const one of await once(this.#unsaid, manifest, () => this.#unsaidAbout(manifest))) all.add(one);
+    });
+    return [...all].sort();
   }
 
-  async #look(digest: Digest, depth: number): Promise<Digest[]> {
+  #below(digest: Digest, depth = 0): Promise<Found> {
+    return once(this.#found, digest, () => this.#look(digest, depth));
+  }
+
+  async #look(digest: Digest, depth: number): Promise<Found> {
     if (depth > maxDepth) throw new HubferryError('ERR_TOO_LARGE', `An index nests deeper than ${maxDepth}`);
     const manifest = await this.#target.fetchManifest(digest, { signal: this.#signal });
-    if (manifest === undefined) return [digest];
+    if (manifest === undefined) return { manifests: new Set(), missing: new Set([digest]) };
     const content = parseManifest(manifest);
+    const manifests = new Set([digest]);
     const missing = new Set<Digest>();
     await forEachOf(content.manifests, this.#limits.children, async (child) => {
-      for (const one of await this.missingBelow(child.digest, depth + 1)) missing.add(one);
+      const below = await this.#below(child.digest, depth + 1);
+      for (const one of below.manifests) manifests.add(one);
+      for (const one of below.missing) missing.add(one);
     });
     await forEachOf(content.blobs, this.#limits.children, async (blob) => {
       if (!isForeign(blob) && !(await this.#has(blob))) missing.add(blob.digest);
     });
-    return [...missing].sort();
+    return { manifests, missing };
+  }
+
+  /** What is said about a manifest, as far as it or something below it is not there. */
+  async #unsaidAbout(digest: Digest): Promise<ReadonlySet<Digest>> {
+    const { there, missing } = (await this.#referrers?.about(digest)) ?? { there: [], missing: [] };
+    const all = new Set(missing);
+    for (const referrer of there) for (const one of (await this.#below(referrer)).missing) all.add(one);
+    return all;
   }
 
   async #has(blob: Descriptor): Promise<boolean> {
@@ -128,4 +160,10 @@ class Walk {
     });
     return this.#blobs.get(blob.digest) === true;
   }
+}
+
+function once<Value>(known: Map<Digest, Promise<Value>>, digest: Digest, find: () => Promise<Value>) {
+  const found = known.get(digest) ?? find();
+  known.set(digest, found);
+  return found;
 }

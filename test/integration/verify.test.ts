@@ -92,7 +92,7 @@ describe('a check', () => {
       put(app.target.store, 'app', tag, content);
     }
     const { digest } = content.descriptor;
-    // A signature that was not brought yet is no tag of its own.
+    // A signature is no tag of its own, also where it was not brought yet.
     await app.hub.push('acme/app', cosignTag(digest, 'sig'), cosignSignature(digest));
     put(app.target.store, 'app', 'extra', content);
     const run = await check();
@@ -102,7 +102,7 @@ describe('a check', () => {
       await app.worker().plan(planRequestSchema.parse(JSON.parse(next.text)));
     }
     expect(requests).toHaveLength(3);
-    expect(app.reportOf(run)?.totals).toMatchObject({ tags: 311, same: 310, extra: 1 });
+    expect(app.reportOf(run)?.totals).toMatchObject({ tags: 311, incomplete: 310, extra: 1 });
     expect(app.events).not.toContainEqual(expect.objectContaining({ message: 'no tag is selected' }));
   });
 
