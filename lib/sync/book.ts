@@ -16,6 +16,7 @@ import {
   doneBefore,
   keyOfPart,
   latest,
+  linesIn,
   linesOf,
   type Opened,
   type Part,
@@ -297,11 +298,7 @@ export class RunBook {
 
   async #fold(run: RunHeader, given: readonly Line[]): Promise<AnyReport> {
     const parts = await this.#parts(run.id);
-    const ended = new Set(parts.filter(({ parkedUntil }) => parkedUntil === undefined).map(({ id }) => id));
-    const lines = parts.flatMap((part) =>
-      part.parkedUntil !== undefined && ended.has(part.id) ? doneBefore(part) : part.lines,
-    );
-    const told = distinct([...lines, ...given]).map((line) => (run.cancelled ? notDeferred(line) : line));
+    const told = linesIn(parts, given).map((line) => (run.cancelled ? notDeferred(line) : line));
     const transfer = noTransfer();
     for (const part of parts) addTransfer(transfer, part.transfer);
     const report = buildReport(run, outcomesOf(run), told, transfer) as AnyReport;

@@ -119,12 +119,19 @@ export class DirectRun {
       pullRefused: (error: HubferryError) => this.#core.pullRefused(sides, tally, error),
     };
     let next: CopyRequest | undefined = request;
+    // What was sent for lines that wait is told with them.
+    let untold = 0;
     for (let turn = 0; next !== undefined && turn <= followUps; ) {
       const { copier } = this.#core;
       const carry = next.kind === 'delete' ? copier.remove : copier.copy;
       const result: CopyResult = await carry.call(copier, next, rule, sides, work);
       const later = limitedLines(result, this.#waitsUntil);
-      for (const line of result.lines) if (!later.includes(line)) this.#tell(lines, line);
+      for (const line of result.lines) {
+        if (later.includes(line)) continue;
+        this.#tell(lines, untold === 0 ? line : { ...line, bytes: (line.bytes ?? 0) + untold });
+        untold = 0;
+      }
+      for (const { bytes = 0 } of later) untold += bytes;
       if (later.length > 0) {
         await this.#waitFor(later, sides);
         const open = new Set(later.map((line) => line.target));

@@ -103,6 +103,30 @@ export function latest(names: readonly PartName[]): PartName[] {
   return [...ends, ...parked.values()];
 }
 
+/** The lines that parts tell, with those that are given for requests without one. Their bytes add up to what was sent. */
+export function linesIn(parts: readonly Part[], given: readonly Line[] = []): Line[] {
+  const requests = [...Map.groupBy(parts, ({ id }) => id).values()];
+  return distinct([...requests.flatMap(linesOfRequest), ...given]);
+}
+
+function linesOfRequest(parts: readonly Part[]): readonly Line[] {
+  const ended = parts.filter(({ parkedUntil }) => parkedUntil === undefined);
+  const parked = parts.filter(({ parkedUntil }) => parkedUntil !== undefined);
+  const before = ended.length === 0 ? parked.flatMap(({ lines }) => lines) : parked.flatMap(doneBefore);
+  return withUntold([...before, ...ended.flatMap(({ lines }) => lines)], parts);
+}
+
+/** Deliveries that were stopped or parked have sent bytes too, and no line of theirs is left. */
+function withUntold(lines: readonly Line[], parts: readonly Part[]): readonly Line[] {
+  const sent = parts.reduce((sum, { transfer }) => sum + transfer.bytesCopied, 0);
+  const told = lines.reduce((sum, { bytes = 0 }) => sum + bytes, 0);
+  const last = lines.findLastIndex(({ outcome }) => outcome === 'copied');
+  const at = last < 0 ? lines.length - 1 : last;
+  return sent <= told
+    ? lines
+    : lines.map((line, index) => (index === at ? { ...line, bytes: (line.bytes ?? 0) + sent - told } : line));
+}
+
 /** What a request did before it was parked or sent again. */
 export function doneBefore({ lines }: Part): Line[] {
   return lines.filter(({ outcome }) => done.has(outcome));
@@ -111,13 +135,18 @@ export function doneBefore({ lines }: Part): Line[] {
 const done: ReadonlySet<string> = new Set(['copied', 'deleted']);
 const idle: ReadonlySet<string> = new Set(['unchanged', 'skipped', 'deferred']);
 
-/** One line for each tag, target and digest. A message that came twice says `unchanged` of what it copied itself. */
+/**
+ * One line for each tag, target and digest, with what was sent for it. A message that came twice says `unchanged` of what
+ * it copied itself.
+ */
 export function distinct(lines: readonly Line[]): Line[] {
   const kept = new Map<string, Line>();
   for (const line of lines) {
     const key = [line.rule, line.source, line.target, line.digest].join('\n');
     const other = kept.get(key);
-    if (other === undefined || idle.has(other.outcome)) kept.set(key, line);
+    const stays = other === undefined || idle.has(other.outcome) ? line : other;
+    const bytes = (line.bytes ?? 0) + (other?.bytes ?? 0);
+    kept.set(key, bytes === (stays.bytes ?? 0) ? stays : { ...stays, bytes });
   }
   return [...kept.values()].sort((a, b) => (a.target < b.target ? -1 : a.target > b.target ? 1 : 0));
 }

@@ -29,6 +29,7 @@ function limitedCore(until: number) {
       source: `docker.io/a/b:${tag.source}`,
       target: `target/b:${tag.target}`,
       outcome: tag.source === 'free' ? ('copied' as const) : outcome,
+      bytes: tag.source === 'free' ? 1 : 10,
       ...(outcome === 'deferred' && { reason: 'rate limit', until: new Date(until).toISOString() }),
     }));
     return { lines };
@@ -75,6 +76,15 @@ describe('a run that is told to wait for rate limits', () => {
       'target/b:limited': 'copied',
     });
     expect(asked).toEqual([['free', 'limited'], ['limited']]);
+  });
+
+  it('tells of a line what was sent for it before its time had come, too', async () => {
+    const { core } = limitedCore(Date.now() + 60);
+    const lines = await run(core, 10_000);
+    expect(lines.map(({ target, bytes }) => [target, bytes])).toEqual([
+      ['target/b:free', 1],
+      ['target/b:limited', 20],
+    ]);
   });
 
   it('defers what would take longer than it may wait', async () => {
