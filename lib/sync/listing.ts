@@ -78,8 +78,9 @@ export class Listing {
     return this.#state === 'absent';
   }
 
+  /** The tags: another rule may have asked for a digest, which is none. */
   get entries(): Iterable<TagEntry> {
-    return this.#tags.values();
+    return this.#tags.values().filter(({ name }) => !name.includes(':'));
   }
 
   get(tag: string): TagEntry | undefined {

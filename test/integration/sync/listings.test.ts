@@ -40,6 +40,18 @@ function betweenPages(happens: () => void): void {
   };
 }
 
+it('a digest that one rule names is no tag for another rule of the repository', async () => {
+  put(world.plain, 'acme/app', 'v1', content);
+  const asked = () => world.plain.requests.some(({ url }) => url.endsWith(`/manifests/${digest}`));
+  world.plain.intercept = async ({ url }) => {
+    if (url.includes('/tags/list')) await expect.poll(asked).toBe(true);
+    return undefined;
+  };
+  const rules = `- { source: "$plain/acme/app@${digest}", target: "$other/pinned:v1" }
+- { source: $plain/acme/app, target: $other/app }`;
+  expect(told(await world.plan(rules))).toHaveLength(2);
+});
+
 describe('a tag that is deleted in the middle of a listing', () => {
   const prunes = '- { source: docker.io/acme/app, target: $acr/app, prune: true }';
 
