@@ -6,7 +6,7 @@ import { formatPlatform, matchesPlatform } from '../oci/platform.ts';
 import type { TagEntry } from '../oci/roles.ts';
 import { forEachOf } from './concurrency.ts';
 import { sameBytes } from './copier.ts';
-import type { Derived, Facts } from './facts.ts';
+import type { Derived, Facts, Remembered } from './facts.ts';
 import type { PlanLine, Task } from './fan-out.ts';
 import type { LateReferrers } from './late-referrers.ts';
 import type { Listings } from './listing.ts';
@@ -20,7 +20,7 @@ export interface Compared {
   readonly listings: Listings;
   readonly names: TagNames;
   /** What the rule's platforms make of a digest, as far as it is remembered. */
-  readonly derived: ReadonlyMap<Digest, Derived>;
+  readonly derived: ReadonlyMap<Digest, Remembered>;
   /** Absent where the source was not listed. */
   readonly referrers: LateReferrers | undefined;
   readonly facts: Facts;
@@ -181,6 +181,7 @@ export class Comparison {
     const { rule, sides, confirm, signal } = input;
     if (rule.platforms.length === 0) return digest;
     const known = derived.get(digest);
+    if (known === 'failed') throw await this.#with.facts.whyNotDerived(rule.platforms, digest);
     if (known !== undefined) return known;
     this.#refuseWithoutPlatform(entry);
     if (!confirm || (sides.source.billed === true && present === undefined)) return undefined;

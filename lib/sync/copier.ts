@@ -108,11 +108,8 @@ export class Copier {
       derived: nothingDerived,
       thorough: false,
     };
-    const { manifest } = await this.#graph.obtain(from, passage);
-    const cargo = await deriveCargo(manifest, rule.platforms, passage, this.#graph);
-    const derived = 'skip' in cargo ? 'skip' : cargo.manifest.descriptor.digest;
-    await this.#facts.noteDerived(rule.platforms, digest, derived);
-    return derived;
+    const cargo = await deriveCargo(from, rule.platforms, passage, this.#graph, this.#facts);
+    return derivedIn(cargo);
   }
 
   /**
@@ -317,7 +314,10 @@ class Carriage {
     // What is asked for late by its digest is a child that is at the target as it is.
     const whole = this.#request.reason === lateReferrers && pair.source === '';
     if (this.#rule.platforms.length === 0 || whole) return from.digest;
-    return (await this.#facts.derived(this.#rule.platforms, from.digest)).get(from.digest);
+    const { platforms } = this.#rule;
+    const derived = (await this.#facts.derived(platforms, from.digest)).get(from.digest);
+    if (derived === 'failed') throw await this.#facts.whyNotDerived(platforms, from.digest);
+    return derived;
   }
 
   /** Digests of different algorithms may be of the same bytes: those are compared once, and remembered. */
@@ -429,13 +429,10 @@ class Carriage {
   /** The manifest that the target is to have. */
   async #load(from: Descriptor, passage: Passage): Promise<Cargo> {
     refuseSchema1(from);
-    const { manifest } = await this.#graph.obtain(from, passage);
     const { platforms } = this.#rule;
-    if (platforms.length === 0) return { manifest, derived: nothingDerived };
-    const cargo = await deriveCargo(manifest, platforms, passage, this.#graph);
-    const derived = 'skip' in cargo ? 'skip' : cargo.manifest.descriptor.digest;
-    await this.#facts.noteDerived(platforms, from.digest, derived);
-    return cargo;
+    if (platforms.length > 0) return deriveCargo(from, platforms, passage, this.#graph, this.#facts);
+    const { manifest } = await this.#graph.obtain(from, passage);
+    return { manifest, derived: nothingDerived };
   }
 
   /** The tag moves last, alone, and only to what the source's tag still is; then the source is looked at once more. */
@@ -575,7 +572,31 @@ function targetReference(pair: TagPair, request: CopyRequest, derived?: Digest):
   return pair.target === '' ? (derived ?? request.digest ?? '') : pair.target;
 }
 
+/** What platforms make of a manifest; remembered, also where nothing is left. */
 async function deriveCargo(
+  from: Descriptor,
+  platforms: readonly PlatformPattern[],
+  passage: Passage,
+  graph: GraphCopier,
+  facts: Facts,
+): Promise<Cargo> {
+  const { manifest } = await graph.obtain(from, passage);
+  try {
+    const cargo = await filter(manifest, platforms, passage, graph);
+    await facts.noteDerived(platforms, from.digest, derivedIn(cargo));
+    return cargo;
+  } catch (error) {
+    const isEmptied = error instanceof HubferryError && error.code === 'ERR_PLATFORM_MISSING';
+    if (isEmptied) await facts.noteNotDerived(platforms, from.digest, error);
+    throw error;
+  }
+}
+
+function derivedIn(cargo: Cargo): Derived {
+  return 'skip' in cargo ? 'skip' : cargo.manifest.descriptor.digest;
+}
+
+async function filter(
   manifest: Manifest,
   platforms: readonly PlatformPattern[],
   passage: Passage,

@@ -1,8 +1,9 @@
 /**
- * Facts that save requests or keep deletes safe. A fact is a key without content, so that one listing reads them all and
- * writing one twice changes nothing.
+ * Facts that save requests or keep deletes safe. A fact is a key without content (but for the message of a failure), so that
+ * one listing reads them all and writing one twice changes nothing.
  */
 import { createHash } from 'node:crypto';
+import { HubferryError } from '../errors.ts';
 import { rewriteVersion } from '../oci/derive.ts';
 import type { Digest } from '../oci/descriptor.ts';
 import { formatPlatformPattern, type PlatformPattern } from '../oci/platform.ts';
@@ -12,6 +13,8 @@ const nothing = new Uint8Array(0);
 
 /** What a platform filter makes of a source digest: the derived digest, or nothing to copy. */
 export type Derived = Digest | 'skip';
+/** The same, or that it fails. */
+export type Remembered = Derived | 'failed';
 
 export class Facts {
   readonly #store: DocumentStore;
@@ -21,12 +24,12 @@ export class Facts {
   }
 
   /** Derived digests by source digest, for one set of platforms; of one source digest only where it is given. */
-  async derived(platforms: readonly PlatformPattern[], source?: Digest): Promise<Map<Digest, Derived>> {
-    const found = new Map<Digest, Derived>();
+  async derived(platforms: readonly PlatformPattern[], source?: Digest): Promise<Map<Digest, Remembered>> {
+    const found = new Map<Digest, Remembered>();
     const prefix = `derived/${platformsKey(platforms)}/`;
     for await (const name of this.#store.list(prefix + (source === undefined ? '' : `${source}/`))) {
       const [from, to] = name.key.slice(prefix.length).split('/');
-      if (from !== undefined && to !== undefined) found.set(from as Digest, to as Derived);
+      if (from !== undefined && to !== undefined) found.set(from as Digest, to as Remembered);
     }
     return found;
   }
@@ -43,6 +46,21 @@ export class Facts {
 
   async noteDerived(platforms: readonly PlatformPattern[], source: Digest, derived: Derived): Promise<void> {
     await this.#store.put(`derived/${platformsKey(platforms)}/${source}/${derived}`, nothing);
+  }
+
+  /** No platform of an index is kept: who pulls it again finds the same. */
+  async noteNotDerived(
+    platforms: readonly PlatformPattern[],
+    source: Digest,
+    { message }: HubferryError,
+  ): Promise<void> {
+    await this.#store.put(`derived/${platformsKey(platforms)}/${source}/failed`, Buffer.from(message));
+  }
+
+  /** Why nothing was derived. */
+  async whyNotDerived(platforms: readonly PlatformPattern[], source: Digest): Promise<HubferryError> {
+    const document = await this.#store.get(`derived/${platformsKey(platforms)}/${source}/failed`);
+    return new HubferryError('ERR_PLATFORM_MISSING', Buffer.from(document?.bytes ?? nothing).toString());
   }
 
   /** Whether two digests of different algorithms were found to be of the same bytes. */

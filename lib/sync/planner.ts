@@ -9,7 +9,7 @@ import type { TagEntry } from '../oci/roles.ts';
 import { Comparison } from './comparison.ts';
 import type { Sides } from './copier.ts';
 import type { OnEvent } from './events.ts';
-import type { Derived, Facts } from './facts.ts';
+import type { Derived, Facts, Remembered } from './facts.ts';
 import type { Plan } from './fan-out.ts';
 import { LateReferrers } from './late-referrers.ts';
 import type { Limits } from './limits.ts';
@@ -53,7 +53,7 @@ interface Selection {
   readonly absent: readonly string[];
 }
 
-const nothing: ReadonlyMap<Digest, Derived> = new Map();
+const nothing: ReadonlyMap<Digest, Remembered> = new Map();
 
 export class Planner {
   readonly #facts: Facts;

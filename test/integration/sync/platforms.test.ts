@@ -164,6 +164,9 @@ describe('an index', () => {
     for (const { error } of report.tags) expect(error?.message).toContain('linux/amd64');
     expect(report.tags[0]?.error?.message).toContain('linux/arm64');
     expect(world.acr.repository('app').tagNames()).toEqual([]);
+    const again = await world.sync(rules);
+    expect(again.tags.map(({ error }) => error)).toEqual(report.tags.map(({ error }) => error));
+    expect([report.totals.pulls, again.totals.pulls]).toEqual([1, 0]);
   });
 
   it('of a registry that tells no platforms fails with the same code', async () => {
