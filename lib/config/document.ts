@@ -80,7 +80,7 @@ class PlacedDocument implements ConfigDocument {
     this.#file = file;
     this.#document = parseDocument(text, {
       lineCounter: this.#lines,
-      // Also under a `%YAML 1.1` directive: dates stay text, and `<<` is a key like any other.
+      // Also under a `%YAML 1.1` directive: dates stay text.
       schema: 'core',
       merge: false,
       // Looked for in `#convertMap`, in linear time: the parser compares each key with each.
@@ -171,6 +171,8 @@ class PlacedDocument implements ConfigDocument {
       const name = keyOf(key);
       const line = this.#lineAt(key.range?.[0]);
       if (name === undefined) throw this.#error(line, path, 'A key must be plain text.');
+      if (name === '<<')
+        throw this.#error(line, [...path, name], 'Merge keys are not read: write the keys out.');
       if (name === '__proto__') throw this.#error(line, [...path, name], 'This key is not allowed.');
       if (lines.has(name)) {
         throw this.#error(line, [...path, name], `This key is there already, in line ${lines.get(name)}.`);

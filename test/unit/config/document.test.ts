@@ -75,9 +75,19 @@ describe('only plain YAML', () => {
     expect(refusal('a: 1\n---\nb: 2\n').message).toMatch(/: it holds more than one document\.$/);
   });
 
-  it('takes merge keys and dates as the texts they are, whatever version the file asks for', () => {
-    const text = 'a: &a {k: 1}\nb: {<<: *a}\nc: 2024-01-01\nd: yes\n';
-    const expected = { a: { k: 1 }, b: { '<<': { k: 1 } }, c: '2024-01-01', d: 'yes' };
+  it('refuses merge keys, with which a login would be lost without a word', () => {
+    for (const version of ['', '%YAML 1.1\n---\n']) {
+      expect(refusal(`${version}a: &a {k: 1}\nb:\n  <<: *a\n`)).toMatchObject({
+        code: 'ERR_CONFIG',
+        path: 'b["<<"]',
+        message: expect.stringMatching(/write the keys out/),
+      });
+    }
+  });
+
+  it('takes dates as the texts they are, whatever version the file asks for', () => {
+    const text = 'c: 2024-01-01\nd: yes\n';
+    const expected = { c: '2024-01-01', d: 'yes' };
     expect(contentOf(text)).toEqual(expected);
     expect(contentOf(`%YAML 1.1\n---\n${text}`)).toEqual(expected);
   });
