@@ -1,11 +1,12 @@
 /** Rules from the command line: SOURCE TARGET, and the options that say the same as a file. */
-import { type PlatformPattern, parsePlatformPattern } from '../oci/platform.ts';
+import type { PlatformPattern } from '../oci/platform.ts';
 import { assembleRules, noFilter, type RegistryFor } from './assemble.ts';
 import { type ConfigText, readDocument } from './document.ts';
 import { parseSource, parseTarget } from './forms.ts';
 import { imageSyncerForm, registriesOfImageSyncer } from './image-syncer.ts';
 import type { RegistrySettings, Rules, Side } from './model.ts';
 import { commandLine, readAt } from './origin.ts';
+import { readPlatform } from './platforms.ts';
 import { type RegistryLookup, readRegistries } from './registries.ts';
 import { readRegistriesOf } from './sync-file.ts';
 import type { VariableScope } from './variables.ts';
@@ -65,7 +66,7 @@ export function platformsFromFlags(
   return orAny(systems).flatMap((os) =>
     orAny(architectures).map((architecture) => {
       const flag = systems.length > 0 ? '--os' : '--arch';
-      return readAt(commandLine, [flag], () => parsePlatformPattern(`${os}/${architecture}`));
+      return readAt(commandLine, [flag], () => readPlatform(`${os}/${architecture}`));
     }),
   );
 }

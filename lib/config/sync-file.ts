@@ -1,5 +1,4 @@
 /** `sync.yaml`, from its form to drafts of rules. */
-import { parsePlatformPattern } from '../oci/platform.ts';
 import { compilePattern, parsePattern } from '../sync/pattern.ts';
 import { parseRange } from '../sync/version.ts';
 import type { ConfigDocument, Path } from './document.ts';
@@ -8,6 +7,7 @@ import { parseSource, parseTarget } from './forms.ts';
 import { checkForm } from './mistakes.ts';
 import type { RuleSource, TagFilter, TagPattern } from './model.ts';
 import { readAt } from './origin.ts';
+import { readPlatform } from './platforms.ts';
 import { type RegistryDraft, type RegistryEntry, type RegistryLookup, readRegistries } from './registries.ts';
 import {
   type RegistryForm,
@@ -75,7 +75,7 @@ function draftOf(document: ConfigDocument, form: RuleForm, path: Path): RuleDraf
     targets: readTargets(document, form.target, source, [...path, 'target']),
     tags: readFilter(document, form.tags ?? { prerelease: false }, tagsPath),
     tagsPath,
-    platforms: readList(document, platforms, [...path, 'platforms'], parsePlatformPattern),
+    platforms: readList(document, platforms, [...path, 'platforms'], readPlatform),
     referrers,
     prune,
     overwrite,
