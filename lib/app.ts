@@ -196,8 +196,22 @@ class DirectEngine implements Engine {
       finishedAt: new Date().toISOString(),
       interrupted: signal.aborted,
     };
-    return buildReport(header, outcomes, lines, tally.totals());
+    return buildReport(header, outcomes, inOrder(lines, rules.rules), tally.totals());
   }
+}
+
+/** By rule, tag and target: what ended first is no order in which two reports can be compared. */
+function inOrder<O extends string>(lines: readonly Line<O>[], rules: readonly Rule[]): Line<O>[] {
+  const places = new Map(rules.map(({ name }, index) => [name, index]));
+  const placeOf = ({ rule }: Line<O>) => places.get(rule) ?? rules.length;
+  return lines.toSorted(
+    (a, b) => placeOf(a) - placeOf(b) || compare(a.source, b.source) || compare(a.target, b.target),
+  );
+}
+
+function compare(a: string, b: string): number {
+  if (a === b) return 0;
+  return a < b ? -1 : 1;
 }
 
 /** The engine finishes what is under way and saves it before it ends: whatever the signal's reason, it is a stop. */

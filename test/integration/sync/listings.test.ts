@@ -52,6 +52,31 @@ it('a digest that one rule names is no tag for another rule of the repository', 
   expect(told(await world.plan(rules))).toHaveLength(2);
 });
 
+it('whichever is read first, lines come in the order of the rules, and of their tags', async () => {
+  for (const path of ['acme/slow', 'acme/quick']) {
+    for (const tag of ['2', '1']) put(world.plain, path, tag, content);
+  }
+  const quick = () => world.other.requests.some(({ url }) => url.includes('/quick/manifests/2'));
+  world.plain.intercept = async ({ url }) => {
+    if (url.includes('/slow/tags/list')) await expect.poll(quick).toBe(true);
+    return undefined;
+  };
+  const rules = `- { source: $plain/acme/slow, target: [$other/z, $other/a] }
+- { source: $plain/acme/quick, target: $other/quick }`;
+  const places = ({ tags }: { tags: readonly { source: string; target: string }[] }) =>
+    tags.map(({ source, target }) => `${source.replace(/.*\//, '')} ${target.replace(/.*\//, '')}`);
+  const inOrder = [
+    'slow:1 a:1',
+    'slow:1 z:1',
+    'slow:2 a:2',
+    'slow:2 z:2',
+    'quick:1 quick:1',
+    'quick:2 quick:2',
+  ];
+  expect(places(await world.sync(rules))).toEqual(inOrder);
+  expect(places(await world.plan(rules))).toEqual(inOrder);
+});
+
 describe('a tag that is deleted in the middle of a listing', () => {
   const prunes = '- { source: docker.io/acme/app, target: $acr/app, prune: true }';
 
