@@ -1,11 +1,11 @@
 /**
  * The book of runs: who asked for what, and how each request ended.
  *
- * A run is open while its header is there. Openers write their part first and then sign the header; who closes looks at
- * the parts first and then marks the header, if nobody has signed it meanwhile. So a request belongs either to the run
- * that it joined or to the next one, and a run closes once, in whatever order and however often its messages come.
+ * A run is open while its header is there. Openers write their part first and then look at the header; who closes marks
+ * the header first and then looks at the parts, and takes the mark back where somebody has joined. So a request belongs
+ * either to the run that it joined or to the next one, and a run closes once, in whatever order and however often its
+ * messages come.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import * as z from 'zod';
 import { HubferryError, summarize } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
@@ -69,8 +69,8 @@ const headerSchema = z.object({
   id: z.string(),
   trigger: z.enum(triggers),
   startedAt: z.string(),
-  /** How many have signed: every signature changes the document. */
-  signed: z.number(),
+  /** Its maker has not yet looked whether the run closed long ago. */
+  unproven: z.literal(true).optional(),
   /** Somebody closes it; what is out then ends as lost or cancelled. */
   closing: z
     .object({
@@ -83,6 +83,10 @@ const headerSchema = z.object({
     .optional(),
 });
 type Header = z.infer<typeof headerSchema>;
+interface OpenHeader {
+  readonly header: Header;
+  readonly etag: string;
+}
 type Reason = NonNullable<Header['closing']>['because'];
 
 /** Why a run may be closed while something is out: it was cancelled, or nobody has heard of it since (milliseconds since the epoch). */
@@ -93,8 +97,6 @@ const nextPlanMs = 24 * 3600_000;
 /** Who closes a run and takes longer has crashed. */
 const closingMs = 5 * 60_000;
 const partsAtOnce = 16;
-/** Openers of one run at the same time step back for so long, in milliseconds, times the attempt. */
-const stepBackMs = 10;
 
 export class RunBook {
   readonly #runs: DocumentStore;
@@ -113,8 +115,7 @@ export class RunBook {
       const run = nth === 1 ? wanted : `${wanted}-${nth}`;
       const part = { id: opener, ...start(run), lines: [], transfer: noTransfer() };
       await this.#put(run, part);
-      const header = { id: run, trigger, startedAt: startedAt.toISOString(), signed: 1 };
-      if (await this.#sign(header)) return run;
+      if (await this.#join({ id: run, trigger, startedAt: startedAt.toISOString() })) return run;
       await this.#runs.delete(keyOfPart(run, part));
     }
   }
@@ -147,8 +148,13 @@ export class RunBook {
     const closing = await this.#closing(header, giveUp);
     if (closing === undefined) return 'open';
     const marked = { ...header, closing };
-    const signed = await this.#runs.put(headerKey(run), encode(marked), { ifMatch: etag });
-    if (signed === undefined) return giveUp === 'cancelled' ? this.close(run, announce, giveUp) : 'open';
+    const markedEtag = await this.#runs.put(headerKey(run), encode(marked), { ifMatch: etag });
+    if (markedEtag === undefined) return giveUp === 'cancelled' ? this.close(run, announce, giveUp) : 'open';
+    if (await this.#isJoined(marked, giveUp)) {
+      const { closing: _, ...open } = header;
+      await this.#runs.put(headerKey(run), encode(open), { ifMatch: markedEtag });
+      return 'open';
+    }
     await this.#finish(marked, announce);
     return 'closed';
   }
@@ -175,6 +181,13 @@ export class RunBook {
     return open === undefined ? undefined : this.#standing(open.header);
   }
 
+  /** What an opener is to send; nothing where the run is closed. */
+  async sendsOf(run: string, opener: string): Promise<Sent[]> {
+    const names = await this.#names(`${prefixOf(run)}${opener}~`);
+    const parts = await Promise.all(names.map(({ key }) => this.#part(key)));
+    return parts.flatMap((part) => part?.sends ?? []);
+  }
+
   /** What openers sent before that time and nobody has heard of since. It counts as sent now. */
   async unheard(run: string, before: number): Promise<Sent[]> {
     const names = await this.#names(prefixOf(run));
@@ -191,22 +204,35 @@ export class RunBook {
     return sends;
   }
 
-  /** Signs the header, which is made where there is none. False where the run is closed, or about to be. */
-  async #sign(header: Header): Promise<boolean> {
-    const key = headerKey(header.id);
-    for (let nth = 0; ; nth += 1) {
-      await delay(nth * stepBackMs * Math.random());
-      if ((await this.#runs.put(key, encode(header), { ifAbsent: true })) !== undefined) break;
+  /** Looks at the header, which is made where there is none. False where the run is closed, or about to be. */
+  async #join(header: Header): Promise<boolean> {
+    for (;;) {
       const open = await this.#header(header.id);
-      if (open === undefined) continue;
-      if (open.header.closing !== undefined) return false;
-      const signed = encode({ ...open.header, signed: open.header.signed + 1 });
-      if ((await this.#runs.put(key, signed, { ifMatch: open.etag })) !== undefined) break;
+      if (open === undefined) {
+        const made = await this.#make(header);
+        if (made !== undefined) return made;
+      } else {
+        const { closing, unproven } = open.header;
+        return closing === undefined && !(unproven && (await this.#isReported(header.id)));
+      }
     }
-    // A header that was made anew may be of a run that closed long ago.
-    if ((await readRun(this.#runs, header.id)) === undefined) return true;
-    await this.#runs.delete(key);
-    return false;
+  }
+
+  /** A header that is made anew may be of a run that closed long ago. `undefined` where somebody else made it. */
+  async #make(header: Header): Promise<boolean | undefined> {
+    const key = headerKey(header.id);
+    const etag = await this.#runs.put(key, encode({ ...header, unproven: true }), { ifAbsent: true });
+    if (etag === undefined) return undefined;
+    if (await this.#isReported(header.id)) {
+      await this.#runs.delete(key, { ifMatch: etag });
+      return false;
+    }
+    await this.#runs.put(key, encode(header), { ifMatch: etag });
+    return true;
+  }
+
+  async #isReported(run: string): Promise<boolean> {
+    return (await readRun(this.#runs, run)) !== undefined;
   }
 
   /** How the run is to be closed, if it can be. */
@@ -216,6 +242,13 @@ export class RunBook {
       return at - header.closing.at > closingMs ? { ...header.closing, at } : undefined;
     const because = giveUp === 'cancelled' ? giveUp : await this.#because(header, giveUp);
     return because === undefined ? undefined : { at, because, announced: false };
+  }
+
+  /** Whether somebody joined before the mark was there: his part was there before. A run that is reported has closed. */
+  async #isJoined(header: Header, giveUp: GiveUp | undefined): Promise<boolean> {
+    if (giveUp === 'cancelled' || header.closing?.because === 'cancelled') return false;
+    if ((await this.#because(header, giveUp)) !== undefined) return false;
+    return !(await this.#isReported(header.id));
   }
 
   async #because(
@@ -345,7 +378,7 @@ export class RunBook {
     return parking;
   }
 
-  async #header(run: string): Promise<{ header: Header; etag: string } | undefined> {
+  async #header(run: string): Promise<OpenHeader | undefined> {
     const document = await this.#runs.get(headerKey(run));
     if (document === undefined) return undefined;
     return { header: headerSchema.parse(decode(document.bytes)), etag: document.etag };

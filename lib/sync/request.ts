@@ -64,3 +64,15 @@ export const copyRequestSchema = z.strictObject({
   attempt: z.int().min(0).default(0),
 });
 export type CopyRequest = z.infer<typeof copyRequestSchema>;
+
+/** Sends what an opener wrote into the book: after a flood one message stands for many. */
+export const fanOutRequestSchema = z.strictObject({
+  kind: z.literal('fan-out'),
+  /** The opener. */
+  id,
+  run,
+});
+export type FanOutRequest = z.infer<typeof fanOutRequestSchema>;
+
+/** What is never behind the backlog. */
+export const pushRequestSchema = z.discriminatedUnion('kind', [copyRequestSchema, fanOutRequestSchema]);

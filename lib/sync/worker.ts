@@ -20,7 +20,7 @@ import { tidyPlans } from './plan-progress.ts';
 import { Planning } from './planning.ts';
 import { repairsOf } from './repairs.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
-import { type CopyRequest, type PlanRequest, tagsPerPlan } from './request.ts';
+import { type CopyRequest, type FanOutRequest, type PlanRequest, tagsPerPlan } from './request.ts';
 import { matchesNames, needsWholeList } from './select.ts';
 import { claimsOnTags } from './tag-claims.ts';
 import { noTransfer, Tally } from './tally.ts';
@@ -84,6 +84,8 @@ const looksAgain = [60_000, 240_000];
 const patienceMs = 5000;
 const busyDelaySeconds = 15;
 const sendsAtOnce = 8;
+/** More than so many are sent by whoever takes the one message that stands for them. */
+const fewSends = 3;
 const watchMs = 15_000;
 /** What the allowance does not reach waits so many milliseconds, up to twice as long, for the next look. */
 const parkAgainMs = { least: 5 * 60_000, forEachParked: 2000, most: 2 * 3600_000 };
@@ -161,14 +163,14 @@ export class Worker {
     return counts.map((requests) => ({ run, requests }));
   }
 
-  /** Enters the requests into the book, and then sends them. */
+  /** Enters the requests into the book, and then sends them; many by way of one message, so that who asks has his answer. */
   async #begin(
     run: string,
     trigger: Trigger,
     opener: string,
     requestsFor: (run: string) => Sending[],
   ): Promise<Begun> {
-    const { book, queues } = this.#options;
+    const { book } = this.#options;
     let sends: Sending[] = [];
     const start = (run: string) => {
       sends = requestsFor(run);
@@ -178,8 +180,17 @@ export class Worker {
       };
     };
     const begun = await book.open({ run, trigger, startedAt: new Date(), opener, start });
-    await forEachOf(sends, sendsAtOnce, ({ queue, message }) => queues.send(queue, message));
+    await this.#send(sends.length > fewSends ? [fanOutOf(begun, opener)] : sends);
     return { run: begun, requests: sends.length };
+  }
+
+  /** Sends what stands in the book since it was begun. */
+  async fanOut({ id, run }: FanOutRequest): Promise<void> {
+    await this.#send(await this.#options.book.sendsOf(run, id));
+  }
+
+  #send(sends: readonly Sent[]): Promise<void> {
+    return forEachOf(sends, sendsAtOnce, ({ queue, message }) => this.#options.queues.send(queue, message));
   }
 
   #pushMessages(run: string, rule: Rule, push: Push): Sending[] {
@@ -543,12 +554,13 @@ export class Worker {
   }
 
   /** A request that failed at every delivery: it ends as failed. */
-  async poison(request: CopyRequest | PlanRequest, lane: Lane): Promise<void> {
+  async poison(request: CopyRequest | PlanRequest | FanOutRequest, lane: Lane): Promise<void> {
     const { id, run } = request;
     const error = summarize(new HubferryError('ERR_POISON', 'The request failed at every delivery'));
     const { code, message } = error;
-    const about = request.kind === 'plan' ? {} : { source: request.source, target: request.target };
-    this.#log('error', 'poisoned', { run, rule: request.rule, ...about, code, error: message });
+    this.#log('error', 'poisoned', { run, ...aboutOf(request), code, error: message });
+    // What it was to send is sent by `release`, as all that nobody has heard of.
+    if (request.kind === 'fan-out') return;
     if (request.kind !== 'plan')
       return this.#end(request, lane, linesOf(request, 'failed', { error }), new Tally());
     if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
@@ -589,6 +601,22 @@ export class Worker {
     setTimeout(() => stop.abort(new StoppedError('The deadline is near')), this.#options.deadlineMs).unref();
     return stop.signal;
   }
+}
+
+function aboutOf(request: CopyRequest | PlanRequest | FanOutRequest): EventFields {
+  switch (request.kind) {
+    case 'fan-out':
+      return {};
+    case 'plan':
+      return { rule: request.rule };
+    default:
+      return { rule: request.rule, source: request.source, target: request.target };
+  }
+}
+
+function fanOutOf(run: string, opener: string): Sent {
+  const message: FanOutRequest = { kind: 'fan-out', id: opener, run };
+  return { queue: lanes.push, message };
 }
 
 function operationOf({ kind }: CopyRequest, lane: Lane): string {

@@ -93,6 +93,18 @@ describe('an app', () => {
     await expect(start({ settings: { TICK_SCHEDULE: '' } })).rejects.toThrow('TICK_SCHEDULE');
   });
 
+  it('whose functions are disabled in its settings is triggered by nothing of theirs', async () => {
+    const host = await start({
+      settings: { 'AzureWebJobs.work.Disabled': 'true', 'AzureWebJobs.open.Disabled': '1' },
+    });
+    await send({ do: 'finish', name: 'off' });
+    expect((await fetch(`${host.url}/api/open`)).status).toBe(404);
+    await host.idle();
+    const { approximateMessagesCount } = await queue.getProperties();
+    expect(approximateMessagesCount).toBe(1);
+    expect(said(host, 'finish off')).toEqual([]);
+  });
+
   it('whose entry point fails does not start, and says why', async () => {
     const broken = fileURLToPath(new URL('../local/fixtures/broken-app', import.meta.url));
     await expect(startFunctionsHost({ appRoot: broken, settings: {} })).rejects.toThrow('no-such-package');

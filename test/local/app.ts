@@ -20,7 +20,7 @@ import { defaultLimits } from '../../lib/sync/limits.ts';
 import { Outstanding } from '../../lib/sync/outstanding.ts';
 import { ParkingLot } from '../../lib/sync/parked.ts';
 import type { AnyReport } from '../../lib/sync/report.ts';
-import { copyRequestSchema, planRequestSchema } from '../../lib/sync/request.ts';
+import { copyRequestSchema, planRequestSchema, pushRequestSchema } from '../../lib/sync/request.ts';
 import { Worker } from '../../lib/sync/worker.ts';
 import { type LocalDockerHub, startDockerHub } from './dockerhub.ts';
 import { type LocalRegistry, startRegistry } from './registry.ts';
@@ -150,6 +150,8 @@ export class App {
 /** As the functions do it. */
 export async function handOver(worker: Worker, { queue, text }: Message): Promise<void> {
   const message: unknown = JSON.parse(text);
-  if (queue === 'plan-requests') await worker.plan(planRequestSchema.parse(message));
-  else await worker.copy(copyRequestSchema.parse(message), queue === 'push-requests' ? 'push' : 'copy');
+  if (queue === 'plan-requests') return worker.plan(planRequestSchema.parse(message));
+  if (queue === 'copy-requests') return worker.copy(copyRequestSchema.parse(message), 'copy');
+  const request = pushRequestSchema.parse(message);
+  return request.kind === 'fan-out' ? worker.fanOut(request) : worker.copy(request, 'push');
 }

@@ -79,6 +79,15 @@ export async function startCloud(options: CloudOptions) {
   const host = await startFunctionsHost(hostOptions);
   const others = Array.from({ length: (options.instances ?? 1) - 1 }, () => startFunctionsHost(hostOptions));
   const hosts = [host, ...(await Promise.all(others))];
+  /** One more instance over the same storage, with some settings of its own. */
+  const addInstance = async (own: Readonly<Record<string, string>>) => {
+    const added = await startFunctionsHost({
+      ...hostOptions,
+      settings: { ...hostOptions.settings, ...own },
+    });
+    hosts.push(added);
+    return added;
+  };
   return {
     hub,
     acr,
@@ -87,6 +96,7 @@ export async function startCloud(options: CloudOptions) {
     /** The first instance, and all of them. */
     host,
     hosts,
+    addInstance,
     rulesText,
     writeRules,
     async close(): Promise<void> {

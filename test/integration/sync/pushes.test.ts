@@ -1,8 +1,9 @@
 /** What a push does that no plan has looked at: every filter is decided again by who carries it out. */
 import { randomUUID } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
+import type { Sent } from '../../../lib/sync/parts.ts';
 import type { Line } from '../../../lib/sync/report.ts';
-import { type App, startApp } from '../../local/app.ts';
+import { type App, type Message, startApp } from '../../local/app.ts';
 import { buildManifest, type Content } from '../../local/content.ts';
 
 const [A, B] = [buildManifest({ seed: 'A' }), buildManifest({ seed: 'B' })];
@@ -98,3 +99,41 @@ describe('a push', () => {
     expect(await linesOf(there, run)).toEqual(['deferred too young']);
   });
 });
+
+describe('a flood of pushes', () => {
+  const tags = Array.from({ length: 20 }, (_, index) => `v${index}`);
+  const pushed = (tag: string) => ({ repository: 'docker.io/acme/app', tag, pushedAt: 1 });
+
+  async function flood(): Promise<{ there: App; run: string }> {
+    const there = await open('- { source: docker.io/acme/app, target: $target/app, name: app }');
+    for (const tag of tags) await there.hub.push('acme/app', tag, A);
+    const run = `run-${randomUUID()}`;
+    const begun = await there.worker().pushAll(run, tags.map(pushed));
+    expect(begun).toEqual(tags.map(() => ({ run, requests: 1 })));
+    return { there, run };
+  }
+
+  it('is one message when it is taken, and a request each when that is delivered', async () => {
+    const { there, run } = await flood();
+    expect(there.queues.messages).toHaveLength(1);
+    await there.deliver();
+    expect((await there.book.report(run))?.tags).toHaveLength(tags.length);
+    expect(tags.map((tag) => there.digestAt(tag))).toEqual(tags.map(() => A.descriptor.digest));
+  });
+
+  it('loses nothing where its message comes twice or never', async () => {
+    const { there, run } = await flood();
+    const [message] = there.queues.messages.splice(0);
+    if (message === undefined) throw new Error('There is no message');
+    // What nobody has heard of is sent again; then the message comes after all, and once more.
+    there.queues.messages.push(...(await there.book.unheard(run, Date.now() + 1)).map(asMessage));
+    there.queues.messages.push(message, message);
+    await there.deliver();
+    expect(there.reportOf(run)?.tags).toHaveLength(tags.length);
+    expect(there.hub.pulls).toBe(1);
+  });
+});
+
+function asMessage({ queue, message }: Sent): Message {
+  return { queue, text: JSON.stringify(message) };
+}

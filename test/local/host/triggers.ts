@@ -34,6 +34,7 @@ export function triggersOf(
     const { name } = metadata;
     const [inputName, raw] = triggerOf(metadata);
     const trigger = resolveBinding(raw, settings);
+    if (isDisabled(name, settings)) continue;
     inputNames.set(name, inputName);
     if (trigger.type === 'httpTrigger') {
       http.push(httpFunctionOf(metadata, trigger, options.extensions.http.routePrefix));
@@ -41,6 +42,11 @@ export function triggersOf(
     else queues.push(queueFunctionOf(name, trigger, options, settings));
   }
   return { inputNames, http, queues, timers };
+}
+
+/** As the portal's switch sets it: nothing triggers the function, and over HTTP it is not found. */
+function isDisabled(name: string, settings: Settings): boolean {
+  return /^(?:true|1)$/i.test(settings[`AzureWebJobs.${name}.Disabled`] ?? '');
 }
 
 function triggerOf({ name, bindings, retryOptions }: FunctionMetadata): [string, BindingInfo] {
