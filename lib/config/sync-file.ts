@@ -66,6 +66,9 @@ function draftOf(document: ConfigDocument, form: RuleForm, path: Path): RuleDraf
   const sourcePath = [...path, 'source'];
   const tagsPath = [...path, 'tags'];
   const source = readAt(document, sourcePath, () => parseSource(form.source));
+  if (source.selector.kind === 'digest' && form.tags !== undefined) {
+    throw document.mistake(tagsPath, 'The source names a digest: there are no tags to choose from.');
+  }
   const { name, platforms = [], referrers, prune, overwrite } = form;
   return {
     path,
@@ -104,6 +107,12 @@ function readFilter(document: ConfigDocument, form: NonNullable<RuleForm['tags']
     throw document.mistake(
       [...path, 'prerelease'],
       'The key prerelease says something about semver, which is not there.',
+    );
+  }
+  if (minimumAge !== undefined && pushedWithin !== undefined && minimumAge >= pushedWithin) {
+    throw document.mistake(
+      [...path, 'minimumAge'],
+      'This is at least as long as pushedWithin: no tag is ever taken.',
     );
   }
   return {

@@ -172,6 +172,20 @@ describe('values', () => {
       /found an empty text/,
     ],
     [
+      'a minimum age that pushedWithin never reaches',
+      rule('    tags:\n      pushedWithin: 2d\n      minimumAge: 48h\n'),
+      7,
+      'rules[0].tags.minimumAge',
+      /as long as pushedWithin: no tag is ever taken/,
+    ],
+    [
+      'filters for a digest',
+      `${pair(`a/b@sha256:${'0'.repeat(64)}`, 'x.azurecr.io/b')}    tags:\n      newest: 1\n`,
+      5,
+      'rules[0].tags',
+      /names a digest: there are no tags to choose from/,
+    ],
+    [
       'newest 0',
       rule('    tags:\n      newest: 0\n'),
       6,
