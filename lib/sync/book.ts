@@ -127,9 +127,10 @@ export class RunBook {
    */
   async write(run: string, part: Part, announce: Announce): Promise<Part> {
     const stands = await (part.parkedUntil === undefined ? this.#put(run, part) : this.#park(run, part));
-    this.#looks.count(run);
-    if (!this.#looks.isDue(run)) return stands;
-    const closing = await this.#rounds.run(run, () => this.close(run, announce));
+    this.#looks.count(run, part.id);
+    const closing = this.#looks.isDue(run)
+      ? await this.#rounds.run(run, () => this.close(run, announce))
+      : await this.#isOver(run);
     if (closing === 'closed before') await this.#runs.delete(keyOfPart(run, part));
     return stands;
   }
@@ -231,6 +232,10 @@ export class RunBook {
     return true;
   }
 
+  async #isOver(run: string): Promise<Closing> {
+    return (await this.#header(run)) === undefined ? 'closed before' : 'open';
+  }
+
   async #isReported(run: string): Promise<boolean> {
     return (await readRun(this.#runs, run)) !== undefined;
   }
@@ -261,7 +266,8 @@ export class RunBook {
     // What is released and parked again is written down once: past the next plan it belongs to that.
     const waiting = startedAt < horizon ? parked.filter(({ parkedUntil = 0 }) => parkedUntil < horizon) : [];
     const out = missing.length + waiting.length;
-    this.#looks.note(header.id, out, Date.now() - startedAt);
+    const growing = missing.filter(({ tags }) => tags === undefined).map(({ id }) => id);
+    this.#looks.note(header.id, { out, growing: new Set(growing), tookMs: Date.now() - startedAt });
     if (out === 0) return 'complete';
     return giveUp !== undefined && heardAt < giveUp.before ? 'lost' : undefined;
   }
@@ -399,6 +405,8 @@ export class RunBook {
 interface Look {
   /** Requests that were out at the last look, less those that this process has ended since. */
   out: number;
+  /** Those of them that open others: until they have ended, their run does not. */
+  growing: Set<string>;
   /** Milliseconds since the epoch before which no look is due. */
   notBefore: number;
   readonly opened: Map<string, readonly Opened[]>;
@@ -416,18 +424,20 @@ class Looks {
   readonly #looks = new Map<string, Look>();
 
   isDue(run: string): boolean {
-    const { out, notBefore } = this.#of(run);
-    return out <= fewOut || Date.now() >= notBefore;
+    const { out, growing, notBefore } = this.#of(run);
+    return (out <= fewOut && growing.size === 0) || Date.now() >= notBefore;
   }
 
-  count(run: string): void {
-    this.#of(run).out -= 1;
-  }
-
-  note(run: string, out: number, tookMs: number): void {
+  count(run: string, id: string): void {
     const look = this.#of(run);
-    look.out = out;
-    look.notBefore = Date.now() + Math.max(leastPauseMs, lookShare * tookMs);
+    look.out -= 1;
+    if (look.growing.delete(id) && look.growing.size === 0) look.notBefore = 0;
+  }
+
+  note(run: string, seen: { out: number; growing: Set<string>; tookMs: number }): void {
+    const { out, growing, tookMs } = seen;
+    const pauseMs = Math.max(out <= fewOut ? 0 : leastPauseMs, lookShare * tookMs);
+    Object.assign(this.#of(run), { out, growing, notBefore: Date.now() + pauseMs });
   }
 
   opened(run: string): Map<string, readonly Opened[]> {
@@ -439,7 +449,7 @@ class Looks {
   }
 
   #of(run: string): Look {
-    const look = this.#looks.get(run) ?? { out: 0, notBefore: 0, opened: new Map() };
+    const look = this.#looks.get(run) ?? { out: 0, growing: new Set(), notBefore: 0, opened: new Map() };
     this.#looks.delete(run);
     this.#looks.set(run, look);
     for (const oldest of this.#looks.keys()) {

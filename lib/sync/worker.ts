@@ -8,7 +8,7 @@ import { BusyError, type Work } from './blob.ts';
 import type { Announce, RunBook } from './book.ts';
 import { type Checkpoint, tidyCheckpoints } from './checkpoint.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
-import type { Control } from './control.ts';
+import type { Control, Wishes } from './control.ts';
 import type { Sides } from './copier.ts';
 import type { Core } from './direct.ts';
 import type { EventFields, LogLevel, OnEvent } from './events.ts';
@@ -263,10 +263,11 @@ export class Worker {
   /** Carries out a copy or push request. It throws only what a later delivery of the same message can mend. */
   async copy(request: CopyRequest, lane: Lane): Promise<void> {
     const tally = new Tally();
-    if (await this.#isCancelled(request)) {
+    const wishes = await this.#options.control.wishes();
+    if (await this.#isCancelled(request, wishes)) {
       return this.#end(request, lane, linesOf(request, 'skipped', { reason: 'cancelled' }), tally);
     }
-    if ((await this.#options.control.wishes()).pausedSince !== undefined) {
+    if (wishes.pausedSince !== undefined) {
       const lines = linesOf(request, 'deferred', { reason: 'paused' });
       return this.#park(request, lane, Date.now(), 'paused', lines, tally);
     }
@@ -432,16 +433,15 @@ export class Worker {
   }
 
   /** Whether every run that waits for the request was cancelled. */
-  async #isCancelled(request: CopyRequest): Promise<boolean> {
-    const { cancelled } = await this.#options.control.wishes();
+  async #isCancelled(request: CopyRequest, { cancelled }: Wishes): Promise<boolean> {
     if (!(request.run in cancelled)) return false;
     const runs = await this.#options.outstanding.runsOf(request);
     return runs.every((run) => run in cancelled);
   }
 
   async #isUnwanted(request: CopyRequest): Promise<boolean> {
-    const { pausedSince } = await this.#options.control.wishes();
-    return pausedSince !== undefined || this.#isCancelled(request);
+    const wishes = await this.#options.control.wishes();
+    return wishes.pausedSince !== undefined || this.#isCancelled(request, wishes);
   }
 
   /** Work on a request stops at its deadline, and when people no longer want it. */

@@ -6,7 +6,7 @@ import { openBlobStores } from '../../lib/storage/blob.ts';
 import type { DocumentStore } from '../../lib/storage/ports.ts';
 import { RunBook } from '../../lib/sync/book.ts';
 import { forEachOf } from '../../lib/sync/concurrency.ts';
-import type { Part } from '../../lib/sync/parts.ts';
+import type { Opened, Part } from '../../lib/sync/parts.ts';
 import type { AnyReport, Line } from '../../lib/sync/report.ts';
 import { readRun } from '../../lib/sync/runs.ts';
 import { noTransfer } from '../../lib/sync/tally.ts';
@@ -45,10 +45,16 @@ const names = (id: string) => ({
 });
 const lineOf = (id: string, outcome = 'copied'): Line => ({ ...names(id), outcome });
 
+/** A plan is about its rule as a whole. */
+function openedBy(id: string): Opened {
+  const about = { id, rule: 'app', source: 'docker.io/acme/app', target: 'x.azurecr.io/app' };
+  return id === 'plan' ? about : { ...about, tags: [{ source: id, target: id }] };
+}
+
 function partOf({ id, opens = [], outcome }: Message, more: Partial<Part> = {}): Part {
   return {
     id,
-    opened: opens.map((child) => ({ id: child, ...names(child) })),
+    opened: opens.map(openedBy),
     lines: opens.length > 0 ? [] : [lineOf(id, outcome)],
     transfer: noTransfer(),
     ...more,
@@ -57,7 +63,7 @@ function partOf({ id, opens = [], outcome }: Message, more: Partial<Part> = {}):
 
 function open(book: RunBook, ids: readonly string[], opener = 'start-plan'): Promise<string> {
   const start = () => ({
-    opened: ids.map((id) => ({ id, ...names(id) })),
+    opened: ids.map(openedBy),
     sends: ids.map((id) => ({ queue: 'plan-requests' as const, message: { id } })),
   });
   return book.open({ run, trigger: 'schedule', startedAt: new Date(), opener, start });
@@ -116,7 +122,7 @@ describe('a run', () => {
     await open(book, ['plan']);
     for (const message of plan.slice(0, 4)) await book.write(run, partOf(message), announce);
     expect(await book.close(run, announce)).toBe('open');
-    expect((await book.standing(run))?.missing).toEqual([{ id: 'd', ...names('d') }]);
+    expect((await book.standing(run))?.missing).toEqual([openedBy('d')]);
     expect((await book.report(run))?.run.finishedAt).toBeUndefined();
     await book.write(run, partOf({ id: 'd' }), announce);
     expect(told).toHaveLength(1);
@@ -333,17 +339,33 @@ function bound(store: DocumentStore): DocumentStore {
 }
 
 describe('hundreds of results', () => {
-  it('cost a listing now and then, not one each', async () => {
-    let listings = 0;
-    const counted: DocumentStore = {
+  const ids = Array.from({ length: 400 }, (_, index) => `r${index}`);
+  let listings = 0;
+
+  function counting(): RunBook {
+    listings = 0;
+    return new RunBook({
       ...bound(runs),
       list: (...args) => {
         listings += 1;
         return runs.list(...args);
       },
-    };
-    const ids = Array.from({ length: 400 }, (_, index) => `r${index}`);
-    const book = new RunBook(counted);
+    });
+  }
+
+  it('that come while their plan goes on cost a listing now and then, and its end closes the run', async () => {
+    const book = counting();
+    await open(book, ['plan']);
+    await forEachOf(ids, 8, async (id) => {
+      await book.write(run, partOf({ id }), announce);
+    });
+    expect(listings).toBeLessThan(60);
+    await book.write(run, partOf({ id: 'plan', opens: ids }), announce);
+    expect(told[0]?.totals.tags).toBe(400);
+  });
+
+  it('cost a listing now and then, not one each', async () => {
+    const book = counting();
     await open(book, ['plan']);
     await book.write(run, partOf({ id: 'plan', opens: ids }), announce);
     await forEachOf(ids, 8, async (id) => {
