@@ -25,7 +25,7 @@ export interface Work {
   readonly sent?: { bytes: number };
   readonly onEvent: OnEvent;
   /**
-   * How long to wait for another process that is sending the same blob, in milliseconds, before giving the request back.
+   * How long to wait for another request that is sending the same blob, in milliseconds, before giving this one back.
    * The command line waits as long as it takes.
    */
   readonly patienceMs: number;
@@ -43,18 +43,23 @@ export function countSent({ tally, sent }: Work, bytes: number): void {
   if (sent !== undefined) sent.bytes += bytes;
 }
 
-/** Another process is sending the same blob: the request is given back and comes again. */
+/** Another request is sending the same blob: this one is given back and comes again. */
 export class BusyError extends HubferryError {
   override readonly name = 'BusyError';
+  /** Of the blob, in bytes. */
+  readonly size: number;
 
-  constructor(digest: Digest) {
-    super('ERR_INTERRUPTED', `Another process is sending ${digest}`, { retryable: true });
+  constructor({ digest, size }: Descriptor) {
+    super('ERR_INTERRUPTED', `Another request is sending ${digest}`, { retryable: true });
+    this.size = size;
   }
 }
 
 /** Attempts in a row that may bring no new byte before a transfer is given up. */
 const fruitlessAttempts = 4;
 const presentMemory = 100_000;
+/** So many requests of a process may wait for what others are sending: the places of all others are for those with work to do. */
+const mostWaiting = 3;
 
 export interface BlobCopierOptions {
   readonly checkpoints: DocumentStore;
@@ -67,6 +72,7 @@ export class BlobCopier {
   readonly #flights = new SingleFlight<void>();
   readonly #slots: Budget;
   readonly #memory: ChunkMemory;
+  readonly #waiting = new Waiting(mostWaiting);
   /** Blobs that this process has seen at a target. A blob that vanished since shows as ERR_BLOB_UNKNOWN at the manifest. */
   readonly #present = new Set<string>();
 
@@ -83,7 +89,16 @@ export class BlobCopier {
       work.tally.noteExisting(key);
       return;
     }
-    await this.#flights.run(key, work.stop, () => this.#transfer(blob, source, target, work));
+    const fly = (signal: AbortSignal) =>
+      this.#flights.run(key, signal, () => this.#transfer(blob, source, target, work));
+    if (!this.#flights.has(key) || !this.#isLarge(blob, target)) return fly(work.stop);
+    using place = this.#waiting.enter(blob, work);
+    await fly(place.signal);
+  }
+
+  /** What one chunk holds is soon there. */
+  #isLarge({ size }: Descriptor, { maxChunk }: Target): boolean {
+    return size > chunkSizeFor(this.#slots.used, this.#memory.total, { maxChunk, minChunk: 0 });
   }
 
   /** Notes a blob as present at the target, as its tag's own manifest names it. */
@@ -101,7 +116,8 @@ export class BlobCopier {
     const release = await this.#slots.acquire(1, work.stop);
     try {
       if (await exists(blob, target, work)) return this.#found(blob, target, work);
-      const transfer = new Transfer(blob, source, target, work, this.#options, this.#memory, this.#slots);
+      const shared = { ...this.#options, memory: this.#memory, slots: this.#slots, waiting: this.#waiting };
+      const transfer = new Transfer(blob, source, target, work, shared);
       const how = await transfer.run();
       if (how === 'existing') return this.#found(blob, target, work);
       work.tally.noteBrought(presentKey(target, blob.digest));
@@ -115,6 +131,33 @@ export class BlobCopier {
   #found(blob: Descriptor, target: Target, work: Work): void {
     work.tally.noteExisting(presentKey(target, blob.digest));
     this.notePresent(target, blob.digest);
+  }
+}
+
+/** Those who wait for what another request is sending. */
+class Waiting {
+  readonly #most: number;
+  #count = 0;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** A place to wait in, until it is disposed of; its signal tells when patience has ended, or the work. @throws BusyError where there is none */
+  enter(blob: Descriptor, { stop, patienceMs }: Work): Disposable & { readonly signal: AbortSignal } {
+    if (patienceMs === Number.POSITIVE_INFINITY) return { signal: stop, [Symbol.dispose]() {} };
+    if (this.#count >= this.#most) throw new BusyError(blob);
+    this.#count += 1;
+    const limit = new AbortController();
+    const end = () => limit.abort(stop.reason);
+    stop.addEventListener('abort', end);
+    const timer = setTimeout(() => limit.abort(new BusyError(blob)), patienceMs);
+    const leave = () => {
+      this.#count -= 1;
+      clearTimeout(timer);
+      stop.removeEventListener('abort', end);
+    };
+    return { signal: limit.signal, [Symbol.dispose]: leave };
   }
 }
 
@@ -134,6 +177,13 @@ async function exists(blob: Descriptor, target: Target, work: Work): Promise<boo
   return size !== undefined;
 }
 
+/** What the transfers of a process share. */
+interface Shared extends BlobCopierOptions {
+  readonly slots: Budget;
+  readonly memory: ChunkMemory;
+  readonly waiting: Waiting;
+}
+
 let transfers = 0;
 
 /** One blob on its way to one repository. */
@@ -142,27 +192,15 @@ class Transfer {
   readonly #source: Source;
   readonly #target: Target;
   readonly #work: Work;
-  readonly #options: BlobCopierOptions;
-  readonly #memory: ChunkMemory;
-  readonly #slots: Budget;
+  readonly #shared: Shared;
   readonly #id: string;
 
-  constructor(
-    blob: Descriptor,
-    source: Source,
-    target: Target,
-    work: Work,
-    options: BlobCopierOptions,
-    memory: ChunkMemory,
-    slots: Budget,
-  ) {
+  constructor(blob: Descriptor, source: Source, target: Target, work: Work, shared: Shared) {
     this.#blob = blob;
     this.#source = source;
     this.#target = target;
     this.#work = work;
-    this.#options = options;
-    this.#memory = memory;
-    this.#slots = slots;
+    this.#shared = shared;
     transfers += 1;
     this.#id = `${transfers}`;
   }
@@ -197,7 +235,7 @@ class Transfer {
 
   /** One try with the nearest repository that has the blob; a registry that declines opens a session instead. */
   async #mount(): Promise<true | UploadSession | false> {
-    const from = await this.#options.candidates.nearest(this.#target.name, this.#blob);
+    const from = await this.#shared.candidates.nearest(this.#target.name, this.#blob);
     if (from === undefined) return false;
     const mounted = await this.#target.mountBlob(this.#blob.digest, from, { signal: this.#work.stop });
     if (mounted === true) this.#work.tally.blobsMounted += 1;
@@ -213,12 +251,15 @@ class Transfer {
   }
 
   #chunkSize(minChunk: number): number {
-    return chunkSizeFor(this.#slots.used, this.#memory.total, { maxChunk: this.#target.maxChunk, minChunk });
+    return chunkSizeFor(this.#shared.slots.used, this.#shared.memory.total, {
+      maxChunk: this.#target.maxChunk,
+      minChunk,
+    });
   }
 
   /** A blob of one chunk: nothing is sent before it is whole and verified. */
   async #uploadWhole(opened: UploadSession | undefined): Promise<void> {
-    const chunk = await this.#memory.take(this.#blob.size, this.#work.stop);
+    const chunk = await this.#shared.memory.take(this.#blob.size, this.#work.stop);
     try {
       await this.#verifiedOnce(async () => {
         chunk.clear();
@@ -275,15 +316,18 @@ class Transfer {
   }
 
   async #own(): Promise<OwnedCheckpoint | 'existing'> {
-    const { stop, patienceMs } = this.#work;
-    const until = Date.now() + patienceMs;
+    const { checkpoints, waiting } = this.#shared;
+    // Never under the patience: a lease whose answer nobody waits for would be held for nothing.
+    const take = () =>
+      OwnedCheckpoint.take(checkpoints, this.#target.name, this.#blob.digest, this.#work.stop);
+    const free = await take();
+    if (free !== undefined) return free;
+    using place = waiting.enter(this.#blob, this.#work);
     for (;;) {
-      const { digest } = this.#blob;
-      const owned = await OwnedCheckpoint.take(this.#options.checkpoints, this.#target.name, digest, stop);
-      if (owned !== undefined) return owned;
-      if (Date.now() >= until) throw new BusyError(digest);
-      await delay(1000, undefined, { signal: stop }).catch(() => stop.throwIfAborted());
+      await delay(1000, undefined, place).catch(() => place.signal.throwIfAborted());
       if (await exists(this.#blob, this.#target, this.#work)) return 'existing';
+      const owned = await take();
+      if (owned !== undefined) return owned;
     }
   }
 
@@ -301,7 +345,7 @@ class Transfer {
       blob: this.#blob,
       target: this.#target,
       work: this.#work,
-      memory: this.#memory,
+      memory: this.#shared.memory,
       chunkSize: (minChunk) => this.#chunkSize(minChunk),
       read: (offset, verify) => this.#read(offset, verify),
       progress: (offset) => this.#work.onEvent({ type: 'blobProgress', id: this.#id, offset }),

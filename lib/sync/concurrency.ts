@@ -81,6 +81,10 @@ export class Budget {
 export class SingleFlight<T> {
   readonly #flights = new Map<string, Promise<T>>();
 
+  has(key: string): boolean {
+    return this.#flights.has(key);
+  }
+
   /**
    * Starts the work, or joins what is under way. Where somebody else's work ends because *they* were stopped, the
    * caller does it itself: one's stop is not the other's.

@@ -73,7 +73,7 @@ export class Copier {
 
   /**
    * Carries out a copy request. What goes wrong with a tag becomes its line; only a stop (`StoppedError`) and another
-   * process at work on the same blob (`BusyError`) are thrown: the same request is then to be delivered again.
+   * request at work on the same blob (`BusyError`) are thrown: the same request is then to be delivered again.
    */
   async copy(request: CopyRequest, rule: Rule, sides: Sides, work: Work): Promise<CopyResult> {
     return new Carriage(

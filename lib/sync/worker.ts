@@ -82,7 +82,8 @@ const attempts = 5;
 const looksAgain = [60_000, 240_000];
 /** Who only waits for another instance gives the request back. */
 const patienceMs = 5000;
-const busyDelaySeconds = 15;
+/** A request that is given back comes again in about the time that the blob takes, in seconds. */
+const busyDelay = { least: 15, most: 300, bytesPerSecond: 20 * 1024 * 1024 };
 const sendsAtOnce = 8;
 /** More than so many are sent by whoever takes the one message that stands for them. */
 const fewSends = 3;
@@ -311,7 +312,7 @@ export class Worker {
       await this.#settle(await carry.call(core.copier, request, rule, sides, work), request, lane, tally);
     } catch (error) {
       if (error instanceof StoppedError) return this.#sendAgain(request, lane, 0, [], tally);
-      if (error instanceof BusyError) return this.#sendAgain(request, lane, busyDelaySeconds, [], tally);
+      if (error instanceof BusyError) return this.#sendAgain(request, lane, secondsFor(error), [], tally);
       throw error;
     } finally {
       end();
@@ -621,6 +622,12 @@ function fanOutOf(run: string, opener: string): Sent {
 
 function operationOf({ kind }: CopyRequest, lane: Lane): string {
   return kind === 'delete' ? kind : lane;
+}
+
+/** Spread: those who wait for one blob do not all come at once. */
+function secondsFor({ size }: BusyError): number {
+  const { least, most, bytesPerSecond } = busyDelay;
+  return Math.round(Math.max(least, Math.min(size / bytesPerSecond, most)) * (1 + Math.random() / 2));
 }
 
 /** What a part tells of the work that was done for it. */

@@ -271,21 +271,52 @@ describe('two processes that want the same blob', () => {
 
   it('let the one that may not wait give its request back', async () => {
     const content = buildManifest({ layers: [6 * MiB] });
-    bench.push('1', content);
-    const isIts = isBlobGetOf(content);
-    const waiting = Promise.withResolvers<void>();
-    const started = Promise.withResolvers<void>();
-    bench.source.intercept = async (request) => {
-      if (!isIts(request)) return undefined;
-      started.resolve();
-      await waiting.promise;
-      return undefined;
-    };
-    const first = bench.engine().copy();
-    await started.promise;
+    const first = await underWay(content);
     await expect(bench.engine().copy({ patienceMs: 0 })).rejects.toMatchObject({ name: 'BusyError' });
-    waiting.resolve();
-    expect(outcomes(await first)).toEqual(['copied']);
+    first.goOn();
+    expect(outcomes(await first.copy)).toEqual(['copied']);
+  });
+});
+
+describe('a large blob that many requests of one process want', () => {
+  const layer = randomBlob('hot', 6 * MiB);
+  const contents = Array.from({ length: 8 }, (_, index) =>
+    buildManifest({ layers: [layer], annotations: { index: `${index}` } }),
+  );
+
+  it('is sent once; a few wait, the others give their requests back at once and come again', async () => {
+    for (const [index, content] of contents.entries()) bench.push(`${index}`, content);
+    const engine = bench.engine();
+    const first = await underWay(contents[0] ?? buildManifest({}), engine, '0');
+    const others = contents.slice(1).map((_, index) => engine.copy({ tag: `${index + 1}` }));
+    const given = others.map((copy) => copy.then(outcomes, (error: Error) => [error.name]));
+    // Those for whom there is no place to wait have an answer before anything arrives.
+    const settled: string[][] = [];
+    const four = Promise.withResolvers<void>();
+    for (const copy of given) {
+      copy.then((how) => {
+        settled.push(how);
+        if (settled.length === 4) four.resolve();
+      });
+    }
+    await four.promise;
+    expect(settled).toEqual(Array(4).fill(['BusyError']));
+    first.goOn();
+    await first.copy;
+    expect((await Promise.all(given)).flat().sort()).toEqual([
+      ...Array(4).fill('BusyError'),
+      ...Array(3).fill('copied'),
+    ]);
+    expect(bench.asked(bench.source, 'GET', layer.descriptor.digest)).toHaveLength(1);
+  });
+
+  it('lets a waiting request go when its patience ends', async () => {
+    for (const [index, content] of contents.entries()) bench.push(`${index}`, content);
+    const engine = bench.engine();
+    const first = await underWay(contents[0] ?? buildManifest({}), engine, '0');
+    await expect(engine.copy({ tag: '1', patienceMs: 20 })).rejects.toMatchObject({ name: 'BusyError' });
+    first.goOn();
+    expect(outcomes(await first.copy)).toEqual(['copied']);
   });
 });
 
@@ -339,3 +370,20 @@ describe('a tag that moves', () => {
     expect(bench.digestAt('1')).toBe(old.descriptor.digest);
   });
 });
+
+/** A copy whose blob has been asked for and does not come until it may go on. */
+async function underWay(content: Content, engine = bench.engine(), tag = '1') {
+  bench.push(tag, content);
+  const isIts = isBlobGetOf(content);
+  const waiting = Promise.withResolvers<void>();
+  const started = Promise.withResolvers<void>();
+  bench.source.intercept = async (request) => {
+    if (!isIts(request)) return undefined;
+    started.resolve();
+    await waiting.promise;
+    return undefined;
+  };
+  const copy = engine.copy({ tag });
+  await started.promise;
+  return { copy, goOn: waiting.resolve };
+}
