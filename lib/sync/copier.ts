@@ -276,9 +276,7 @@ class Carriage {
         return this.#settleAt(look, 'unchanged', expected);
       this.#equal.add(pair);
     }
-    if (to !== undefined && !same && !this.#rule.overwrite) {
-      return this.#settleAt(look, 'skipped', to.digest, 'not overwritten');
-    }
+    if (expected !== undefined && !same && this.#leaves(look, expected)) return false;
     const suspect = to === undefined || same ? undefined : claims?.suspect(pair.target);
     if (suspect !== undefined)
       return this.#settle(pair, 'failed', { digest: from.digest, error: wantedBy(suspect) });
@@ -287,6 +285,14 @@ class Carriage {
       return false;
     }
     return (await this.#oldEnough(look)) && !this.#work.stop.aborted;
+  }
+
+  /** Whether the rule lets the tag stay another than it is to be. */
+  #leaves(look: Look, wanted: Digest): boolean {
+    const { to } = look;
+    if (this.#rule.overwrite || to === undefined || to.digest === wanted) return false;
+    this.#settleAt(look, 'skipped', to.digest, 'not overwritten');
+    return true;
   }
 
   /** What the listing does not know yet was pushed just now; without a time, the minimum age is over after it, from now on. */
@@ -395,7 +401,10 @@ class Carriage {
     }
   }
 
-  /** With `platforms`, whether a tag is equal may show only once its index is derived; its referrers may be new all the same. */
+  /**
+   * With `platforms`, whether a tag is equal, or is to stay, may show only once its index is derived; its referrers may be
+   * new all the same.
+   */
   async #withoutEqual(looks: readonly Look[], manifest: Manifest, passage: Passage): Promise<Look[]> {
     const { digest } = manifest.descriptor;
     const isEqual = (look: Look) => look.to?.digest === digest && !this.#request.force;
@@ -405,7 +414,7 @@ class Carriage {
       await this.#copyReferrers(manifest, passage);
     }
     for (const look of equal) this.#settleAt(look, 'unchanged', digest);
-    return looks.filter((look) => !isEqual(look));
+    return looks.filter((look) => !isEqual(look) && !this.#leaves(look, digest));
   }
 
   async #copyBelow(looks: readonly Look[], manifest: Manifest, passage: Passage): Promise<void> {

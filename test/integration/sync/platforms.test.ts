@@ -249,6 +249,29 @@ describe('without a memory', () => {
   });
 });
 
+describe('a tag that is not to be overwritten', () => {
+  const rules = rulesFor('[linux/arm64], overwrite: false');
+
+  it('is known to be as it is to be, also without a memory, and its late signature comes', async () => {
+    const index = buildMultiPlatform('kept', [amd64, arm64]);
+    await world.hub.push('acme/app', '1.0', index);
+    await world.sync(rules);
+    await world.forgetState();
+    const child = index.children[1]?.descriptor.digest ?? index.descriptor.digest;
+    await world.hub.push('acme/app', cosignTag(child, 'sig'), cosignSignature(child));
+    expect(told(await world.sync(rules))).toContain('1.0 unchanged');
+    expect(world.acr.repository('app').tagNames()).toContain(cosignTag(child, 'sig'));
+    await world.hub.push('acme/app', '1.0', buildMultiPlatform('moved', [amd64, arm64]));
+    const present = world.acr.repository('app').digestOf('1.0');
+    for (const pulls of [1, 0]) {
+      const report = await world.sync(rules);
+      expect(told(report)).toEqual(['1.0 skipped (not overwritten)']);
+      expect(report.totals.pulls).toBe(pulls);
+    }
+    expect(world.acr.repository('app').digestOf('1.0')).toBe(present);
+  });
+});
+
 /** No manifest is asked for or pulled, nothing is written. */
 async function expectIdle(rules: string, outcome: 'unchanged' | 'skipped' = 'unchanged'): Promise<void> {
   world.forgetRequests();
