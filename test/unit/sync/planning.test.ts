@@ -21,6 +21,7 @@ import { MemoryRepository, memoryStores } from './memory.ts';
 
 const amd64 = { os: 'linux', architecture: 'amd64' };
 const arm64 = { os: 'linux', architecture: 'arm64' };
+const windows = { os: 'windows', architecture: 'amd64' };
 const attested = buildManifest({ seed: 'attested', layers: [10], platform: arm64 });
 
 const contents = {
@@ -33,6 +34,11 @@ const contents = {
     { manifest: buildManifest({ seed: 'C', layers: [10] }), platform: amd64 },
     attestationOf(attested),
   ]),
+  nested: buildIndex([
+    { manifest: buildMultiPlatform('nested', [amd64, arm64], [10]) },
+    { manifest: attested, platform: arm64 },
+  ]),
+  windows: buildIndex([{ manifest: buildManifest({ seed: 'W', layers: [10] }), platform: windows }]),
 } as const satisfies Record<string, Content>;
 type Name = keyof typeof contents;
 
