@@ -119,9 +119,11 @@ export class ResponseBody implements AsyncIterable<Uint8Array>, AsyncIterator<Ui
     for await (const chunk of this) {
       chunks.push(chunk);
       size += chunk.length;
-      if (size > limit) return { bytes: Buffer.concat(chunks, limit), complete: false };
+      if (size > limit) break;
     }
-    return { bytes: Buffer.concat(chunks, size), complete: true };
+    const bytes = Buffer.concat(chunks, Math.min(size, limit));
+    for (const chunk of chunks) giveBack(chunk);
+    return { bytes, complete: size <= limit };
   }
 
   #settle(result: IteratorResult<Uint8Array, undefined>): void {

@@ -29,10 +29,7 @@ const { values } = parseArgs({
   },
 });
 
-const settings = {
-  AzureFunctionsJobHost__extensions__queues__maxPollingInterval: '00:00:00.500',
-  PULL_RESERVE: '0',
-};
+const settings = { PULL_RESERVE: '0' };
 
 const httpAlone = Object.fromEntries(
   ['plan', 'copy', 'push', 'planPoison', 'copyPoison', 'pushPoison'].map((name) => [
