@@ -85,7 +85,7 @@ const patienceMs = 5000;
 /** A request that is given back comes again in about the time that the blob takes, in seconds. */
 const busyDelay = { least: 15, most: 300, bytesPerSecond: 20 * 1024 * 1024 };
 const sendsAtOnce = 8;
-/** More than so many are sent by whoever takes the one message that stands for them. */
+/** More pushes than so many are sent by whoever takes the one message that stands for them. */
 const fewSends = 3;
 const watchMs = 15_000;
 /** What the allowance does not reach waits so many milliseconds, up to twice as long, for the next look. */
@@ -164,7 +164,7 @@ export class Worker {
     return counts.map((requests) => ({ run, requests }));
   }
 
-  /** Enters the requests into the book, and then sends them; many by way of one message, so that who asks has his answer. */
+  /** Enters the requests into the book, and then sends them; a flood of pushes as one message, for whoever tells them waits. */
   async #begin(
     run: string,
     trigger: Trigger,
@@ -181,7 +181,8 @@ export class Worker {
       };
     };
     const begun = await book.open({ run, trigger, startedAt: new Date(), opener, start });
-    await this.#send(sends.length > fewSends ? [fanOutOf(begun, opener)] : sends);
+    const isFlood = trigger === 'webhook' && sends.length > fewSends;
+    await this.#send(isFlood ? [fanOutOf(begun, opener)] : sends);
     return { run: begun, requests: sends.length };
   }
 

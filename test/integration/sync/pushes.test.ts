@@ -121,6 +121,17 @@ describe('a flood of pushes', () => {
     expect(tags.map((tag) => there.digestAt(tag))).toEqual(tags.map(() => A.descriptor.digest));
   });
 
+  it('has nothing to do with a daily run, which sends a plan request for each rule', async () => {
+    const names = ['one', 'two', 'three', 'four', 'five'];
+    const there = await open(
+      names
+        .map((name) => `- { source: docker.io/acme/${name}, target: $target/${name}, name: ${name} }`)
+        .join('\n'),
+    );
+    await there.schedule();
+    expect(there.queues.messages.map(({ queue }) => queue)).toEqual(names.map(() => 'plan-requests'));
+  });
+
   it('loses nothing where its message comes twice or never', async () => {
     const { there, run } = await flood();
     const [message] = there.queues.messages.splice(0);
