@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Rule, RuleTarget } from '../config/model.ts';
-import { HubferryError, summarize } from '../errors.ts';
+import type { HubferryError } from '../errors.ts';
 import type { BlobCopier } from './blob.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Copier, CopyResult, Sides } from './copier.ts';
@@ -14,6 +14,7 @@ import type { PlanInput, Planner } from './planner.ts';
 import type { Line, PlanAction, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
 import { claimsOn, type Expander, isShared, selectedIn } from './rivals.ts';
+import { addRuleLine, deferredRule, failedRule, limitedUntil } from './rule-lines.ts';
 import type { Tally } from './tally.ts';
 import type { Verifier, VerifyLine } from './verifier.ts';
 
@@ -83,7 +84,7 @@ export class DirectRun {
   /** After a stop it answers with what has ended; checkpoints are saved. */
   async sync(): Promise<Line<SyncOutcome>[]> {
     const lines: Line<SyncOutcome>[] = [];
-    await this.#eachTarget(lines, (input) => this.#syncTarget(input, lines));
+    await this.#eachTarget(lines, (input) => this.#syncTarget(input, lines), lineOf);
     return lines;
   }
 
@@ -163,8 +164,10 @@ export class DirectRun {
   async #eachTarget<O extends string>(
     lines: Line<O | 'failed'>[],
     work: (input: PlanInput) => Promise<void>,
+    lineFor: (...stopped: Stopped) => Line<O | 'failed'> = failedRule,
   ): Promise<void> {
-    const rules = await this.#expanded(lines);
+    const fail = (...stopped: Stopped) => addRuleLine(lines, lineFor(...stopped));
+    const rules = await this.#expanded(fail);
     const shared = new SharedListings();
     const pairs = rules.flatMap((rule) => rule.targets.map((target) => ({ rule, target })));
     for (const { rule, target } of pairs) {
@@ -174,7 +177,7 @@ export class DirectRun {
     }
     try {
       await forEachOf(pairs, rulesAtOnce, async ({ rule, target }) => {
-        await this.#oneTarget(rule, target, rules, shared, lines, work);
+        await this.#oneTarget(rule, target, rules, shared, work, fail);
         shared.leave(sourceOf(rule));
       });
     } catch (error) {
@@ -182,13 +185,13 @@ export class DirectRun {
     }
   }
 
-  async #oneTarget<O extends string>(
+  async #oneTarget(
     rule: Rule,
     target: RuleTarget,
     rules: readonly Rule[],
     shared: SharedListings,
-    lines: Line<O | 'failed'>[],
     work: (input: PlanInput) => Promise<void>,
+    fail: (...stopped: Stopped) => void,
   ): Promise<void> {
     const { signal, onEvent, tally, force, allowMassDelete, pruneLimit } = this.#options;
     const selected = async (other: Rule, at: RuleTarget) => {
@@ -215,11 +218,11 @@ export class DirectRun {
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       if (error instanceof StoppedError) throw error;
-      lines.push(failedRule(rule, target, error));
+      fail(rule, [target], error);
     }
   }
 
-  async #expanded<O extends string>(lines: Line<O | 'failed'>[]): Promise<Rule[]> {
+  async #expanded(fail: (...stopped: Stopped) => void): Promise<Rule[]> {
     const rules: Rule[] = [];
     for (const rule of this.#rules) {
       try {
@@ -227,11 +230,20 @@ export class DirectRun {
         for (const one of expanded) rules.push(one);
       } catch (error) {
         if (this.#options.signal.aborted) return rules;
-        for (const target of rule.targets) lines.push(failedRule(rule, target, error));
+        fail(rule, rule.targets, error);
       }
     }
     return rules;
   }
+}
+
+/** A rule that cannot go on, for these of its targets, and why. */
+type Stopped = [rule: Rule, targets: readonly RuleTarget[], error: unknown];
+
+/** A limit that is to be kept defers, as it does for a tag. */
+function lineOf(...[rule, targets, error]: Stopped): Line<'failed' | 'deferred'> {
+  const until = limitedUntil(error);
+  return until === undefined ? failedRule(rule, targets, error) : deferredRule(rule, targets, until, error);
 }
 
 export const finalOutcomes: Partial<Record<PlanAction, SyncOutcome>> = {
@@ -251,17 +263,4 @@ function limitedLines({ lines }: CopyResult, waitsUntil: number): readonly Line<
 
 function sourceOf({ source }: Rule): string {
   return `${source.host}/${source.path}`;
-}
-
-/** One line without a tag for what concerns a whole rule. */
-export function failedRule(rule: Rule, target: RuleTarget, error: unknown): Line<'failed'> {
-  return {
-    rule: rule.name,
-    source: sourceOf(rule),
-    target: `${target.host}/${target.path}`,
-    outcome: 'failed',
-    error: summarize(
-      error instanceof HubferryError ? error : new HubferryError('ERR_INTERNAL', String(error)),
-    ),
-  };
 }

@@ -8,16 +8,17 @@ import { codeOf, HubferryError } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { forEachOf } from './concurrency.ts';
 import type { Sides } from './copier.ts';
-import { type Core, failedRule, finalOutcomes } from './direct.ts';
+import { type Core, finalOutcomes } from './direct.ts';
 import type { OnEvent } from './events.ts';
 import { type Plan, requestsOf } from './fan-out.ts';
 import { forRepository } from './namespace.ts';
 import type { Opened } from './parts.ts';
-import { PlanProgress } from './plan-progress.ts';
+import { PlanProgress, type Sent } from './plan-progress.ts';
 import type { PlanInput } from './planner.ts';
 import type { Line } from './report.ts';
 import { type CopyRequest, type PlanRequest, tagsPerPlan } from './request.ts';
 import { claimsOn, isShared, selectedIn } from './rivals.ts';
+import { addRuleLine, deferredRule, failedRule, limitedUntil } from './rule-lines.ts';
 import { RunClaims } from './run-claims.ts';
 import type { Tally } from './tally.ts';
 import { extras } from './verifier.ts';
@@ -32,9 +33,11 @@ export interface PlanningOptions {
   readonly stop: AbortSignal;
   readonly onEvent: OnEvent;
   /** Sends a copy request, or joins the one that is outstanding. */
-  readonly ask: (request: CopyRequest) => Promise<readonly Opened[]>;
+  readonly ask: (request: CopyRequest, lane: PlanRequest['lane']) => Promise<readonly Opened[]>;
   /** Sends a plan request, after so many seconds. */
   readonly send: (request: PlanRequest, delaySeconds: number) => Promise<void>;
+  /** Keeps a plan request until then (milliseconds since the epoch), for a registry asks to come back later. */
+  readonly park: (request: PlanRequest, until: number, lines: readonly Line<'deferred'>[]) => Promise<void>;
 }
 
 /** Messages in a row that bring a plan nowhere before it fails. */
@@ -52,6 +55,10 @@ export class Planning {
   readonly #options: PlanningOptions;
   /** What earlier messages of this request asked for. */
   #done: ReadonlySet<string> = new Set();
+  /** What was asked for and is noted with the end of the plan, unless it goes on later. */
+  #unnoted: Sent = { asked: [], opened: [] };
+  /** What waits for the limit of a registry. */
+  readonly #deferred: Line<'deferred'>[] = [];
 
   constructor(request: PlanRequest, options: PlanningOptions) {
     this.#request = request;
@@ -64,22 +71,36 @@ export class Planning {
     const { run, id } = this.#request;
     const progress = await PlanProgress.take(state, run, id);
     if (progress === undefined) return send(this.#request, busyDelaySeconds);
-    let next: PlanRequest | undefined;
+    let goOn: (() => Promise<void>) | undefined;
     try {
       const { asked, opened } = await progress.sent();
       this.#done = new Set(asked);
       for (const one of opened) this.opened.push(one);
       await this.#plan(progress);
-      await end();
-      await progress.finish();
+      if (this.#deferred.length > 0) goOn = await this.#save(progress);
+      else {
+        await end();
+        await progress.finish();
+      }
     } catch (error) {
       if (!stop.aborted) throw error;
-      await progress.save();
-      next = this.#next(progress);
+      goOn = await this.#save(progress);
     } finally {
       await progress.release();
     }
-    if (next !== undefined) await send(next, 0);
+    await goOn?.();
+  }
+
+  /** @returns what has it go on: at once, or when the registries that asked to come back later may be asked again */
+  async #save(progress: PlanProgress): Promise<() => Promise<void>> {
+    const { send, park } = this.#options;
+    if (this.#unnoted.asked.length > 0) await progress.noteSent(this.#unnoted);
+    await progress.save();
+    const next = this.#next(progress);
+    const deferred = this.#deferred;
+    if (deferred.length === 0) return () => send(next, 0);
+    const until = Math.max(...deferred.map((line) => Date.parse(line.until ?? '')));
+    return () => park(next, until, deferred);
   }
 
   #next(progress: PlanProgress): PlanRequest {
@@ -102,7 +123,7 @@ export class Planning {
     }
   }
 
-  /** What fails for one target is its line; what another delivery can mend is thrown. */
+  /** What fails for one target is its line; what another delivery can mend is thrown. A limit is kept, but not for ever. */
   async #guarded(rule: Rule, targets: readonly RuleTarget[], work: () => Promise<void>): Promise<void> {
     try {
       if (this.#request.attempt >= fruitlessMessages) throw stuck(rule);
@@ -110,7 +131,11 @@ export class Planning {
     } catch (error) {
       const code = codeOf(error);
       if (this.#options.stop.aborted || code === 'ERR_STORAGE' || code === 'ERR_LEASE_LOST') throw error;
-      for (const target of targets) this.lines.push(failedRule(rule, target, error));
+      const until = limitedUntil(error);
+      if (until !== undefined && this.#request.attempt + 1 < fruitlessMessages) {
+        return addRuleLine(this.#deferred, deferredRule(rule, targets, until, error));
+      }
+      addRuleLine(this.lines, failedRule(rule, targets, error));
     }
   }
 
@@ -212,12 +237,16 @@ export class Planning {
   }
 
   *#asksOf(plan: Plan, rule: Rule, { source, target }: Sides): Generator<Ask> {
-    const { run, force } = this.#request;
+    const { run, force, push, lane } = this.#request;
     const base = { run, rule: rule.name, source: source.name, target: target.name, force };
     const idOf = (kind: string, digest: string, tags: readonly string[]) =>
       `${kind}-${hash([rule.name, target.name, digest, ...tags].join('\n'))}`;
     for (const { request } of requestsOf(plan, { base, idOf })) {
-      yield { id: request.id, ask: () => this.#options.ask(request) };
+      const isPushed = push !== undefined && request.tags.some((tag) => tag.source === push.tag);
+      const ask = isPushed
+        ? () => this.#options.ask({ ...request, pushedAt: push.pushedAt }, 'push')
+        : () => this.#options.ask(request, lane);
+      yield { id: request.id, ask };
     }
   }
 
@@ -231,10 +260,17 @@ export class Planning {
         whole = group.length < batchSize;
       } finally {
         for (const one of sent.opened) this.opened.push(one);
-        // The last few are noted with the end of the plan.
-        if (!whole && sent.asked.length > 0) await progress.noteSent(sent);
+        if (whole) this.#noteLater(sent);
+        else if (sent.asked.length > 0) await progress.noteSent(sent);
       }
     }
+  }
+
+  #noteLater({ asked, opened }: Sent): void {
+    this.#unnoted = {
+      asked: [...this.#unnoted.asked, ...asked],
+      opened: [...this.#unnoted.opened, ...opened],
+    };
   }
 
   async #askOnce({ id, ask }: Ask, sent: { asked: string[]; opened: Opened[] }): Promise<void> {

@@ -31,6 +31,10 @@ export const planRequestSchema = z.strictObject({
   dryRun: z.boolean().default(false),
   force: z.boolean().default(false),
   allowMassDelete: z.boolean().default(false),
+  /** Where its copies go: what people ask for by hand is never behind the backlog. */
+  lane: z.enum(['push', 'copy']).default('copy'),
+  /** The push that it is to find; `looks` says how often that was tried. */
+  push: z.strictObject({ tag, pushedAt: z.number(), looks: z.int().min(0).default(0) }).optional(),
   /** Where the plan goes on: the prefix of state documents. */
   cursor: name.optional(),
   attempt: z.int().min(0).default(0),

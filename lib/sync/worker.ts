@@ -1,6 +1,6 @@
 /** What the function app does with its messages: plans are fanned out, requests carried out, parked, and sent again. */
 import { createHash } from 'node:crypto';
-import type { RepositoryName, Rule, Rules, RuleTarget } from '../config/model.ts';
+import type { Rule, Rules, RuleTarget } from '../config/model.ts';
 import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import type { Digest } from '../oci/descriptor.ts';
 import type { DocumentStore, RequestQueues } from '../storage/ports.ts';
@@ -21,6 +21,7 @@ import { Planning } from './planning.ts';
 import { repairsOf } from './repairs.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
 import { type CopyRequest, type FanOutRequest, type PlanRequest, tagsPerPlan } from './request.ts';
+import { namesOfRule } from './rule-lines.ts';
 import { matchesNames, needsWholeList } from './select.ts';
 import { claimsOnTags } from './tag-claims.ts';
 import { noTransfer, Tally } from './tally.ts';
@@ -84,6 +85,9 @@ const looksAgain = [60_000, 240_000];
 const patienceMs = 5000;
 /** A request that is given back comes again in about the time that the blob takes, in seconds. */
 const busyDelay = { least: 15, most: 300, bytesPerSecond: 20 * 1024 * 1024 };
+/** Why something is parked. */
+const unseen = 'the source may not show the push yet';
+const limited = 'rate limit';
 const sendsAtOnce = 8;
 /** More pushes than so many are sent by whoever takes the one message that stands for them. */
 const fewSends = 3;
@@ -112,7 +116,7 @@ export class Worker {
   async start(run: string, trigger: Trigger, request: ManualRequest): Promise<Begun> {
     const rules = this.#chosen(request.rules);
     const begun = await this.#begin(run, trigger, 'start-plan', (run) =>
-      rules.flatMap((rule) => plansFor(run, rule, request)),
+      rules.flatMap((rule) => plansFor(run, rule, { ...request, lane: laneOf(trigger) })),
     );
     if (begun.requests === 0) await this.#close(begun.run);
     return begun;
@@ -125,7 +129,7 @@ export class Worker {
     const repairs = repairsOf(report, this.#options.rules.rules);
     if (repairs.length === 0) return { run: failedIn, requests: 0 };
     return this.#begin(run, 'manual', 'start-plan', (run) =>
-      repairs.flatMap(({ rule, ...request }) => plansFor(run, rule, request)),
+      repairs.flatMap(({ rule, ...request }) => plansFor(run, rule, { ...request, lane: 'push' })),
     );
   }
 
@@ -199,8 +203,10 @@ export class Worker {
     const id = hash(`${rule.name}\n${push.repository}\n${push.tag}\n${push.pushedAt}`);
     const path = push.repository.slice(push.repository.indexOf('/') + 1);
     if (needsWholeList(rule)) {
-      const message = { kind: 'plan', id: `plan-${id}`, run, rule: rule.name, repository: path };
-      return [{ queue: 'plan-requests', message, opened: { ...namesOf(rule), id: message.id } }];
+      const { tag, pushedAt } = push;
+      const about = { rule: rule.name, repository: path, push: { tag, pushedAt } };
+      const message = { kind: 'plan', id: `plan-${id}`, run, ...about };
+      return [{ queue: 'plan-requests', message, opened: { ...namesOfRule(rule), id: message.id } }];
     }
     return forRepository(rule, path).targets.map((target, index) => {
       const message = {
@@ -238,15 +244,30 @@ export class Worker {
       tally,
       stop: this.#deadline(),
       onEvent: this.#eventsOf(request, operation, tally),
-      ask: (copy) => this.#ask(copy, 'copy'),
+      ask: (copy, lane) => this.#ask(copy, lane),
       send: (plan, delaySeconds) => queues.send(lanes.plan, plan, { delaySeconds }),
+      park: (plan, until, lines) => this.#park(plan, 'plan', until, limited, plan.verify ? [] : lines, tally),
     });
     await planning.carryOut(async () => {
       const { lines, opened } = planning;
       for (const line of lines) this.#tellLine(line, request, operation);
       this.#tellPullsLeft(request, tally);
-      await this.#write(run, { id, opened, lines, ...costOf(tally) });
+      const again = await this.#lookAgain(request, opened);
+      await this.#write(run, { id, opened: [...opened, ...again], lines, ...costOf(tally) });
     });
+  }
+
+  /** A push that the listing does not show yet is planned once more, in a request of its own. */
+  async #lookAgain({ push, ...request }: PlanRequest, opened: readonly Opened[]): Promise<Opened[]> {
+    const wait = push === undefined ? undefined : looksAgain[push.looks];
+    const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
+    const isFound = opened.some(({ tags }) => tags?.some(({ source }) => source === push?.tag));
+    if (push === undefined || wait === undefined || rule === undefined || isFound) return [];
+    const looks = push.looks + 1;
+    const id = `plan-${hash(`${request.id}\n${looks}`)}`;
+    const { cursor: _, ...next } = { ...request, id, attempt: 0, push: { ...push, looks } };
+    await this.#park(next, 'plan', Date.now() + wait, unseen, []);
+    return [{ id, ...namesOfRule(forRepository(rule, request.repository ?? rule.source.path)) }];
   }
 
   /** Sends what nobody has asked for; what somebody has ends in this run too. */
@@ -333,11 +354,11 @@ export class Worker {
       return this.#sendAgain(next, lane, 5 * 2 ** request.attempt, lines, tally);
     }
     const again = looksAgain[request.attempt];
-    const unseen = lines.every(
+    const isUnseen = lines.every(
       ({ outcome, reason }) => outcome === 'unchanged' || reason === 'gone at source',
     );
-    if (request.reason === 'push' && unseen && again !== undefined) {
-      return this.#park(next, lane, Date.now() + again, 'the source may not show the push yet', lines, tally);
+    if (request.reason === 'push' && isUnseen && again !== undefined) {
+      return this.#park(next, lane, Date.now() + again, unseen, lines, tally);
     }
     const [first, ...others] = lines.filter((line) => line.outcome === 'deferred');
     if (first !== undefined) {
@@ -567,7 +588,7 @@ export class Worker {
       return this.#end(request, lane, linesOf(request, 'failed', { error }), new Tally());
     if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
     const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
-    const lines = rule === undefined ? [] : linesOf(namesOf(rule), 'failed', { error });
+    const lines = rule === undefined ? [] : linesOf(namesOfRule(rule), 'failed', { error });
     await this.#write(run, { id, opened: [], lines, transfer: noTransfer() });
   }
 
@@ -663,25 +684,29 @@ function unknownRun(run: string): HubferryError {
   return new HubferryError('ERR_RUN_UNKNOWN', `There is no run "${run}"`);
 }
 
+interface Planned extends Omit<ManualRequest, 'rules'> {
+  readonly lane: PlanRequest['lane'];
+}
+
+/** What people ask for goes by the backlog of what a timer asks for. */
+function laneOf(trigger: Trigger): PlanRequest['lane'] {
+  return trigger === 'manual' ? 'push' : 'copy';
+}
+
 /** The plan requests for a rule: several where many tags are named. */
-function plansFor(run: string, rule: Rule, request: Omit<ManualRequest, 'rules'>): Sending[] {
-  const { repository, tags, dryRun, force, verify = false } = request;
+function plansFor(run: string, rule: Rule, request: Planned): Sending[] {
+  const { repository, tags, dryRun, force, verify = false, lane } = request;
   const scope = repository === undefined ? {} : { repository };
-  const base = { kind: 'plan', run, rule: rule.name, ...scope, dryRun, force, verify };
+  const base = { kind: 'plan', run, rule: rule.name, ...scope, dryRun, force, verify, lane };
   const named = repository === undefined ? rule : forRepository(rule, repository);
   const send = (id: string, some: { tags?: string[] }) => {
     const message = { ...base, ...some, id };
-    return { queue: 'plan-requests' as const, message, opened: { id, ...namesOf(named) } };
+    return { queue: 'plan-requests' as const, message, opened: { id, ...namesOfRule(named) } };
   };
   const id = `plan-${hash(`${rule.name}\n${repository ?? ''}`)}`;
   if (tags === undefined) return [send(id, {})];
   const starts = Array.from({ length: Math.ceil(tags.length / tagsPerPlan) }, (_, nth) => nth * tagsPerPlan);
   return starts.map((at) => send(`${id}-${at}`, { tags: tags.slice(at, at + tagsPerPlan) }));
-}
-
-function namesOf(rule: Rule): Pick<Line, 'rule' | 'source' | 'target'> {
-  const nameOf = ({ host, path }: RepositoryName) => `${host}/${path}`;
-  return { rule: rule.name, source: nameOf(rule.source), target: rule.targets.map(nameOf).join(', ') };
 }
 
 function openedBy({ id, rule, source, target, tags }: Opened): Opened {

@@ -242,6 +242,7 @@ class Delivery {
       onEvent: () => {},
       ask: async (copy) => this.#ask(copy),
       send: async (plan) => void this.later.push(plan),
+      park: async (plan) => void this.later.push(plan),
     });
     await planning.carryOut(async () => {
       this.ended = true;

@@ -1,9 +1,9 @@
 /** What a push does that no plan has looked at: every filter is decided again by who carries it out. */
 import { randomUUID } from 'node:crypto';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { Sent } from '../../../lib/sync/parts.ts';
 import type { Line } from '../../../lib/sync/report.ts';
-import { type App, type Message, startApp } from '../../local/app.ts';
+import { type App, handOver, type Message, startApp } from '../../local/app.ts';
 import { buildManifest, type Content } from '../../local/content.ts';
 
 const [A, B] = [buildManifest({ seed: 'A' }), buildManifest({ seed: 'B' })];
@@ -97,6 +97,68 @@ describe('a push', () => {
         : undefined;
     const run = await push(there, 'acme/app', 'latest', B);
     expect(await linesOf(there, run)).toEqual(['deferred too young']);
+  });
+});
+
+describe('a push for a rule that needs the whole list', () => {
+  const rules = '- { source: docker.io/acme/app, target: $target/app, name: app, tags: { newest: 2 } }';
+  const minutes = 60_000;
+
+  afterEach(() => vi.useRealTimers());
+
+  /** The listing is as it was before the push for so long. */
+  async function pushUnseen(there: App, shows: () => boolean): Promise<string> {
+    await there.hub.push('acme/app', '1.0', A);
+    const page = await fetch(`${there.hub.apiUrl}/v2/namespaces/acme/repositories/app/tags?page_size=100`);
+    const stale = await page.text();
+    there.hub.api.intercept = ({ url }) =>
+      url.includes('/tags?') && !shows()
+        ? { kind: 'answer', status: 200, headers: { 'content-type': 'application/json' }, body: stale }
+        : undefined;
+    return push(there, 'acme/app', '2.0', B);
+  }
+
+  async function wait(there: App, ms: number): Promise<void> {
+    vi.setSystemTime(Date.now() + ms);
+    await there.worker().release();
+    await there.deliver();
+  }
+
+  it('goes by the backlog, and what else the list shows does not', async () => {
+    const there = await open(rules);
+    await there.hub.push('acme/app', '1.0', A);
+    await there.hub.push('acme/app', '2.0', B);
+    const pushed = { repository: 'docker.io/acme/app', tag: '2.0', pushedAt: 1 };
+    await there.worker().push(`run-${randomUUID()}`, pushed);
+    const [plan] = there.queues.messages.splice(0);
+    if (plan === undefined) throw new Error('There is no message');
+    await handOver(there.worker(), plan);
+    const sent = there.queues.messages.map(({ queue, text }) => [queue, JSON.parse(text).tags[0].source]);
+    expect(Object.fromEntries(sent)).toEqual({ 'push-requests': '2.0', 'copy-requests': '1.0' });
+  });
+
+  it('that the list does not show yet is looked at again within minutes', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    const there = await open(rules);
+    let shows = false;
+    const run = await pushUnseen(there, () => shows);
+    expect(there.digestAt('2.0')).toBeUndefined();
+    expect(there.reportOf(run)).toBeUndefined();
+    await wait(there, minutes);
+    expect(there.digestAt('2.0')).toBeUndefined();
+    shows = true;
+    await wait(there, 4 * minutes);
+    expect(there.digestAt('2.0')).toBe(B.descriptor.digest);
+    expect(there.reportOf(run)?.totals).toMatchObject({ tags: 2, copied: 2 });
+  });
+
+  it('that the list never shows is given up after that', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    const there = await open(rules);
+    const run = await pushUnseen(there, () => false);
+    for (const ms of [minutes, 4 * minutes]) await wait(there, ms);
+    expect(there.reportOf(run)?.totals).toMatchObject({ tags: 1, copied: 1 });
+    expect(await Array.fromAsync(there.parked.all())).toEqual([]);
   });
 });
 

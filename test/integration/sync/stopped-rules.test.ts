@@ -1,0 +1,147 @@
+/** What stops a rule as a whole: a limit is waited for, a failure is told once. */
+import { randomUUID } from 'node:crypto';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { type App, startApp } from '../../local/app.ts';
+import { buildManifest, put } from '../../local/content.ts';
+import { told, World } from './support.ts';
+
+const content = buildManifest({ seed: 'limited' });
+const hour = 3600_000;
+const limited = { kind: 'answer', status: 429, headers: { 'retry-after': '7200' } } as const;
+
+describe('a plan in the function app whose source asks to come back later', () => {
+  let app: Awaited<ReturnType<typeof startApp>>;
+
+  beforeEach(async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    app = await startApp({
+      rules: '- { source: docker.io/acme/app, target: [$target/app, $target/twin], name: app }',
+    });
+    for (let tag = 0; tag < 150; tag += 1) app.hub.repository('acme/app').setTag(`v${tag}`, digest);
+    await app.hub.push('acme/app', 'latest', content);
+  });
+  afterEach(async () => {
+    vi.useRealTimers();
+    await app.close();
+  });
+
+  const { digest } = content.descriptor;
+
+  async function later(there: App, hours: number): Promise<void> {
+    vi.setSystemTime(Date.now() + hours * hour);
+    await there.worker().release();
+    await there.deliver();
+  }
+
+  it('is parked until then, shows so, and goes on with the page that it asked for', async () => {
+    app.hub.api.intercept = ({ url }) => (url.includes('page=2') ? limited : undefined);
+    const run = await app.schedule();
+    await app.deliver();
+    expect((await app.book.report(run))?.tags).toMatchObject([
+      { source: 'docker.io/acme/app', outcome: 'deferred', reason: 'rate limit', until: expect.any(String) },
+    ]);
+    app.hub.api.intercept = undefined;
+    app.hub.api.requests.length = 0;
+    await later(app, 1);
+    expect(app.hub.api.requests).toEqual([]);
+    await later(app, 1.1);
+    expect(app.hub.api.requests.map(({ url }) => url).filter((url) => /page=1\b/.test(url))).toEqual([]);
+    expect(app.reportOf(run)?.totals).toMatchObject({ tags: 302, copied: 302, deferred: 0 });
+  }, 60_000);
+
+  it('is asked for what it lists five times, and has failed then', async () => {
+    app.hub.api.intercept = ({ url }) => (url.includes('/tags?') ? limited : undefined);
+    const run = await app.schedule();
+    await app.deliver();
+    for (let time = 0; time < 4; time += 1) {
+      expect(app.reportOf(run)).toBeUndefined();
+      await later(app, 2.1);
+    }
+    expect(app.reportOf(run)?.tags).toMatchObject([
+      { outcome: 'failed', error: { code: 'ERR_RATE_LIMITED' } },
+    ]);
+  });
+});
+
+describe('what people ask for by hand', () => {
+  it('never waits behind the backlog, nor does what they have repaired', async () => {
+    const app = await startApp({ rules: '- { source: docker.io/acme/app, target: $target/app, name: app }' });
+    try {
+      await app.hub.push('acme/app', '1', content);
+      app.target.intercept = ({ method, url }) =>
+        method === 'PUT' && url.endsWith('/manifests/1') ? { kind: 'answer', status: 400 } : undefined;
+      const run = `run-${randomUUID()}`;
+      await app.worker().start(run, 'manual', { dryRun: false, force: false });
+      expect(await queuesPassed(app)).toEqual(['plan-requests', 'push-requests']);
+      expect(app.reportOf(run)?.totals).toMatchObject({ failed: 1 });
+      app.target.intercept = undefined;
+      await app.worker().retry(`run-${randomUUID()}`, run);
+      expect(await queuesPassed(app)).toEqual(['plan-requests', 'push-requests']);
+      expect(app.digestAt('1')).toBe(content.descriptor.digest);
+    } finally {
+      await app.close();
+    }
+  });
+
+  /** Delivers all there is. */
+  async function queuesPassed(app: App): Promise<string[]> {
+    const sent = vi.spyOn(app.queues, 'send');
+    const passed = app.queues.messages.map(({ queue }) => queue);
+    await app.deliver();
+    for (const [queue] of sent.mock.calls) passed.push(queue);
+    sent.mockRestore();
+    return passed;
+  }
+});
+
+describe('on the command line', () => {
+  let world: World;
+  beforeAll(async () => {
+    world = await World.start();
+  });
+  afterAll(() => world?.close());
+  beforeEach(() => world.reset());
+
+  const twoTargets = '- { source: $plain/acme/app, target: [$acr/app, $other/app] }';
+
+  it('a listing that is asked to come back later is deferred until then', async () => {
+    put(world.plain, 'acme/app', '1', content);
+    world.plain.intercept = ({ url }) => (url.includes('/tags/list') ? limited : undefined);
+    const { tags, totals } = await world.sync(twoTargets);
+    expect(tags).toMatchObject([
+      { outcome: 'deferred', reason: 'rate limit', error: { code: 'ERR_RATE_LIMITED' } },
+    ]);
+    expect(Date.parse(tags[0]?.until ?? '')).toBeGreaterThan(Date.now() + hour);
+    expect(totals).toMatchObject({ tags: 1, deferred: 1, failed: 0 });
+  });
+
+  it('a source that fails is one line for all targets of the rule', async () => {
+    world.plain.intercept = () => ({ kind: 'answer', status: 500 });
+    for (const report of [
+      await world.sync(twoTargets),
+      await world.plan(twoTargets),
+      await world.verify(twoTargets),
+    ]) {
+      expect(told(report)).toEqual(['* failed (ERR_SERVER)']);
+      expect(report.tags[0]?.target.split(', ')).toEqual(
+        [`${world.acr.host}/app`, `${world.other.host}/app`].sort(),
+      );
+    }
+  });
+
+  it('targets of which none is reached are one line that tells of each', async () => {
+    put(world.plain, 'acme/app', '1', content);
+    for (const side of [world.acr, world.other]) side.intercept = () => ({ kind: 'answer', status: 500 });
+    const { tags } = await world.sync(twoTargets);
+    expect(tags).toHaveLength(1);
+    for (const { host } of [world.acr, world.other]) expect(tags[0]?.error?.message).toContain(host);
+  });
+
+  it('targets that fail for reasons of their own are a line each', async () => {
+    put(world.plain, 'acme/app', '1', content);
+    world.acr.intercept = () => ({ kind: 'answer', status: 403 });
+    world.other.intercept = () => ({ kind: 'answer', status: 500 });
+    const report = await world.sync(twoTargets);
+    expect(told(report)).toEqual(['* failed (ERR_FORBIDDEN)', '* failed (ERR_SERVER)']);
+  });
+});
