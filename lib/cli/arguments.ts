@@ -1,4 +1,4 @@
-/** Reads the command line (interface.md, part 3). Everything wrong in it is found here, before any file is opened. */
+/** Reads the command line. Everything wrong in it is found here, before any file is opened. */
 import { parseArgs } from 'node:util';
 import { platformsFromFlags } from '../config/arguments.ts';
 import { nearest } from '../config/nearest.ts';

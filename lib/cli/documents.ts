@@ -1,4 +1,4 @@
-/** What `--json` puts on standard output: one document on every exit, with the keys of interface.md, part 3, and no others. */
+/** What `--json` puts on standard output: one document on every exit, with the same keys and no others. */
 import { ConfigError, redact, summarize } from '../errors.ts';
 import { escapeJson } from '../log.ts';
 import {

@@ -1,4 +1,4 @@
-/** The exit statuses of interface.md, part 3, as functions of what a run reported. */
+/** The exit statuses of the README, as functions of what a run reported. */
 import { ConfigError, codeOf } from '../errors.ts';
 import type { Line, PlanAction, Report, SyncOutcome, VerifyFinding } from '../sync/report.ts';
 import { interruptedExitCode } from './interrupt.ts';

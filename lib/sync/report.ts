@@ -1,4 +1,4 @@
-/** The vocabulary of reports (interface.md, part 3), shared by command line, function app and dashboard. */
+/** The vocabulary of reports, shared by command line, function app and dashboard. */
 import type { ErrorSummary } from '../errors.ts';
 
 export const syncOutcomes = [

@@ -1,4 +1,4 @@
-/** The queue messages, checked at the door: a request is a hint, never a command (interface.md, promise 2). */
+/** The queue messages, checked at the door: a request is a hint, never a command (README.md, promise 2). */
 import * as z from 'zod';
 import { isRepositoryName } from '../oci/reference.ts';
 import { idShape } from './run-id.ts';

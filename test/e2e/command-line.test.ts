@@ -234,6 +234,24 @@ describe('a sync', () => {
     expect(target.repository('a/b').digestOf('broken')).toBe(before.descriptor.digest);
   });
 
+  it('fails for a tag that the target refuses, keeps its old target and copies the others', async () => {
+    const before = buildManifest({ seed: 'before' });
+    put(source, 'a/b', 'good', buildManifest({ seed: 'good' }));
+    put(source, 'a/b', 'refused', buildManifest({ seed: 'after' }));
+    put(target, 'a/b', 'refused', before);
+    const refusal = { errors: [{ code: 'MANIFEST_INVALID', message: 'not to the taste of this registry' }] };
+    target.intercept = ({ method, url }) =>
+      method === 'PUT' && url.endsWith('/manifests/refused')
+        ? { kind: 'answer', status: 400, body: JSON.stringify(refusal) }
+        : undefined;
+    const report = await workplace.report(['sync', `${source.host}/a/b`, `${target.host}/a/b`]);
+    expect(report.exitCode).toBe(1);
+    expect(outcomes(report)).toEqual({ good: 'copied', refused: 'failed' });
+    const error = report.tags.find(({ outcome }) => outcome === 'failed')?.error;
+    expect(error?.message).toContain('MANIFEST_INVALID: not to the taste of this registry');
+    expect(target.repository('a/b').digestOf('refused')).toBe(before.descriptor.digest);
+  });
+
   it('tells of each line what was sent for it, and once in all for what lines share', async () => {
     const shared = randomBlob('shared', 10_000);
     const tags = ['1', '2', '3', '4'];

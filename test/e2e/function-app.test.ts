@@ -1,11 +1,12 @@
 /** The published function app, with everything that it speaks to on this machine. */
 import { QueueServiceClient } from '@azure/storage-queue';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Digest } from '../../lib/oci/descriptor.ts';
 import type { Report } from '../../lib/sync/report.ts';
 import { reportSchema, statusSchema } from '../../lib/sync/status.ts';
 import { hasBrowser, launchBrowser } from '../local/browser.ts';
 import { buildApp, type Cloud, startCloud } from '../local/cloud.ts';
-import { buildManifest, buildMultiPlatform } from '../local/content.ts';
+import { attestationOf, buildIndex, buildManifest, buildMultiPlatform } from '../local/content.ts';
 import { webhookBody } from '../local/dockerhub.ts';
 
 const rules = `rules:
@@ -53,19 +54,35 @@ async function lastReport(trigger: string): Promise<Report> {
 }
 
 const digestAt = (tag: string) => cloud.acr.repository('mirror/app').tags.get(tag)?.digest;
+const bytesAt = (digest: Digest) => {
+  const bytes = cloud.acr.repository('mirror/app').manifests.get(digest)?.bytes;
+  return bytes && Buffer.from(bytes);
+};
 
 describe('the function app', () => {
   it('mirrors every tag of a rule when the timer fires, into ACR with the identity', async () => {
     const single = buildManifest({ layers: [20_000_000, 1000] });
     const multi = buildMultiPlatform('multi', platforms);
-    await cloud.hub.push('acme/app', '1.0', single);
-    await cloud.hub.push('acme/app', 'latest', multi);
+    const docker = platforms.map((platform) => ({
+      manifest: buildManifest({ docker: true, pretty: true, seed: platform.architecture, platform }),
+      platform,
+    }));
+    const contents = {
+      '1.0': single,
+      docker: buildIndex(docker, { docker: true, pretty: true }),
+      attested: buildIndex([{ manifest: single }, attestationOf(single)]),
+      latest: multi,
+    };
+    for (const [tag, content] of Object.entries(contents)) await cloud.hub.push('acme/app', tag, content);
     await cloud.host.invokeTimer('schedule');
     await cloud.host.idle();
-    expect(digestAt('1.0')).toBe(single.descriptor.digest);
-    expect(digestAt('latest')).toBe(multi.descriptor.digest);
+    for (const [tag, content] of Object.entries(contents)) {
+      expect(digestAt(tag)).toBe(content.descriptor.digest);
+      for (const { descriptor, bytes } of [content, ...content.children])
+        expect(bytesAt(descriptor.digest), tag).toEqual(Buffer.from(bytes));
+    }
     const report = await lastReport('schedule');
-    expect(report.totals).toMatchObject({ tags: 2, copied: 2, failed: 0 });
+    expect(report.totals).toMatchObject({ tags: 4, copied: 4, failed: 0 });
   });
 
   it('moves nothing and pulls nothing when nothing has changed', async () => {
@@ -73,7 +90,7 @@ describe('the function app', () => {
     await cloud.host.invokeTimer('schedule');
     await cloud.host.idle();
     const report = await lastReport('schedule');
-    expect(report.totals).toMatchObject({ tags: 2, unchanged: 2, bytesCopied: 0, pulls: 0 });
+    expect(report.totals).toMatchObject({ tags: 4, unchanged: 4, bytesCopied: 0, pulls: 0 });
     expect(cloud.hub.pulls).toBe(pulls);
   });
 
@@ -101,7 +118,7 @@ describe('the function app', () => {
     expect(status).toBe(202);
     await cloud.host.idle();
     const report: Report = (await call('GET', `${location}`.replace('/api/', ''))).json;
-    expect(report.totals).toMatchObject({ tags: 3, copied: 1, unchanged: 2 });
+    expect(report.totals).toMatchObject({ tags: 5, copied: 1, unchanged: 4 });
   });
 
   it('refuses unknown rules and strangers', async () => {

@@ -177,7 +177,7 @@ const http = (method: string, route: string, authLevel = 'function'): Trigger =>
   authLevel,
 });
 
-/** interface.md, part 4. */
+/** The functions of the README. */
 const functions: Readonly<Record<string, Trigger>> = {
   schedule: timer('%SYNC_SCHEDULE%'),
   verify: timer('%VERIFY_SCHEDULE%'),

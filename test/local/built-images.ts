@@ -15,6 +15,8 @@ export const builders = ['buildah', 'umoci', 'skopeo'];
 /** A folder with a store of its own, so that nothing of the user's is read or changed. */
 export class ImageBuilder {
   readonly #folder: string;
+  /** What is built or pulled gets a name of its own. */
+  #made = 0;
 
   private constructor(folder: string) {
     this.#folder = folder;
@@ -49,14 +51,15 @@ export class ImageBuilder {
     format: 'oci' | 'docker',
     files: Readonly<Record<string, string>>,
   ): Promise<void> {
-    const list = `list-${format}`;
+    const name = this.#newName(format);
+    const list = `list-${name}`;
     await this.run('buildah', 'manifest', 'create', list);
     for (const architecture of architectures) {
-      const root = await this.#root(`${format}-${architecture}`, { ...files, architecture });
+      const root = await this.#root(`${name}-${architecture}`, { ...files, architecture });
       const container = await this.run('buildah', 'from', '--arch', architecture, 'scratch');
       await this.run('buildah', 'add', '--quiet', container, root, '/');
       await this.run('buildah', 'config', '--arch', architecture, '--os', 'linux', container);
-      const image = `app-${format}:${architecture}`;
+      const image = `app-${name}:${architecture}`;
       await this.run('buildah', 'commit', '--quiet', '--rm', '--format', format, container, image);
       const stored = `containers-storage:localhost/${image}`;
       await this.run('buildah', 'manifest', 'add', '--arch', architecture, list, stored);
@@ -68,8 +71,9 @@ export class ImageBuilder {
 
   /** One manifest of two layers, in OCI's format. */
   async pushManifest(to: string, files: Readonly<Record<string, string>>): Promise<void> {
-    const image = 'layout:one';
-    await this.run('umoci', 'init', '--layout', 'layout');
+    const layout = this.#newName('layout');
+    const image = `${layout}:one`;
+    await this.run('umoci', 'init', '--layout', layout);
     await this.run('umoci', 'new', '--image', image);
     for (const [name, text] of Object.entries(files)) {
       await this.run(
@@ -77,7 +81,7 @@ export class ImageBuilder {
         'insert',
         '--image',
         image,
-        join(await this.#root(name, { [name]: text }), name),
+        join(await this.#root(`${layout}-${name}`, { [name]: text }), name),
         `/${name}`,
       );
     }
@@ -91,14 +95,20 @@ export class ImageBuilder {
     );
   }
 
-  /** Pulls what a name stands for, as a container engine does. @returns the folder with its files */
-  async unpack(from: string): Promise<string> {
-    const name = `pulled-${from.slice(from.lastIndexOf(':') + 1)}`;
+  /** Pulls what a name stands for, as a container engine does. @param creds user and password @returns the folder with its files */
+  async unpack(from: string, creds?: string): Promise<string> {
+    const name = this.#newName('pulled');
     const choice = ['--insecure-policy', '--override-arch', 'amd64', '--override-os', 'linux'];
-    const copy = ['copy', '--src-tls-verify=false'];
+    const login = creds === undefined ? [] : ['--src-creds', creds];
+    const copy = ['copy', '--src-tls-verify=false', ...login];
     await this.run('skopeo', ...choice, ...copy, `docker://${from}`, `oci:${name}:pulled`);
     await this.run('umoci', 'raw', 'unpack', '--image', `${name}:pulled`, `${name}-root`);
     return join(this.#folder, `${name}-root`);
+  }
+
+  #newName(kind: string): string {
+    this.#made += 1;
+    return `${kind}-${this.#made}`;
   }
 
   async #root(name: string, files: Readonly<Record<string, string>>): Promise<string> {

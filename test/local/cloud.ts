@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { BlobServiceClient } from '@azure/storage-blob';
-import { startAcr } from './acr.ts';
+import { type AcrOptions, startAcr } from './acr.ts';
 import { startAzurite } from './azurite.ts';
 import { type DockerHubOptions, startDockerHub } from './dockerhub.ts';
 import { type FunctionsHostOptions, startFunctionsHost } from './functions-host.ts';
@@ -29,6 +29,7 @@ export interface CloudOptions {
   readonly rules: string;
   readonly settings?: Readonly<Record<string, string>>;
   readonly hub?: DockerHubOptions;
+  readonly acr?: AcrOptions;
   /** Instances of the app over the same storage. @default 1 */
   readonly instances?: number;
   /** Whether timers fire on their own. @default false */
@@ -50,7 +51,7 @@ registries:
 export async function startCloud(options: CloudOptions) {
   const [hub, acr, identity, azurite] = await Promise.all([
     startDockerHub(options.hub),
-    startAcr(),
+    startAcr(options.acr),
     startIdentity(),
     startAzurite(),
   ]);

@@ -16,7 +16,7 @@ const roundTrip = (document: unknown): unknown => JSON.parse(formatDocument(docu
 const count = z.int().min(0);
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/);
 
-/** The document of interface.md, part 3: these keys and no others. */
+/** The document as the README has it: these keys and no others. */
 function schemaFor(outcomes: readonly [string, ...string[]]) {
   return z.strictObject({
     run: z.strictObject({
