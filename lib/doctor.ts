@@ -1,4 +1,5 @@
 /** What can be checked before a run: the state, and the login and the rights at both sides of each rule. */
+import { randomBytes } from 'node:crypto';
 import type { EngineSetup, Finding } from './cli/engine.ts';
 import type { Rule } from './config/model.ts';
 import { codeOf, type ErrorCode, errorCodes, HubferryError, summarize } from './errors.ts';
@@ -89,7 +90,17 @@ function sidesOf(rule: Rule, patient: Patient, allowances: Map<string, Allowance
     check: `target ${host}/${path}`,
     run: async () => tryTarget((await open(nth, new Tally())).target, signal),
   }));
-  return [source, ...targets];
+  const prunes = rule.targets.map(({ host, path }, nth) => ({
+    check: `prune ${host}/${path}`,
+    run: async () => tryDelete((await open(nth, new Tally())).target, signal),
+  }));
+  return [source, ...targets, ...(rule.prune ? prunes : [])];
+}
+
+/** Deleting is tried with a tag that nobody has: a registry refuses it where the right is missing. */
+async function tryDelete(target: Target, signal: AbortSignal): Promise<string> {
+  await target.deleteTag(`hubferry-doctor-${randomBytes(8).toString('hex')}`, { signal });
+  return 'its tags can be deleted';
 }
 
 /** A namespace is tried by one of its repositories. */

@@ -57,7 +57,8 @@ export const errorCodes = {
   },
   ERR_FORBIDDEN: {
     meaning: 'The login is good but lacks a right.',
-    remedy: 'Grant pull at the source, AcrPush or Repository Writer at the target.',
+    remedy:
+      'Grant pull at the source, AcrPush or Repository Writer at the target, and the right to delete where a rule prunes (`allowPrune`).',
   },
   ERR_IDENTITY: {
     meaning: 'The Azure identity gave no token.',

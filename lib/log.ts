@@ -116,6 +116,15 @@ const lineLevels: Readonly<Record<string, LogLevel>> = {
   failed: 'error',
 };
 
+/**
+ * What did not change, at `debug`; in the function app, where lines say what they were told by, only of a plan, which has
+ * thousands of them: what somebody asked for, or what was parked, has to be seen to end.
+ */
+function quietLevel(outcome: string, operation: unknown): LogLevel {
+  if (operation === undefined || outcome === 'same') return 'debug';
+  return outcome === 'unchanged' && operation === 'plan' ? 'debug' : 'info';
+}
+
 /** Writes what a run tells: one line for each decision, the steps below it at `debug`. */
 export function logEvent(logger: Logger, event: SyncEvent): void {
   switch (event.type) {
@@ -150,7 +159,8 @@ export function logEvent(logger: Logger, event: SyncEvent): void {
 function logLine(logger: Logger, line: Line, fields: LogFields = {}): void {
   const { rule, source, target, digest, targetDigest, reason, error, until, missing, bytes, durationMs } =
     line;
-  logger.log(lineLevels[line.outcome] ?? 'debug', line.outcome, {
+  const level = lineLevels[line.outcome] ?? quietLevel(line.outcome, fields.operation);
+  logger.log(level, line.outcome, {
     ...fields,
     rule,
     source,

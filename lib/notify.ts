@@ -74,7 +74,7 @@ export class Notifier {
     for await (const { key } of state.list(prefix)) {
       const document = await state.get(key);
       if (document === undefined) continue;
-      const letter = letterSchema.safeParse(JSON.parse(Buffer.from(document.bytes).toString())).data;
+      const letter = parseLetter(document.bytes);
       if (letter === undefined) await state.delete(key);
       else if (letter.notBefore <= Date.now() && !(await this.#send(key, letter, log))) return;
     }
@@ -129,6 +129,15 @@ export class Notifier {
     } catch (error) {
       return { error: codeOf(error) };
     }
+  }
+}
+
+/** `undefined` for what is none: nobody can send it. */
+function parseLetter(bytes: Uint8Array): Letter | undefined {
+  try {
+    return letterSchema.safeParse(JSON.parse(Buffer.from(bytes).toString())).data;
+  } catch {
+    return undefined;
   }
 }
 

@@ -19,7 +19,7 @@ import { type AzureQueues, openQueues } from './storage/queue.ts';
 import { RunBook } from './sync/book.ts';
 import { Control } from './sync/control.ts';
 import type { Core } from './sync/direct.ts';
-import type { OnEvent, SyncEvent } from './sync/events.ts';
+import type { EventFields, LogLevel, OnEvent, SyncEvent } from './sync/events.ts';
 import { Gathering } from './sync/gathering.ts';
 import { defaultLimits } from './sync/limits.ts';
 import { Outstanding } from './sync/outstanding.ts';
@@ -132,10 +132,23 @@ export class Service {
 
   /** What the timer does each minute. */
   async release(onEvent: OnEvent): Promise<void> {
-    await this.#notifier.deliver((level, message, fields) =>
-      onEvent({ type: 'log', level, message, fields }),
-    );
-    await (await this.worker(onEvent)).release();
+    try {
+      await (await this.worker(onEvent)).release();
+    } finally {
+      await this.#deliver(onEvent);
+    }
+  }
+
+  /** Notifications hold up nothing, and are told while rules are refused too. */
+  async #deliver(onEvent: OnEvent): Promise<void> {
+    const log = (level: LogLevel, message: string, fields: EventFields) =>
+      onEvent({ type: 'log', level, message, fields });
+    try {
+      await this.#notifier.deliver(log);
+    } catch (error) {
+      const { code, message } = summarize(error);
+      log('warn', 'notification failed', { code, error: message });
+    }
   }
 
   async #announce(report: AnyReport, onEvent: OnEvent): Promise<void> {

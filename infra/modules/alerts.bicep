@@ -29,7 +29,7 @@ var rules = [
   }
   {
     name: 'failed-run'
-    title: 'A run was closed with failures'
+    title: 'A run was closed with failures, or a check with findings'
     severity: 2
     query: loadTextContent('../alerts/failed-run.kql')
     window: 'PT1H'

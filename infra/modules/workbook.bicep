@@ -1,4 +1,4 @@
-// The ten questions of an operator: as queries saved in the workspace, and together on one page.
+// What an operator asks: as queries saved in the workspace, and together on one page.
 
 param location string
 param tags { *: string }
@@ -6,6 +6,7 @@ param workspaceName string
 
 var questions = [
   { name: 'in-step', title: 'Is everything in step?', query: loadTextContent('../queries/in-step.kql') }
+  { name: 'behind', title: 'How far behind were we?', query: loadTextContent('../queries/behind.kql') }
   { name: 'runs', title: 'What happened in the last runs?', query: loadTextContent('../queries/runs.kql') }
   {
     name: 'failures'

@@ -48,11 +48,11 @@ interface News {
   readonly gone: ReadonlySet<string>;
 }
 
-/** A rule that had failed as a whole has its repository for a target: it is well when a tag of it is. */
+/** A rule that had failed as a whole has its repositories for a target: each is well when a tag of it is. */
 function newsOf({ tags }: AnyReport): News {
   const lines: readonly Line[] = tags;
   const withOutcome = (fits: (outcome: string) => boolean) =>
-    lines.filter(({ outcome }) => fits(outcome)).map(({ target }) => target);
+    lines.filter(({ outcome }) => fits(outcome)).flatMap(({ target }) => target.split(', '));
   const failed = new Set(withOutcome((outcome) => bad.has(outcome)));
   const well = withOutcome((outcome) => good.has(outcome));
   const all = [...well, ...well.map((target) => target.replace(/[:@][^/]*$/, ''))];

@@ -98,6 +98,23 @@ describe('doctor', () => {
     expect((await examine(rule))['target target/app']).toMatchObject({ status: 'warning' });
   });
 
+  it('tells that the right to delete is missing where a rule prunes, and tries it on no tag of anybody', async () => {
+    const prunes = '[{ source: docker.io/acme/app, target: $target/app, prune: true }]';
+    const names = () => Object.fromEntries(target.repository('app').tags);
+    const before = names();
+    expect((await examine(prunes))['prune target/app']).toMatchObject({ status: 'ok' });
+    const denied = JSON.stringify({ errors: [{ code: 'DENIED', message: 'no delete' }] });
+    target.intercept = ({ method, url }) =>
+      method === 'DELETE' && url.includes('/manifests/')
+        ? { kind: 'answer', status: 403, body: denied }
+        : undefined;
+    const found = (await examine(prunes))['prune target/app'];
+    expect(found).toMatchObject({ status: 'failed', code: 'ERR_FORBIDDEN' });
+    expect(found?.remedy).toContain('`allowPrune`');
+    expect(names()).toEqual(before);
+    expect(await examine(rule)).not.toHaveProperty(['prune target/app']);
+  });
+
   it('tells a source that is not there', async () => {
     const findings = await examine('[{ source: docker.io/acme/none, target: $target/app }]');
     expect(findings['source docker.io/acme/none']).toMatchObject({ status: 'failed', code: 'ERR_NOT_FOUND' });

@@ -151,6 +151,25 @@ describe('what is told', () => {
     await deliver(from);
     expect(received.map(({ body }) => body.recovered)).toEqual([['x.azurecr.io/b']]);
   });
+
+  it('is recovery of one target of a rule whose source had failed for two', async () => {
+    const from = notifier(['recovered']);
+    await from.note(reportOf('r1', { 1: 'failed' }, { target: 'x.azurecr.io/b, y.azurecr.io/b' }));
+    await from.note(reportOf('r2', { 1: 'unchanged' }));
+    await deliver(from);
+    expect(received.map(({ body }) => body.recovered)).toEqual([['x.azurecr.io/b']]);
+  });
+});
+
+describe('what lies in the outbox and is no notification', () => {
+  it('is taken away, and holds up none', async () => {
+    await state.put('notify/outbox/a.json', Buffer.from('{ "half": '));
+    await state.put('notify/outbox/b.json', Buffer.from('{}'));
+    await notifier().note(reportOf('r', { 1: 'failed' }));
+    await deliver();
+    expect(received).toHaveLength(1);
+    expect(await Array.fromAsync(state.list('notify/outbox/'))).toEqual([]);
+  });
 });
 
 describe('a receiver', () => {

@@ -1,8 +1,9 @@
 /**
  * The dashboard on a server of its own, with canned answers in the app's place. Run by hand, it shows a realistic history:
- * `node test/local/dashboard.ts`; with the name of a PNG file it takes a picture of it.
+ * `node test/local/dashboard.ts`; with the name of a folder (`.github`) it takes the README's pictures of it.
  */
 import { createHash } from 'node:crypto';
+import path from 'node:path';
 import type { DashboardAnswer } from '../../esbuild.dashboard.ts';
 import { buildDashboard } from '../../esbuild.dashboard.ts';
 import type { ErrorSummary } from '../../lib/errors.ts';
@@ -239,25 +240,34 @@ function trouble(line: Line, index: number, now: number): Line {
   return line;
 }
 
-/** What the README shows. */
-async function takePicture(server: DashboardServer, file: string): Promise<void> {
+/** What the README shows, on a desk and on a phone. */
+const pictures = {
+  'dashboard.png': { width: 1200, height: 1300 },
+  'dashboard-phone.png': { width: 390, height: 1300 },
+};
+
+async function takePictures(server: DashboardServer, folder: string): Promise<void> {
   const browser = await launchBrowser();
-  const page = await browser.newPage({ viewport: { width: 1200, height: 1300 }, timezoneId: 'UTC' });
-  await page.goto(`${server.url}/api/dashboard`);
-  await page.getByLabel('Function key').fill(dashboardKey);
-  await page.keyboard.press('Enter');
-  await page.locator('#verdict h2').waitFor();
-  await page.screenshot({ path: file });
+  for (const [name, viewport] of Object.entries(pictures)) {
+    const page = await browser.newPage({ viewport, timezoneId: 'UTC' });
+    await page.goto(`${server.url}/api/dashboard`);
+    await page.getByLabel('Function key').fill(dashboardKey);
+    await page.keyboard.press('Enter');
+    await page.locator('#verdict h2').waitFor();
+    await page.screenshot({ path: path.join(folder, name) });
+    await page.close();
+  }
   await browser.close();
 }
 
 if (import.meta.main) {
-  const [picture] = process.argv.slice(2);
+  // A folder for the pictures; without one the page is there to be looked at.
+  const [folder] = process.argv.slice(2);
   const server = await startDashboard(realisticHistory(Date.now()));
-  if (picture === undefined) {
+  if (folder === undefined) {
     console.log(`${server.url}/api/dashboard (key: ${dashboardKey}). Ctrl-C ends it.`);
   } else {
-    await takePicture(server, picture);
+    await takePictures(server, folder);
     await server.close();
   }
 }

@@ -158,17 +158,15 @@ function several(count: number, thing: string): string {
   return `${count} ${thing}${count === 1 ? '' : 's'}`;
 }
 
-/** What a person can point skopeo and a browser at. */
-function addressesOf({ host, hub, acr }: Cloud): string {
+/** What a person can point skopeo at. */
+function addressesOf({ hub, acr }: Cloud): string {
   const hubHost = new URL(hub.url).host;
   const login = `--creds ${admin.username}:${admin.password} --tls-verify=false`;
   return `
-Dashboard   ${host.url}/api/dashboard (key: ${host.key()})
 Docker Hub  skopeo list-tags --tls-verify=false docker://${hubHost}/${repository}
             skopeo inspect --raw --tls-verify=false docker://${hubHost}/${repository}:latest
 ACR         skopeo list-tags ${login} docker://${acr.host}/${mirror}
-            skopeo inspect --raw ${login} docker://${acr.host}/${mirror}:latest
-Ctrl-C ends it.`;
+            skopeo inspect --raw ${login} docker://${acr.host}/${mirror}:latest`;
 }
 
 const { values } = parseArgs({ options: { keep: { type: 'boolean', default: false } } });
@@ -184,11 +182,16 @@ const cloud = await startCloud({
 });
 try {
   await new Story(cloud).tell();
+  const { host } = cloud;
+  const dashboard = `Dashboard   ${host.url}/api/dashboard (key: ${host.key()})`;
   if (values.keep) {
     console.log(addressesOf(cloud));
+    console.log(`${dashboard}\nCtrl-C ends it.`);
     await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
-  } else
-    console.log('\nThat was all. `npm run demo -- --keep` leaves it running, with a dashboard to look at.');
+  } else {
+    console.log('\nAll of it ends here; `npm run demo -- --keep` leaves it running:');
+    console.log(dashboard);
+  }
 } finally {
   await cloud.close();
   app.remove();

@@ -96,6 +96,20 @@ describe('events become lines', () => {
       { type: 'line', line: lineOf('failed', { error: { code: 'ERR_SERVER', message: 'It said no.' } }) },
       'code=ERR_SERVER error="It said no."',
     ],
+    [{ type: 'line', line: lineOf('skipped') }, 'DEBUG skipped rule=app'],
+    [
+      { type: 'line', line: lineOf('unchanged'), fields: { operation: 'plan' } },
+      'DEBUG unchanged operation=plan',
+    ],
+    [
+      { type: 'line', line: lineOf('unchanged'), fields: { operation: 'push' } },
+      'INFO  unchanged operation=push',
+    ],
+    [
+      { type: 'line', line: lineOf('skipped'), fields: { operation: 'plan' } },
+      'INFO  skipped operation=plan',
+    ],
+    [{ type: 'line', line: lineOf('superseded'), fields: { operation: 'copy' } }, 'INFO  superseded'],
     [{ type: 'listing', rule: 'app', tags: 3 }, 'DEBUG listing rule=app tags=3'],
     [{ type: 'planned', rule: 'app', lines: 3 }, 'INFO  planned rule=app lines=3'],
     [{ type: 'waiting', host: 'h', until: 0 }, 'WARN  waiting host=h until=1970-01-01T00:00:00.000Z'],

@@ -5,6 +5,20 @@ import * as z from 'zod';
 import { containers, queues } from '../../../lib/storage/ports.ts';
 import { compile, type Expansion, expand, withoutCompiler } from './template.ts';
 
+/** The one condition of an alert rule. */
+const alarmSchema = z.object({
+  windowSize: z.string(),
+  evaluationFrequency: z.string(),
+  criteria: z.object({
+    allOf: z.tuple([
+      z.object({
+        operator: z.string(),
+        threshold: z.union([z.number(), z.string()]),
+        timeAggregation: z.string(),
+      }),
+    ]),
+  }),
+});
 const workbookSchema = z.object({ serializedData: z.string() });
 const siteSchema = z.object({ virtualNetworkSubnetId: z.string() });
 
@@ -136,29 +150,35 @@ describe.skipIf(withoutCompiler)('the resources', () => {
     });
   });
 
-  it('tell people of seven troubles', () => {
+  it('tell people of seven troubles, each over its time and from its number on', () => {
     const people = template.one('Microsoft.Insights/actionGroups');
     expect(people.properties).toMatchObject({ emailReceivers: [{ emailAddress: 'ops@example.org' }] });
     const rules = template.of('Microsoft.Insights/scheduledQueryRules');
-    expect(rules.map(({ name }) => name)).toEqual(
-      [
-        'poison',
-        'failed-run',
-        'no-plan',
-        'exceptions',
-        'throttling',
-        'registry-logins',
-        'registry-storage',
-      ].map((name) => `hubferry-${name}`),
-    );
-    for (const { properties } of rules) {
+    const alarms = rules.map(({ name, properties }) => {
       expect(properties).toMatchObject({ enabled: true, actions: { actionGroups: [people.id] } });
-    }
+      const { windowSize, evaluationFrequency, criteria } = alarmSchema.parse(properties);
+      const [{ operator, threshold, timeAggregation }] = criteria.allOf;
+      return [name, [windowSize, evaluationFrequency, `${timeAggregation} ${operator} ${threshold}`]];
+    });
+    expect(Object.fromEntries(alarms)).toEqual({
+      'hubferry-poison': ['PT1H', 'PT15M', 'Count GreaterThan 0'],
+      'hubferry-failed-run': ['PT1H', 'PT15M', 'Count GreaterThan 0'],
+      // Longer than the 26 hours that its query looks back.
+      'hubferry-no-plan': ['P2D', 'PT1H', 'Count GreaterThan 0'],
+      'hubferry-exceptions': ['PT1H', 'PT15M', 'Count GreaterThan 0'],
+      'hubferry-throttling': ['PT1H', 'PT15M', 'Count GreaterThan 20'],
+      'hubferry-registry-logins': ['PT1H', 'PT15M', 'Count GreaterThan 5'],
+      'hubferry-registry-storage': [
+        'PT6H',
+        'PT1H',
+        expect.stringContaining("Maximum GreaterThan [createObject('Basic', 8,"),
+      ],
+    });
   });
 
-  it('answer ten questions, as saved queries and on one page', () => {
+  it('answer what an operator asks, as saved queries and on one page', () => {
     const saved = template.of('Microsoft.OperationalInsights/workspaces/savedSearches');
-    expect(saved).toHaveLength(10);
+    expect(saved).toHaveLength(11);
     const page = z
       .object({
         items: z.array(
@@ -171,7 +191,7 @@ describe.skipIf(withoutCompiler)('the resources', () => {
         ),
       );
     const answers = page.items.filter(({ type }) => type === 3);
-    expect(answers).toHaveLength(10);
+    expect(answers).toHaveLength(11);
     const ofOneTag = answers.filter(({ content }) => content.query?.includes('let wanted = "{tag}";'));
     expect(ofOneTag).toHaveLength(1);
   });
