@@ -46,7 +46,8 @@ param allowPrune bool = false
 
 // ---- Secrets: kept in the vault; an empty value leaves what the vault has ----
 
-@description('Empty: Docker Hub is read anonymously, with an allowance that others share.')
+@description('Whether Docker Hub is logged in to. Read anonymously, it has an allowance that others share.')
+param dockerHubLogin bool = false
 param dockerHubUsername string = ''
 
 @description('A personal or organization access token that may read.')
@@ -161,9 +162,7 @@ var writtenContainers = ['checkpoints', 'state', reportsContainer]
 var requestQueues = ['plan-requests', 'push-requests', 'copy-requests']
 var queues = [...requestQueues, ...map(requestQueues, queue => '${queue}-poison')]
 
-var dockerHubSecrets = empty(dockerHubUsername)
-  ? {}
-  : { DOCKERHUB_USERNAME: dockerHubUsername, DOCKERHUB_TOKEN: dockerHubToken }
+var dockerHubSecrets = dockerHubLogin ? { DOCKERHUB_USERNAME: dockerHubUsername, DOCKERHUB_TOKEN: dockerHubToken } : {}
 var notifySecrets = notify ? { NOTIFY_URL: notifyUrl } : {}
 var ruleSecrets = toObject(items(secrets), entry => 'SECRET_${entry.key}', entry => entry.value)
 var secretValues = { ...dockerHubSecrets, ...notifySecrets, ...ruleSecrets }
@@ -301,6 +300,7 @@ module registryAccess 'modules/registry-access.bicep' = {
     principalId: identity.outputs.principalId
     repositoryPrefixes: repositoryPrefixes
     allowPrune: allowPrune
+    diagnosticsName: 'hubferry-${environmentName}'
     workspaceId: monitoring.outputs.workspaceId
   }
 }

@@ -10,7 +10,8 @@ param registry = { kind: 'new', sku: 'Basic' }
 
 // ---- Secrets come from the environment; one that is not there keeps the value that the vault has ----
 
-// Without a user name, Docker Hub is read anonymously.
+// false: Docker Hub is read anonymously.
+param dockerHubLogin = true
 param dockerHubUsername = readEnvironmentVariable('DOCKERHUB_USERNAME', '')
 param dockerHubToken = readEnvironmentVariable('DOCKERHUB_TOKEN', '')
 

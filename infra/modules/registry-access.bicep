@@ -6,6 +6,9 @@ param registryName string
 param principalId string
 param workspaceId string
 
+@description('Other installations may fill the registry too, each with a setting of its own.')
+param diagnosticsName string
+
 @description('`AbacRepositoryPermissions` honours only the repository roles, every other mode only the Acr roles.')
 param roleAssignmentMode string
 param repositoryPrefixes string[]
@@ -53,7 +56,7 @@ resource access 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
 // No stable version has this resource type's categories.
 #disable-next-line use-recent-api-versions
 resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
-  name: 'hubferry'
+  name: diagnosticsName
   scope: registry
   properties: {
     workspaceId: workspaceId

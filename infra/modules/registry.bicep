@@ -18,8 +18,7 @@ resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' = {
     adminUserEnabled: false
     anonymousPullEnabled: false
     publicNetworkAccess: publicNetworkAccess
+    // Tokens that were issued for ARM are taken, as by default: App Service and Container Apps pull with them.
     roleAssignmentMode: roleAssignmentMode
-    // The registry takes Entra tokens that were issued for registries, and no others.
-    policies: { azureADAuthenticationAsArmPolicy: { status: 'disabled' } }
   }
 }

@@ -22,6 +22,14 @@ describe("the operator's guide", () => {
     expect(asked.filter((name) => !named('output').includes(name))).toEqual([]);
   });
 
+  it('names every variable and secret that the deployment takes from GitHub', async () => {
+    const workflow = await readFile(new URL('../.github/workflows/deploy.yml', infra), 'utf8');
+    const taken = [...workflow.matchAll(/\$\{\{ (?:vars|secrets)\.(\w+) \}\}/g)].map(([, name = '']) => name);
+    const section = guide.split('\n## By a workflow\n')[1]?.split('\n## ')[0] ?? '';
+    expect(taken.length).toBeGreaterThan(7);
+    expect(taken.filter((name) => !section.includes(`\`${name}\``))).toEqual([]);
+  });
+
   it('speaks of no error code that does not exist', () => {
     const codes = new Set([...guide.matchAll(/\bERR_[A-Z0-9_]+/g)].map(([code]) => code));
     expect(codes.size).toBeGreaterThan(8);

@@ -27,7 +27,11 @@ const lastPart = (name: string) => name.split('/').at(-1) ?? '';
 describe.skipIf(withoutCompiler)('the resources', () => {
   let template: Expansion;
   beforeAll(async () => {
-    template = await expand({ alertEmails: ['ops@example.org'], dockerHubUsername: 'me' });
+    template = await expand({
+      alertEmails: ['ops@example.org'],
+      dockerHubLogin: true,
+      dockerHubUsername: 'me',
+    });
   });
 
   it('run the app on Flex Consumption with Node 24', () => {

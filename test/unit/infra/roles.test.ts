@@ -10,6 +10,7 @@ const registryAccess = async (parameters: Readonly<Record<string, unknown>>) =>
     await expandFile('modules/registry-access.bicep', {
       registryName: 'hagicode',
       principalId: 'app-object-id',
+      diagnosticsName: 'hubferry-test',
       workspaceId: '/workspace',
       repositoryPrefixes: [],
       allowPrune: false,

@@ -65,6 +65,7 @@ async function settingsReadByCode(): Promise<ReadonlySet<string>> {
 
 describe.skipIf(withoutCompiler)('app settings', () => {
   const given = {
+    dockerHubLogin: true,
     dockerHubUsername: 'me',
     dockerHubToken: 'token',
     notify: true,

@@ -1,7 +1,13 @@
-import { glob, readFile } from 'node:fs/promises';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { glob, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import * as z from 'zod';
+import { hasProgram } from '../../local/docker-registry.ts';
+import { type Answer, type LocalServer, reply, replyJson, startServer } from '../../local/server.ts';
 
 const root = new URL('../../../', import.meta.url);
 const files = await Array.fromAsync(
@@ -127,5 +133,64 @@ describe('azure.yaml', () => {
       services: { app: { host: 'function', project: 'dist/app', remoteBuild: false } },
       hooks: { prepackage: { posix: { run: build }, windows: { run: build } } },
     });
+  });
+});
+
+const missing = ['curl', 'jq'].filter((program) => !hasProgram(program));
+
+describe.skipIf(missing.length > 0)('the smoke test of a deployment (needs curl and jq)', () => {
+  const findings = { findings: [{ check: 'rules', status: 'failed' }] };
+  let folder: string;
+  let server: LocalServer;
+  afterEach(async () => {
+    await server.close();
+    await rm(folder, { recursive: true });
+  });
+
+  /** Its script, with an Azure CLI that tells a key, against an app that answers so, one after the other. */
+  async function smoke(
+    ...answers: Answer[]
+  ): Promise<{ status: unknown; summary: string; keys: Set<unknown> }> {
+    folder = await mkdtemp(join(tmpdir(), 'hubferry-smoke-'));
+    const keys = new Set<unknown>();
+    server = await startServer(async ({ headers }) => {
+      keys.add(headers['x-functions-key']);
+      return (answers.length > 1 ? answers.shift() : answers[0]) ?? replyJson(500, {});
+    });
+    const text = await readFile(new URL('.github/workflows/deploy.yml', root), 'utf8');
+    const script = stepsOf('deploy.yml', text).at(-1)?.run ?? '';
+    const env = {
+      PATH: process.env.PATH,
+      APP: 'app',
+      GROUP: 'group',
+      HOME: folder,
+      URL: server.url,
+      RUNNER_TEMP: folder,
+      GITHUB_STEP_SUMMARY: join(folder, 'summary'),
+    };
+    // Whoever waits for what will not come waits a second here.
+    await writeFile(join(folder, '.curlrc'), 'retry-max-time = 1');
+    const azure = 'az() { echo the-key; }\n';
+    const bash = spawn('bash', ['-eo', 'pipefail', '-c', azure + script], { env, stdio: 'ignore' });
+    const [status]: unknown[] = await once(bash, 'exit');
+    return { status, summary: await readFile(env.GITHUB_STEP_SUMMARY, 'utf8'), keys };
+  }
+
+  it('waits until the app has started, whatever the platform says meanwhile', async () => {
+    const page = reply(502, {}, '<html>Bad Gateway</html>');
+    const { status, summary, keys } = await smoke(page, replyJson(200, findings));
+    expect([status, JSON.parse(summary), [...keys]]).toEqual([0, findings, ['the-key']]);
+  });
+
+  it('fails with what is wrong', async () => {
+    const { status, summary } = await smoke(replyJson(404, findings));
+    expect(status).not.toBe(0);
+    expect(JSON.parse(summary)).toEqual(findings);
+  });
+
+  it('fails with what was answered, also where that is no document', async () => {
+    const { status, summary } = await smoke(reply(404, {}, '<html>Not here</html>'));
+    expect(status).not.toBe(0);
+    expect(summary).toBe('<html>Not here</html>');
   });
 });
