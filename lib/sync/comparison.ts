@@ -145,11 +145,13 @@ export class Comparison {
   async #different(tag: string, digest: Digest, present: TagEntry, targetDigest: Digest): Promise<PlanLine> {
     const { input, names } = this.#with;
     if (present.locked === true) {
-      return this.#line(tag, digest, {
-        outcome: 'locked',
-        targetDigest,
-        reason: 'the target refuses changes',
-      });
+      const facts = { outcome: 'locked', targetDigest, reason: 'the target refuses changes' } as const;
+      // The source's own digest, where the rule's platforms make another one of it, does not show that it differs.
+      const error = {
+        code: 'ERR_LOCKED',
+        message: 'The target has all platforms, and refuses changes',
+      } as const;
+      return this.#line(tag, digest, { ...facts, ...(targetDigest === digest && { error }) });
     }
     if (!input.rule.overwrite) return this.#skip(tag, digest, 'not overwritten', targetDigest);
     const suspect = input.claims.suspect(names.target(tag));

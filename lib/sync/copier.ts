@@ -397,7 +397,8 @@ class Carriage {
     } catch (error) {
       const { digest: wanted } = manifest.descriptor;
       if (codeOf(error) !== 'ERR_LOCKED' || look.to?.digest !== wanted) throw error;
-      this.#settleAt(look, 'locked', wanted, lockedReason);
+      // Without a digest of the target's: none is to be compared.
+      this.#settle(look.pair, 'locked', { digest, reason: lockedReason });
     }
   }
 

@@ -1,7 +1,7 @@
 /** A target that refuses changes: its word is taken once, and the tag is reported as what it is. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { exitCodeOfSync } from '../../../lib/cli/exit-code.ts';
-import { buildManifest, put } from '../../local/content.ts';
+import { buildManifest, buildMultiPlatform, put } from '../../local/content.ts';
 import type { Intervention } from '../../local/server.ts';
 import { told, World } from './support.ts';
 
@@ -13,6 +13,9 @@ const lockedAnswer: Intervention = {
   headers: { 'content-type': 'application/json' },
   body: JSON.stringify({ errors: [{ code: 'REGISTRY_DISALLOWED_OPERATION', message: 'locked' }] }),
 };
+
+const amd64 = { os: 'linux', architecture: 'amd64' };
+const arm64 = { os: 'linux', architecture: 'arm64' };
 
 let world: World;
 
@@ -59,6 +62,31 @@ describe('a tag that the target locks', () => {
     const report = await world.sync(mirror);
     expect(told(report)).toEqual(['1.0 locked (ERR_LOCKED)']);
     expect(exitCodeOfSync(report)).toBe(1);
+  });
+
+  it('with platforms that its rule drops is a failure, before and after it is known', async () => {
+    const both = buildMultiPlatform('both', [amd64, arm64]);
+    await world.hub.push('acme/app', '1.0', both);
+    put(world.acr, 'app', '1.0', both);
+    world.acr.setTagAttributes('app', '1.0', { writeEnabled: false });
+    const rules = '- { source: docker.io/acme/app, target: $acr/app, platforms: [linux/amd64] }';
+    for (let time = 0; time < 2; time += 1) {
+      const report = await world.sync(rules);
+      expect(report.tags).toMatchObject([{ outcome: 'locked', error: { code: 'ERR_LOCKED' } }]);
+      expect(exitCodeOfSync(report)).toBe(1);
+    }
+  });
+
+  it('with the platforms that its rule keeps is no failure, not even when everything is checked again', async () => {
+    await world.hub.push('acme/app', '1.0', buildMultiPlatform('both', [amd64, arm64]));
+    const rules = '- { source: docker.io/acme/app, target: $acr/app, platforms: [linux/amd64] }';
+    await world.sync(rules);
+    world.acr.setTagAttributes('app', '1.0', { writeEnabled: false });
+    for (const force of [false, true]) {
+      const report = await world.sync(rules, { force });
+      expect(told(report)).toEqual([force ? '1.0 locked (the target refuses changes)' : '1.0 unchanged']);
+      expect(exitCodeOfSync(report)).toBe(0);
+    }
   });
 
   it('as it is to be is no failure, not even when everything is checked again', async () => {
