@@ -2,9 +2,9 @@
  * Memory that sockets read into, used again and again.
  *
  * Node takes fresh memory for every read; on a fast download the kernel then spends more time on handing out empty pages
- * than on the bytes. A block is used again once every byte that was read into it was part of a body, and that body's
- * reader has given it back. What is not given back is left to the garbage collector, so that forgetting costs time but
- * never safety.
+ * than on the bytes. A block is used again once everything that was read into it has been parsed, and what of that was
+ * lent to the readers of bodies has been given back. What is not given back is left to the garbage collector, so that
+ * forgetting costs time but never safety.
  */
 
 const blockSize = 1024 * 1024;
@@ -19,7 +19,12 @@ const maxFree = 64;
 interface Block {
   readonly memory: Buffer<ArrayBuffer>;
   written: number;
+  lent: number;
   givenBack: number;
+  /** Nothing in it is to be looked at any more but what was lent. */
+  parsed: boolean;
+  /** Where its socket read to before: parsed as soon as something of this one is lent, for bytes are parsed in order. */
+  before: Block | undefined;
   /** The socket has gone on to another block. */
   full: boolean;
 }
@@ -38,9 +43,12 @@ export class ReadBuffer {
     const { memory, written } = this.#block;
     const least = memory.length === headSize ? smallestHead : smallestRead;
     if (memory.length - written < least) {
-      this.#block.full = true;
-      reuse(this.#block);
+      const before = this.#block;
+      before.full = true;
+      before.before = undefined;
+      reuse(before);
       this.#block = this.#lastRead < smallestHead ? headBlock() : takeBlock();
+      this.#block.before = before;
     }
     return this.#block.memory.subarray(this.#block.written);
   }
@@ -49,9 +57,29 @@ export class ReadBuffer {
   filled(length: number): Buffer {
     const start = this.#block.written;
     this.#block.written += length;
+    this.#block.parsed = false;
     this.#lastRead = length;
     return this.#block.memory.subarray(start, start + length);
   }
+}
+
+/** Notes that a piece of a body goes to its reader. */
+export function lend(piece: Uint8Array): void {
+  const block = blocks.get(piece.buffer);
+  if (block === undefined) return;
+  block.lent += piece.length;
+  if (block.before === undefined) return;
+  block.before.parsed = true;
+  reuse(block.before);
+  block.before = undefined;
+}
+
+/** An answer has ended with this piece: until the next request its socket has read nothing more. */
+export function settle(piece: Uint8Array): void {
+  const block = blocks.get(piece.buffer);
+  if (block === undefined) return;
+  block.parsed = true;
+  reuse(block);
 }
 
 /** Gives back a piece of a body that nobody looks at any more; each piece once. */
@@ -63,11 +91,9 @@ export function giveBack(piece: Uint8Array): void {
 }
 
 function reuse(block: Block): void {
-  if (!block.full || block.givenBack !== block.written || free.length === maxFree) return;
+  if (!block.full || !block.parsed || block.givenBack !== block.lent || free.length === maxFree) return;
   if (!blocks.has(block.memory.buffer)) return;
-  block.written = 0;
-  block.givenBack = 0;
-  block.full = false;
+  Object.assign(block, unused);
   free.push(block);
 }
 
@@ -84,6 +110,8 @@ function headBlock(): Block {
   return newBlock(headSize);
 }
 
+const unused = { written: 0, lent: 0, givenBack: 0, parsed: false, before: undefined, full: false } as const;
+
 function newBlock(size: number): Block {
-  return { memory: Buffer.allocUnsafeSlow(size), written: 0, givenBack: 0, full: false };
+  return { memory: Buffer.allocUnsafeSlow(size), ...unused };
 }

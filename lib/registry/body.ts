@@ -35,6 +35,7 @@ export class ResponseBody implements AsyncIterable<Uint8Array>, AsyncIterator<Ui
       this.#settle({ done: false, value: chunk });
     } else if (this.#state === 'dumped') {
       this.#size += chunk.length;
+      giveBack(chunk);
       if (this.#size > dumpLimit) this.#abort();
     } else if (this.#state === 'open') {
       this.#size += chunk.length;
@@ -96,7 +97,7 @@ export class ResponseBody implements AsyncIterable<Uint8Array>, AsyncIterator<Ui
 
   /** Drops what is left, and keeps the connection where that is little. */
   dump(): void {
-    this.#waiting.length = 0;
+    for (const chunk of this.#waiting.splice(0)) giveBack(chunk);
     if (this.#state !== 'open') return;
     this.#state = 'dumped';
     this.#resume();

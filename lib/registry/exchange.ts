@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
+import { lend, settle } from './blocks.ts';
 import { ResponseBody } from './body.ts';
 import { networkFailure } from './failure.ts';
 import type { ResponseHeaders } from './headers.ts';
@@ -54,6 +55,8 @@ class Answer implements Dispatcher.DispatchHandler {
   readonly #request: ExchangeRequest;
   #controller: Dispatcher.DispatchController | undefined;
   #body: ResponseBody | undefined;
+  /** Its last piece so far. */
+  #piece: Buffer | undefined;
 
   constructor(request: ExchangeRequest) {
     this.#request = request;
@@ -79,11 +82,15 @@ class Answer implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    lend(chunk);
+    this.#piece = chunk;
     this.#body?.push(chunk);
   }
 
   onResponseEnd(): void {
     this.#unlisten();
+    if (this.#piece !== undefined) settle(this.#piece);
+    this.#piece = undefined;
     this.#body?.end();
   }
 

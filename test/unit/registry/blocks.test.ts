@@ -1,9 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { giveBack, ReadBuffer } from '../../../lib/registry/blocks.ts';
+import { giveBack, lend, ReadBuffer, settle } from '../../../lib/registry/blocks.ts';
 
-/** Reads `length` bytes as a socket would. */
+/** Reads `length` bytes as a socket would, all of them of a body. */
 function read(buffer: ReadBuffer, length: number, value: number): Buffer {
+  const piece = readHead(buffer, length, value);
+  lend(piece);
+  return piece;
+}
+
+/** Reads what no reader of a body gets. */
+function readHead(buffer: ReadBuffer, length: number, value: number): Buffer {
   buffer.next().fill(value, 0, length);
   return buffer.filled(length);
 }
@@ -21,9 +28,40 @@ describe('memory that sockets read into', () => {
   it('is used again once all of it was given back', () => {
     const buffer = busy();
     const first = read(buffer, room, 1);
+    settle(first);
     giveBack(first);
     const second = read(buffer, room, 2);
     expect(second.buffer).toBe(first.buffer);
+  });
+
+  it('is used again in a long answer too, once a later piece of it is lent', () => {
+    const buffer = busy();
+    const first = read(buffer, room, 1);
+    giveBack(first);
+    const second = read(buffer, room, 2);
+    expect(second.buffer).not.toBe(first.buffer);
+    expect(read(buffer, room, 3).buffer).toBe(first.buffer);
+  });
+
+  it('is used again although heads of answers were read into it', () => {
+    const buffer = busy();
+    readHead(buffer, 300, 1);
+    const body = read(buffer, room - 300, 1);
+    giveBack(body);
+    settle(body);
+    expect(read(buffer, room, 2).buffer).toBe(body.buffer);
+  });
+
+  it('is not used again while something that was read into it may not have been parsed', () => {
+    const buffer = busy();
+    const body = read(buffer, room / 2, 1);
+    giveBack(body);
+    settle(body);
+    const unparsed = readHead(buffer, room / 2, 1);
+    read(busy(), room, 2);
+    buffer.next();
+    read(busy(), room, 3);
+    expect(unparsed.every((byte) => byte === 1)).toBe(true);
   });
 
   it('is not used again while a piece of it is held', () => {
@@ -68,6 +106,7 @@ describe('memory that sockets read into', () => {
         steps.forEach(({ socket, length, keep }, index) => {
           const buffer = sockets[socket] ?? busy();
           held.push({ piece: read(buffer, length, index % 256), value: index % 256 });
+          if (keep % 2 === 0) settle(held.at(-1)?.piece ?? Buffer.of());
           while (held.length > keep) {
             const oldest = held.shift();
             if (oldest !== undefined) giveBack(oldest.piece);
