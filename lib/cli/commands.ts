@@ -5,6 +5,7 @@ import type { AnyReport } from '../sync/report.ts';
 import { type Command, parseArguments, type RunCommand, wantsJson } from './arguments.ts';
 import { convertFiles } from './convert.ts';
 import {
+  type Document,
   errorDocument,
   findingsDocument,
   formatDocument,
@@ -34,7 +35,7 @@ export async function runCommandLine(
     return await runCommand(parseArguments(argv), io, openEngine);
   } catch (error) {
     io.stderr.write(renderError(error, paintFor(io.stderr, io.env)));
-    if (wantsJson(argv)) io.stdout.write(formatDocument(errorDocument(error)));
+    if (wantsJson(argv)) writeDocument(errorDocument(error), io);
     return exitCodeOfError(error);
   }
 }
@@ -43,13 +44,18 @@ export async function runCommandLine(
 export async function runCommand(command: Command, io: Io, openEngine: OpenEngine): Promise<number> {
   const answer = await answerOf(command, io, openEngine);
   const json = 'output' in command ? command.output.json : command.json;
-  io.stdout.write(json ? formatDocument(answer.document) : answer.text(viewOf(io)));
+  if (json) writeDocument(answer.document(), io);
+  else io.stdout.write(answer.text(viewOf(io)));
   return io.signal.aborted ? interruptedExitCode : answer.exitCode;
+}
+
+function writeDocument(document: Document, { stdout }: Io): void {
+  for (const piece of formatDocument(document)) stdout.write(piece);
 }
 
 /** What standard output gets, as a document or for people. */
 interface Answer {
-  readonly document: unknown;
+  readonly document: () => Document;
   readonly text: (view: View) => string;
   readonly exitCode: number;
 }
@@ -67,14 +73,14 @@ async function answerOf(command: Command, io: Io, openEngine: OpenEngine): Promi
   switch (command.command) {
     case 'help': {
       const help = helpText(command.topic);
-      return { document: { help }, text: () => help, exitCode: 0 };
+      return { document: () => ({ help }), text: () => help, exitCode: 0 };
     }
     case 'version':
-      return { document: { version: io.version }, text: () => `${io.version}\n`, exitCode: 0 };
+      return { document: () => ({ version: io.version }), text: () => `${io.version}\n`, exitCode: 0 };
     case 'convert':
       return inSession(command, io, async () => {
         const { text, document } = await convertFiles(command, io.env);
-        return { document, text: () => text, exitCode: 0 };
+        return { document: () => document, text: () => text, exitCode: 0 };
       });
     default:
       return inSession(command, io, (session) => askEngine(command, io, openEngine, session));
@@ -94,7 +100,7 @@ async function inSession(
     // What an interrupt breaks off fails in many ways: the interrupt is the reason to tell.
     const error: unknown = io.signal.aborted ? io.signal.reason : thrown;
     session.fail(error);
-    return { document: errorDocument(error), text: () => '', exitCode: exitCodeOfError(error) };
+    return { document: () => errorDocument(error), text: () => '', exitCode: exitCodeOfError(error) };
   } finally {
     session.close();
   }
@@ -149,23 +155,23 @@ async function askReport(engine: Engine, command: RunCommand, rules: Rules): Pro
 }
 
 function reportAnswer(report: AnyReport, exitCode: number): Answer {
-  return { document: reportDocument(report), text: (view) => renderReport(report, view), exitCode };
+  return { document: () => reportDocument(report), text: (view) => renderReport(report, view), exitCode };
 }
 
 async function askStatus(engine: Engine, id: string | undefined): Promise<Answer> {
   if (id === undefined) {
     const runs = await engine.runs();
-    return { document: runsDocument(runs), text: (view) => renderRuns(runs, view), exitCode: 0 };
+    return { document: () => runsDocument(runs), text: (view) => renderRuns(runs, view), exitCode: 0 };
   }
   const report = await engine.run(id);
   if (report === undefined) throw new HubferryError('ERR_RUN_UNKNOWN', `There is no run ${id}.`);
-  return { document: reportDocument(report), text: (view) => renderRun(report, view), exitCode: 0 };
+  return { document: () => reportDocument(report), text: (view) => renderRun(report, view), exitCode: 0 };
 }
 
 async function askDoctor(engine: Engine): Promise<Answer> {
   const findings = await engine.doctor();
   return {
-    document: findingsDocument(findings),
+    document: () => findingsDocument(findings),
     text: ({ paint }) => renderFindings(findings, paint),
     exitCode: exitCodeOfDoctor(findings),
   };

@@ -13,21 +13,60 @@ import type { RunSummary } from '../sync/runs.ts';
 import type { Finding } from './engine.ts';
 import { remedyOf } from './findings.ts';
 
-/** A document as text: indented, without a raw control character. */
-export function formatDocument(document: unknown): string {
-  return `${escapeJson(JSON.stringify(document, undefined, 2))}\n`;
+/** A document: what is an iterator in it is a list that is made while it is written. */
+export type Document = Readonly<Record<string, unknown>>;
+
+/** Pieces of text are put together up to this length. */
+const pieceLength = 64 * 1024;
+
+/** A document as text, in pieces, since there may be 100,000 lines: indented, without a raw control character. */
+export function* formatDocument(document: Document): Generator<string> {
+  let piece = '';
+  for (const part of partsOf(document)) {
+    piece += part;
+    if (piece.length < pieceLength) continue;
+    yield piece;
+    piece = '';
+  }
+  yield piece;
 }
 
-export function reportDocument(report: AnyReport): unknown {
+function* partsOf(document: Document): Generator<string> {
+  let before = '{';
+  for (const [key, value] of Object.entries(document)) {
+    if (value === undefined) continue;
+    yield `${before}\n  ${JSON.stringify(key)}: `;
+    if (value instanceof Iterator) yield* listOf(value);
+    else yield indented(value, 2);
+    before = ',';
+  }
+  yield '\n}\n';
+}
+
+function* listOf(items: Iterable<unknown>): Generator<string> {
+  let before = '[';
+  for (const item of items) {
+    yield `${before}\n    ${indented(item, 4)}`;
+    before = ',';
+  }
+  yield before === '[' ? '[]' : '\n  ]';
+}
+
+function indented(value: unknown, by: number): string {
+  const text = JSON.stringify(value, undefined, 2).replaceAll('\n', `\n${' '.repeat(by)}`);
+  return escapeJson(text);
+}
+
+export function reportDocument(report: AnyReport): Document {
   return {
     run: runDocument(report.run),
     totals: totalsDocument(report.totals),
-    tags: report.tags.map(lineDocument),
+    tags: report.tags.values().map(lineDocument),
   };
 }
 
 /** The last runs, each with what did not end well in it. */
-export function runsDocument(runs: readonly RunSummary[]): unknown {
+export function runsDocument(runs: readonly RunSummary[]): Document {
   return {
     runs: runs.map(({ run, totals, failures }) => ({
       run: runDocument(run),
@@ -37,7 +76,7 @@ export function runsDocument(runs: readonly RunSummary[]): unknown {
   };
 }
 
-export function findingsDocument(findings: readonly Finding[]): unknown {
+export function findingsDocument(findings: readonly Finding[]): Document {
   return {
     findings: findings.map((finding) => ({
       check: finding.check,
@@ -50,7 +89,7 @@ export function findingsDocument(findings: readonly Finding[]): unknown {
 }
 
 /** Instead of a result: exit 2, and what else leaves no report. */
-export function errorDocument(error: unknown): unknown {
+export function errorDocument(error: unknown): Document {
   const { file, line, path } = error instanceof ConfigError ? error : {};
   return { error: { ...summarize(error), file, line, path } };
 }

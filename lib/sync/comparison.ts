@@ -9,16 +9,13 @@ import { sameBytes } from './copier.ts';
 import type { Derived, Facts, Remembered } from './facts.ts';
 import type { PlanLine, Task } from './fan-out.ts';
 import type { LateReferrers } from './late-referrers.ts';
-import type { Listings } from './listing.ts';
-import { nameOf, type TagNames } from './names.ts';
-import type { Derive, PlanInput } from './planner.ts';
+import { nameOf } from './names.ts';
+import type { Derive } from './planner.ts';
 import type { Pruned } from './prune.ts';
 import { lateReferrers } from './referrers.ts';
+import { type Pair, SameLine } from './same-line.ts';
 
-export interface Compared {
-  readonly input: PlanInput;
-  readonly listings: Listings;
-  readonly names: TagNames;
+export interface Compared extends Pair {
   /** What the rule's platforms make of a digest, as far as it is remembered. */
   readonly derived: ReadonlyMap<Digest, Remembered>;
   /** Absent where the source was not listed. */
@@ -42,35 +39,41 @@ export class Comparison {
 
   /** Adds a line for each of these source tags (or a digest), in their order. */
   async compare(tags: readonly string[], width: number): Promise<void> {
-    const lines: (PlanLine | undefined)[] = tags.map((tag) => this.#ifEqual(tag));
-    const open = [...tags.entries()].filter(([index]) => lines[index] === undefined);
-    await forEachOf(open, width, async ([index, tag]) => {
-      lines[index] = await this.#lineFor(tag);
+    const open = new Map<string, PlanLine | undefined>();
+    const equal = tags.map((tag) => {
+      const line = this.#ifEqual(tag);
+      if (line === undefined) open.set(tag, undefined);
+      return line;
     });
-    for (const [index, line] of lines.entries()) if (line !== undefined) this.#add(tags[index] ?? '', line);
+    await forEachOf(open.keys(), width, async (tag) => {
+      open.set(tag, await this.#lineFor(tag));
+    });
+    tags.forEach((tag, index) => {
+      const line = equal[index] ?? open.get(tag);
+      if (line !== undefined) this.#add(tag, line);
+    });
   }
 
   #add(source: string, line: PlanLine): void {
     this.lines.push(line);
     if (line.outcome !== 'copy') return;
     const { names, listings } = this.#with;
-    const { digest } = listings.source.get(source) ?? {};
-    this.tasks.push({ line, source, target: names.target(source), digest });
+    this.tasks.push({ line, source, target: names.target(source), digest: listings.source.digestOf(source) });
   }
 
   /** The line of a tag that is as it is to be: most are, and nobody is asked about these. */
   #ifEqual(tag: string): PlanLine | undefined {
     const { input, listings, names, derived } = this.#with;
     const targetTag = names.target(tag);
-    const digest = listings.source.get(tag)?.digest;
+    const digest = listings.source.digestOf(tag);
     if (digest === undefined || input.claims.rival(targetTag) !== undefined) return undefined;
     const expected = input.rule.platforms.length === 0 ? digest : derived.get(digest);
-    const present = listings.target.get(targetTag)?.digest;
+    const present = listings.target.digestOf(targetTag);
     return present !== undefined && present === expected ? this.#same(tag, digest, present) : undefined;
   }
 
   addSkipped(tag: string, reason: string): void {
-    this.lines.push(this.#skip(tag, this.#with.listings.source.get(tag)?.digest, reason));
+    this.lines.push(this.#skip(tag, this.#with.listings.source.digestOf(tag), reason));
   }
 
   /** A tag or digest that the rule names and the source does not have. */
@@ -139,6 +142,7 @@ export class Comparison {
     // What is said about an index is not true of the one derived from it.
     const isLate = digest === targetDigest && referrers?.isLate(digest) === true;
     if (isLate) return this.#copy(tag, digest, lateReferrers);
+    if (digest === targetDigest) return new SameLine(this.#with, tag);
     return this.#line(tag, digest, { outcome: 'unchanged', targetDigest });
   }
 
@@ -220,8 +224,10 @@ export class Comparison {
   }
 
   #failed(tag: string, error: unknown): PlanLine {
-    const { digest } = this.#with.listings.source.get(tag) ?? {};
-    return this.#line(tag, digest, { outcome: 'failed', error: summarize(error) });
+    return this.#line(tag, this.#with.listings.source.digestOf(tag), {
+      outcome: 'failed',
+      error: summarize(error),
+    });
   }
 
   #line(tag: string, digest: Digest | undefined, facts: LineFacts): PlanLine {

@@ -15,6 +15,7 @@ import type { Line, PlanAction, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
 import { claimsOn, type Expander, isShared, selectedIn } from './rivals.ts';
 import { addRuleLine, deferredRule, failedRule, limitedUntil } from './rule-lines.ts';
+import { withOutcome } from './same-line.ts';
 import type { Tally } from './tally.ts';
 import type { Verifier, VerifyLine } from './verifier.ts';
 
@@ -92,7 +93,7 @@ export class DirectRun {
     const plan = await this.#core.planner.plan(input);
     for (const line of plan.lines) {
       const outcome = finalOutcomes[line.outcome];
-      if (outcome !== undefined) this.#tell(lines, { ...line, outcome });
+      if (outcome !== undefined) this.#tell(lines, withOutcome(line, outcome));
     }
     const { rule, sides, force } = input;
     const base = {
@@ -206,7 +207,7 @@ export class DirectRun {
         rule,
         target,
         sides,
-        listings: { source, target: new Listing(sides.target, source) },
+        listings: { source, target: new Listing(sides.target) },
         claims: await claimsOn(target, rule, rules, selected, signal),
         confirm: false,
         force,

@@ -4,6 +4,7 @@ import type { Platform } from '../oci/descriptor.ts';
 import { isDigest } from '../oci/digest.ts';
 import { isTag } from '../oci/reference.ts';
 import type { TagEntry } from '../oci/roles.ts';
+import type { TagTable } from './tag-table.ts';
 
 const platformShape = z.looseObject({ os: z.string(), architecture: z.string() });
 const platformSchema = z.custom<Platform>((value) => platformShape.safeParse(value).success);
@@ -39,15 +40,13 @@ export function parseListing(bytes: Uint8Array): ListingState | undefined {
   }
 }
 
-export function pack(
-  entries: Iterable<TagEntry>,
-  sure: ReadonlySet<string>,
-): Pick<ListingState, 'platforms' | 'tags'> {
+export function pack(table: TagTable): Pick<ListingState, 'platforms' | 'tags'> {
   const places = new Map<TagEntry['platforms'], number>();
   const tags: ListingState['tags'] = [];
-  for (const { name, digest, pushedAt, locked, platforms } of entries) {
+  for (const name of table.names) {
+    const { digest, pushedAt, locked, platforms } = table.get(name) ?? {};
     if (platforms !== undefined && !places.has(platforms)) places.set(platforms, places.size);
-    const marks = (locked === true ? lockedMark : 0) | (sure.has(name) ? sureMark : 0);
+    const marks = (locked === true ? lockedMark : 0) | (table.isSure(name) ? sureMark : 0);
     tags.push([name, digest ?? null, pushedAt ?? null, marks, places.get(platforms) ?? null]);
   }
   return { platforms: [...places.keys()].map((platforms) => [...(platforms ?? [])]), tags };

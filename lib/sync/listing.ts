@@ -1,8 +1,10 @@
 /** The tags of one repository as far as they were read: a page at a time, or one by one. */
 import { codeOf, type ErrorCode, HubferryError } from '../errors.ts';
+import type { Digest } from '../oci/descriptor.ts';
 import type { CallOptions, Resolver, TagEntry, TagLister } from '../oci/roles.ts';
 import { forEachOf } from './concurrency.ts';
 import { type ListingState, pack, unpack } from './listing-state.ts';
+import { type Dated, TagTable } from './tag-table.ts';
 
 /** What a listing needs of a repository. */
 export interface Listable extends TagLister, Resolver {
@@ -30,37 +32,30 @@ const failuresOfAll: ReadonlySet<ErrorCode | undefined> = new Set([
 
 export class Listing {
   readonly #repository: Listable;
-  readonly #twin: Listing | undefined;
-  readonly #tags = new Map<string, TagEntry>();
-  /** Tags whose digest the registry itself told; a page only hints. */
-  readonly #sure = new Set<string>();
+  /** Sure are those whose digest the registry itself told; a page only hints. */
+  readonly #tags = new TagTable();
   readonly #failures = new Map<string, unknown>();
   #state: ListingState['state'] = 'unread';
   #next: string | undefined;
   #reading: Promise<void> | undefined;
   #steps = 0;
 
-  /** @param twin the other side: of digests that both have one text is held */
-  constructor(repository: Listable, twin?: Listing) {
+  constructor(repository: Listable) {
     this.#repository = repository;
-    this.#twin = twin;
   }
 
   /** A listing that goes on where another process left it. */
-  static restore(repository: Listable, saved: ListingState, twin?: Listing): Listing {
-    const listing = new Listing(repository, twin);
+  static restore(repository: Listable, saved: ListingState): Listing {
+    const listing = new Listing(repository);
     listing.#state = saved.state;
     listing.#next = saved.next;
-    for (const [entry, isSure] of unpack(saved)) {
-      listing.#add(entry);
-      if (isSure) listing.#sure.add(entry.name);
-    }
+    for (const [entry, isSure] of unpack(saved)) listing.#tags.set(entry, isSure);
     return listing;
   }
 
   /** All that it takes to go on in another process; what could not be told is asked for again. */
   save(): ListingState {
-    return { state: this.#state, next: this.#next, ...pack(this.#tags.values(), this.#sure) };
+    return { state: this.#state, next: this.#next, ...pack(this.#tags) };
   }
 
   /** Answers that it took in since it was made. */
@@ -78,13 +73,26 @@ export class Listing {
     return this.#state === 'absent';
   }
 
-  /** The tags: another rule may have asked for a digest, which is none. */
-  get entries(): Iterable<TagEntry> {
-    return this.#tags.values().filter(({ name }) => !name.includes(':'));
+  /** The names of the tags: another rule may have asked for a digest, which is none. */
+  get names(): Iterable<string> {
+    return Iterator.from(this.#tags.names).filter((name) => !name.includes(':'));
+  }
+
+  /** The tags with the times of their last pushes. */
+  get entries(): Iterable<Dated> {
+    return Iterator.from(this.names).map((name) => ({ name, pushedAt: this.#tags.pushedAt(name) }));
+  }
+
+  has(tag: string): boolean {
+    return this.#tags.has(tag);
   }
 
   get(tag: string): TagEntry | undefined {
     return this.#tags.get(tag);
+  }
+
+  digestOf(tag: string): Digest | undefined {
+    return this.#tags.digestOf(tag);
   }
 
   /** Why the digest of a tag is not known. */
@@ -114,16 +122,19 @@ export class Listing {
 
   /** Asks for the digests that no page told; tags that are gone meanwhile are left out. */
   async complete(tags: Iterable<string>, { signal, width }: LookOptions): Promise<void> {
-    await forEachOf(tags, width, async (name) => {
+    const untold: TagEntry[] = [];
+    for (const name of tags) {
+      if (this.#tags.digestOf(name) !== undefined) continue;
       const entry = this.#tags.get(name);
-      if (entry !== undefined && entry.digest === undefined) await this.#tryToAsk(entry, signal);
-    });
+      if (entry !== undefined) untold.push(entry);
+    }
+    await forEachOf(untold, width, (entry) => this.#tryToAsk(entry, signal));
   }
 
   /** The tag as the registry itself has it now; what it told before is believed. */
   async confirm(tag: string, signal: AbortSignal): Promise<TagEntry | undefined> {
     const entry = this.#tags.get(tag);
-    return entry === undefined || this.#sure.has(tag) ? entry : this.#ask(entry, signal);
+    return entry === undefined || this.#tags.isSure(tag) ? entry : this.#ask(entry, signal);
   }
 
   async #readPages(signal: AbortSignal, onPage?: (tags: number) => void): Promise<void> {
@@ -148,10 +159,7 @@ export class Listing {
 
   /** A list read in pages shows a tag twice when it is pushed meanwhile: the later push counts. */
   #add(entry: TagEntry): void {
-    const known = this.#tags.get(entry.name);
-    if (known !== undefined && (known.pushedAt ?? 0) > (entry.pushedAt ?? 0)) return;
-    const digest = this.#twin?.get(entry.name)?.digest;
-    this.#tags.set(entry.name, digest === entry.digest ? { ...entry, digest } : entry);
+    if ((this.#tags.pushedAt(entry.name) ?? 0) <= (entry.pushedAt ?? 0)) this.#tags.set(entry, false);
   }
 
   async #tryToAsk(entry: TagEntry, signal: AbortSignal): Promise<void> {
@@ -159,7 +167,7 @@ export class Listing {
       await this.#ask(entry, signal);
     } catch (error) {
       if (signal.aborted || failuresOfAll.has(codeOf(error))) throw error;
-      this.#tags.set(entry.name, entry);
+      this.#tags.set(entry, false);
       this.#failures.set(entry.name, error);
     }
   }
@@ -172,8 +180,7 @@ export class Listing {
       return undefined;
     }
     const sure = { ...entry, digest: found.digest };
-    this.#tags.set(entry.name, sure);
-    this.#sure.add(entry.name);
+    this.#tags.set(sure, true);
     return sure;
   }
 }

@@ -63,13 +63,13 @@ export class PlanProgress {
   }
 
   /** The listing of a repository, from where it stands. */
-  async listing(side: 'source' | 'target', repository: Listable, twin?: Listing): Promise<Listing> {
+  async listing(side: 'source' | 'target', repository: Listable): Promise<Listing> {
     const key = this.#keyOf(side, repository);
     const known = this.#listings.get(key);
     if (known !== undefined) return known;
     const document = this.#saved.has(key) ? await this.#store.get(key) : undefined;
     const saved = document && parseListing(document.bytes);
-    const listing = saved ? Listing.restore(repository, saved, twin) : new Listing(repository, twin);
+    const listing = saved ? Listing.restore(repository, saved) : new Listing(repository);
     this.#listings.set(key, listing);
     return listing;
   }

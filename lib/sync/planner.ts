@@ -5,7 +5,6 @@
 import type { Rule, RuleTarget } from '../config/model.ts';
 import { codeOf, HubferryError } from '../errors.ts';
 import type { Digest } from '../oci/descriptor.ts';
-import type { TagEntry } from '../oci/roles.ts';
 import { Comparison } from './comparison.ts';
 import type { Sides } from './copier.ts';
 import type { OnEvent } from './events.ts';
@@ -73,7 +72,7 @@ export class Planner {
     const names = new TagNames(rule, input.target);
     const asked = askedFor(input);
     const { selected, young, absent } = await this.#readSource(input, asked);
-    await this.#readTarget(input, new Set(selected.map((tag) => names.target(tag))), asked);
+    await this.#readTarget(input, selected, names, asked);
     const referrers = await this.#referrersIn(input, [...selected, ...young]);
     const facts = this.#facts;
     const derived = rule.platforms.length === 0 ? nothing : await facts.derived(rule.platforms);
@@ -98,7 +97,7 @@ export class Planner {
     const { selector } = rule.source;
     if (selector.kind === 'digest') {
       await source.look([selector.digest], { signal, width });
-      const there = source.get(selector.digest) !== undefined;
+      const there = source.has(selector.digest);
       return { selected: there ? [selector.digest] : [], young: [], absent: there ? [] : [selector.digest] };
     }
     if (asked !== undefined && isFew(asked.length, rule) && !source.isWhole) {
@@ -106,27 +105,29 @@ export class Planner {
       const timed = minimumAge !== undefined || pushedWithin !== undefined;
       await source.look(asked, { signal, width, timed });
     } else await readAll(input);
-    const entries = asked === undefined ? source.entries : asked.flatMap((tag) => source.get(tag) ?? []);
-    const selection = selectTags(entries, rule, Date.now());
-    const selected = selection.selected.map(nameOf);
+    const entries =
+      asked === undefined ? source.entries : [...new Set(asked)].flatMap((tag) => source.get(tag) ?? []);
+    const { selected, young } = selectTags(entries, rule, Date.now());
     await source.complete(selected, { signal, width });
     const named = selector.kind === 'tags' ? selector.tags : [];
-    const absent = named.filter((tag) => asked?.includes(tag) && source.get(tag) === undefined);
-    return { selected, young: selection.young.map(nameOf), absent: absent.sort() };
+    const absent = named.filter((tag) => asked?.includes(tag) && !source.has(tag));
+    return { selected, young, absent: absent.sort() };
   }
 
   /** All of the target's tags from a listing, or one HEAD each where they are few or may not be listed. */
   async #readTarget(
     input: PlanInput,
-    wanted: ReadonlySet<string>,
+    selected: readonly string[],
+    names: TagNames,
     asked: readonly string[] | undefined,
   ): Promise<void> {
     const { rule, signal, listings } = input;
     const { target } = listings;
     const options = { signal, width: this.#limits.lookups };
-    const few = asked !== undefined && isFew(wanted.size, rule);
+    const few = asked !== undefined && isFew(selected.length, rule);
+    const wanted = selected.values().map((tag) => names.target(tag));
     if (!few && !(await isForbidden(target.read(signal)))) return target.complete(wanted, options);
-    await target.look(wanted, options);
+    await target.look(new Set(wanted), options);
   }
 
   /** What the source's listing shows of signatures and the like, with what was brought before. */
@@ -136,7 +137,7 @@ export class Planner {
     if (!source.isWhole || !rule.referrers) return undefined;
     const found = await referrerTagsIn(source, { signal, width: this.#limits.lookups });
     if (found.isEmpty) return new LateReferrers(found, new Set(), new Set());
-    const tagged = new Set(tags.flatMap((tag) => source.get(tag)?.digest ?? []));
+    const tagged = new Set(tags.flatMap((tag) => source.digestOf(tag) ?? []));
     return new LateReferrers(found, tagged, await this.#facts.referrers(sides.target.name));
   }
 
@@ -184,8 +185,4 @@ async function isForbidden(reading: Promise<void>): Promise<boolean> {
 function warnOfNothing({ rule, sides, onEvent }: PlanInput): void {
   const fields = { rule: rule.name, source: sides.source.name };
   onEvent({ type: 'log', level: 'warn', message: 'no tag is selected', fields });
-}
-
-function nameOf({ name }: TagEntry): string {
-  return name;
 }

@@ -20,6 +20,7 @@ import { type CopyRequest, type PlanRequest, tagsPerPlan } from './request.ts';
 import { claimsOn, isShared, selectedIn } from './rivals.ts';
 import { addRuleLine, deferredRule, failedRule, limitedUntil } from './rule-lines.ts';
 import { RunClaims } from './run-claims.ts';
+import { withOutcome } from './same-line.ts';
 import type { Tally } from './tally.ts';
 import { extras } from './verifier.ts';
 
@@ -178,7 +179,7 @@ export class Planning {
       rule,
       target,
       sides,
-      listings: { source, target: await progress.listing('target', sides.target, source) },
+      listings: { source, target: await progress.listing('target', sides.target) },
       claims: await claimsOn(target, rule, rules.rules, selected, stop),
       only: tags,
       confirm: dryRun,
@@ -289,10 +290,10 @@ export class Planning {
     const { dryRun } = this.#request;
     for (const line of plan.lines) {
       const outcome = finalOutcomes[line.outcome];
-      if (outcome !== undefined) this.lines.push({ ...line, outcome });
+      if (outcome !== undefined) this.lines.push(withOutcome(line, outcome));
       else if (dryRun) {
         const reason = `would ${line.outcome}: ${line.reason ?? ''}`;
-        this.lines.push({ ...line, outcome: 'skipped', reason });
+        this.lines.push({ ...withOutcome(line, 'skipped'), reason });
       }
     }
   }

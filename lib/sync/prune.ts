@@ -4,7 +4,7 @@ import { isReferrerTag } from '../oci/reference.ts';
 import type { TagEntry } from '../oci/roles.ts';
 import { forEachOf } from './concurrency.ts';
 import type { PlanLine, Task } from './fan-out.ts';
-import type { Listings } from './listing.ts';
+import type { Listing, Listings } from './listing.ts';
 import { nameOf, type TagNames } from './names.ts';
 import type { PlanInput } from './planner.ts';
 import { matchesNames } from './select.ts';
@@ -25,10 +25,10 @@ export async function prune(
   mirrored: ReadonlySet<string>,
   width: number,
 ): Promise<Pruned> {
-  if (!source.isWhole || !target.isWhole || !hasTags(source.entries)) return { lines: [], tasks: [] };
+  if (!source.isWhole || !target.isWhole || !hasTags(source)) return { lines: [], tasks: [] };
   const present = [...mirrored].flatMap((tag) => target.get(tag) ?? []);
   const isOwn = ownTags(input, names);
-  const gone = present.filter(({ name }) => source.get(names.source(name)) === undefined && isOwn(name));
+  const gone = present.filter(({ name }) => !source.has(names.source(name)) && isOwn(name));
   if (gone.length > input.pruneLimit * present.length && !input.allowMassDelete) {
     return { lines: [massDelete(input, gone.length, present.length)], tasks: [] };
   }
@@ -44,8 +44,8 @@ export async function prune(
 }
 
 /** Signatures alone are no listing of what is there. */
-function hasTags(entries: Iterable<TagEntry>): boolean {
-  for (const { name } of entries) if (!isReferrerTag(name)) return true;
+function hasTags(listing: Listing): boolean {
+  for (const name of listing.names) if (!isReferrerTag(name)) return true;
   return false;
 }
 

@@ -50,7 +50,7 @@ export class ReferrerTags {
 /** Those of a listing that was read to its end; digests that it does not tell are asked for. */
 export async function referrerTagsIn(listing: Listing, options: LookOptions): Promise<ReferrerTags> {
   const names: string[] = [];
-  for (const { name } of listing.entries) if (isReferrerTag(name)) names.push(name);
+  for (const name of listing.names) if (isReferrerTag(name)) names.push(name);
   await listing.complete(names, options);
   return new ReferrerTags(names.flatMap((name) => listing.get(name) ?? []));
 }

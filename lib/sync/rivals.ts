@@ -59,7 +59,7 @@ export async function claimsOn(
 /** What a rule claims of what a listing shows: also what is too young as yet. */
 export function selectedIn({ entries }: Listing, rule: Rule): string[] {
   const { selected, young } = selectTags(entries, rule, Date.now());
-  return [...selected, ...young].map(({ name }) => name);
+  return [...selected, ...young];
 }
 
 /** Whether any other rule has this target repository. */

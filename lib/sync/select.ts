@@ -4,17 +4,17 @@
  */
 import type { Rule, TagFilter } from '../config/model.ts';
 import { isReferrerTag } from '../oci/reference.ts';
-import type { TagEntry } from '../oci/roles.ts';
 import { compilePattern, type TagTest } from './pattern.ts';
+import type { Dated } from './tag-table.ts';
 import { compareVersions, parseRange, parseVersion, satisfies, type Version } from './version.ts';
 
 type Selecting = Pick<Rule, 'source' | 'tags'>;
 
 export interface Selection {
   /** In the order of their names. */
-  readonly selected: readonly TagEntry[];
+  readonly selected: readonly string[];
   /** What `minimumAge` alone holds back, in the order of their names. */
-  readonly young: readonly TagEntry[];
+  readonly young: readonly string[];
 }
 
 /**
@@ -85,48 +85,42 @@ export function judgeAge(filter: TagFilter, pushedAt: number | undefined, now: n
   return now < until ? { kind: 'young', until } : { kind: 'right' };
 }
 
-/** Decides a whole list. Neither the order of the entries nor a tag that comes twice changes the outcome. */
-export function selectTags(entries: Iterable<TagEntry>, rule: Selecting, now: number): Selection {
+/** Decides a whole list; the order of the entries changes nothing. @param entries each tag once */
+export function selectTags(entries: Iterable<Dated>, rule: Selecting, now: number): Selection {
   const named = matchesNames(rule);
-  const right: TagEntry[] = [];
-  const young: TagEntry[] = [];
-  for (const entry of distinct(entries)) {
+  const right: Dated[] = [];
+  const selected: string[] = [];
+  const young: string[] = [];
+  for (const entry of entries) {
     if (!named(entry.name)) continue;
     const { kind } = judgeAge(rule.tags, entry.pushedAt, now);
-    if (kind === 'right') right.push(entry);
-    if (kind === 'young') young.push(entry);
+    if (kind === 'young') young.push(entry.name);
+    if (kind !== 'right') continue;
+    if (needsWholeList(rule)) right.push(entry);
+    else selected.push(entry.name);
   }
-  return { selected: newest(right, rule.tags).toSorted(byName), young: young.toSorted(byName) };
+  for (const { name } of newest(right, rule.tags)) selected.push(name);
+  return { selected: selected.sort(), young: young.sort() };
 }
 
-/** A list read in pages shows a tag twice when it is pushed meanwhile: the later push counts. */
-function distinct(entries: Iterable<TagEntry>): Iterable<TagEntry> {
-  const byTag = new Map<string, TagEntry>();
-  for (const entry of entries) {
-    const known = byTag.get(entry.name);
-    if (known === undefined || pushTime(known) <= pushTime(entry)) byTag.set(entry.name, entry);
-  }
-  return byTag.values();
-}
-
-function newest(entries: readonly TagEntry[], { newest: count, semver }: TagFilter): readonly TagEntry[] {
+function newest(entries: readonly Dated[], { newest: count, semver }: TagFilter): readonly Dated[] {
   if (count === undefined || entries.length <= count) return entries;
   const timed = semver === undefined && entries.some((entry) => entry.pushedAt !== undefined);
   const sorted = timed ? entries.toSorted(laterPushFirst) : latestVersionFirst(entries);
   return sorted.slice(0, count);
 }
 
-function laterPushFirst(a: TagEntry, b: TagEntry): number {
+function laterPushFirst(a: Dated, b: Dated): number {
   const [x, y] = [pushTime(a), pushTime(b)];
   return x === y ? byName(a, b) : y - x;
 }
 
 /** A push that the source does not tell the time of is taken for the oldest. */
-function pushTime(entry: TagEntry): number {
+function pushTime(entry: Dated): number {
   return entry.pushedAt ?? Number.NEGATIVE_INFINITY;
 }
 
-function latestVersionFirst(entries: readonly TagEntry[]): readonly TagEntry[] {
+function latestVersionFirst(entries: readonly Dated[]): readonly Dated[] {
   return entries
     .map((entry) => ({ entry, version: parseVersion(entry.name) }))
     .toSorted((a, b) => laterVersionFirst(a.version, b.version) || byName(a.entry, b.entry))
@@ -138,7 +132,7 @@ function laterVersionFirst(a: Version | undefined, b: Version | undefined): numb
   return compareVersions(b, a);
 }
 
-function byName(a: TagEntry, b: TagEntry): number {
+function byName(a: Dated, b: Dated): number {
   if (a.name === b.name) return 0;
   return a.name < b.name ? -1 : 1;
 }

@@ -11,6 +11,7 @@ import { nameOf, TagNames } from './names.ts';
 import type { PlanInput, Planner } from './planner.ts';
 import { ReferrerCheck } from './referrer-check.ts';
 import type { Line, VerifyFinding } from './report.ts';
+import { withOutcome } from './same-line.ts';
 import { matchesNames } from './select.ts';
 
 export type VerifyLine = Line<VerifyFinding>;
@@ -44,10 +45,10 @@ export class Verifier {
 
   async #judge(line: PlanLine, walk: Walk, input: PlanInput): Promise<VerifyLine | undefined> {
     const { outcome, reason } = line;
-    if (outcome === 'failed') return { ...line, outcome };
+    if (outcome === 'failed') return withOutcome(line, outcome);
     if (outcome === 'copy' && reason === 'new tag')
-      return { ...line, outcome: 'missing', reason: 'not at the target' };
-    if (outcome === 'copy' || outcome === 'locked') return { ...line, outcome: 'moved' };
+      return { ...withOutcome(line, 'missing'), reason: 'not at the target' };
+    if (outcome === 'copy' || outcome === 'locked') return withOutcome(line, 'moved');
     // What is not overwritten is what its rule wants, as long as it is whole.
     if (outcome === 'skip' && reason !== 'not overwritten') return undefined;
     const digest = (line.targetDigest ?? line.digest) as Digest | undefined;
@@ -55,11 +56,11 @@ export class Verifier {
     try {
       const missing = await walk.missing(digest);
       return missing.length === 0
-        ? { ...line, outcome: 'same' }
-        : { ...line, outcome: 'incomplete', missing };
+        ? withOutcome(line, 'same')
+        : { ...withOutcome(line, 'incomplete'), missing };
     } catch (error) {
       input.signal.throwIfAborted();
-      return { ...line, outcome: 'failed', error: summarize(error) };
+      return { ...withOutcome(line, 'failed'), error: summarize(error) };
     }
   }
 }
@@ -70,10 +71,11 @@ export function extras({ rule, target, sides, claims, listings }: PlanInput): Ve
   const named = matchesNames(rule);
   const names = new TagNames(rule, target);
   const found: VerifyLine[] = [];
-  for (const { name, digest } of listings.target.entries) {
+  for (const name of listings.target.names) {
     const from = names.source(name);
-    const isExtra = listings.source.get(from) === undefined && named(from) && !isReferrerTag(name);
+    const isExtra = !listings.source.has(from) && named(from) && !isReferrerTag(name);
     if (!isExtra || claims.rival(name) !== undefined) continue;
+    const digest = listings.target.digestOf(name);
     found.push({
       rule: rule.name,
       source: nameOf(sides.source.name, from),

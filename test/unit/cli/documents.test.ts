@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import * as z from 'zod';
 import {
+  type Document,
   errorDocument,
   findingsDocument,
   formatDocument,
@@ -11,7 +12,8 @@ import { ConfigError, HubferryError } from '../../../lib/errors.ts';
 import { planActions, syncOutcomes, verifyFindings } from '../../../lib/sync/report.ts';
 import { digestA, digestB, lineOf, planReport, syncReport, verifyReport } from './reports.ts';
 
-const roundTrip = (document: unknown): unknown => JSON.parse(formatDocument(document));
+const textOf = (document: Document) => [...formatDocument(document)].join('');
+const roundTrip = (document: Document): unknown => JSON.parse(textOf(document));
 
 const count = z.int().min(0);
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/);
@@ -101,7 +103,7 @@ describe('a report has the keys of the interface and no others', () => {
 
   test('what else an object of the program carries stays inside', () => {
     const line = { ...lineOf('copied'), secret: 'hunter2' };
-    expect(formatDocument(reportDocument(syncReport([line])))).not.toContain('hunter2');
+    expect(textOf(reportDocument(syncReport([line])))).not.toContain('hunter2');
   });
 });
 
@@ -140,12 +142,12 @@ test('secrets in reasons and messages of others are taken out', () => {
     reason: 'Bearer abcdefgh',
     error: { code: 'ERR_SERVER', message: 'GET https://h/?sig=abcdefgh' },
   });
-  expect(formatDocument(reportDocument(syncReport([line])))).not.toContain('abcdefgh');
+  expect(textOf(reportDocument(syncReport([line])))).not.toContain('abcdefgh');
 });
 
 test('no raw control character leaves, and the text is the same when it is read', () => {
   const source = 'docker.io/a/\u001b[2J\u009b\u2028\u202e:1';
-  const text = formatDocument(reportDocument(syncReport([lineOf('copied', { source })])));
+  const text = textOf(reportDocument(syncReport([lineOf('copied', { source })])));
   expect(text.replaceAll('\n', '')).toMatch(/^[^\p{Cc}\u2028\u202e]+$/u);
   expect(JSON.parse(text)).toMatchObject({ tags: [{ source }] });
 });
@@ -178,4 +180,18 @@ test('a finding has its remedy, or that of its code', () => {
       { check: 'allowance', status: 'warning', message: '3 left', remedy: 'Log in.' },
     ],
   });
+});
+
+test('the text is that of JSON, and comes in pieces where there are many lines', () => {
+  const lines = Array.from({ length: 2000 }, (_, index) => lineOf('copied', { bytes: index }));
+  for (const tags of [[], lines]) {
+    const report = syncReport(tags);
+    const pieces = [...formatDocument(reportDocument(report))];
+    expect(pieces.length > 1).toBe(tags.length > 0);
+    const document = {
+      ...reportDocument(report),
+      tags: [...(reportDocument(report).tags as Iterable<unknown>)],
+    };
+    expect(pieces.join('')).toBe(`${JSON.stringify(document, undefined, 2)}\n`);
+  }
 });
