@@ -3,7 +3,8 @@ import type { CompareOptions, Engine, EngineSetup, Finding, RunSummary } from '.
 import type { StateLocation } from './cli/state.ts';
 import { Clients } from './clients.ts';
 import type { Rule, Rules, RuleTarget } from './config/model.ts';
-import { HubferryError } from './errors.ts';
+import { checkProxies } from './config/proxies.ts';
+import { ConfigError, HubferryError, summarize } from './errors.ts';
 import { azureIdentity } from './identity.ts';
 import { createHostGate } from './registry/gate.ts';
 import { openFolderStores } from './storage/folder.ts';
@@ -92,17 +93,30 @@ function hostOf(name: string): string {
   return name.slice(0, name.indexOf('/'));
 }
 
-/** The engine of the command line. */
+/** The engine of the command line. @throws ERR_SETTING where a variable is wrong */
 export async function createEngine(setup: EngineSetup): Promise<Engine> {
+  checkProxies(setup.env);
   return new DirectEngine(setup, await openState(setup.state));
 }
 
 async function openState(state: StateLocation): Promise<Stores> {
   if (state.kind === 'folder') return openFolderStores(state.path);
   const { openBlobStores } = await import('./storage/blob.ts');
-  if (state.kind === 'connection')
-    return openBlobStores({ connectionString: state.connectionString }, { create: true });
+  if (state.kind === 'connection') {
+    const { connectionString, variable } = state;
+    return named(variable, () => openBlobStores({ connectionString }, { create: true }));
+  }
   return openBlobStores({ blobServiceUri: state.blobEndpoint, credential: azureIdentity() });
+}
+
+/** A mistake in the value of a variable names it. */
+function named<T>(variable: string, open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    const { code, message } = summarize(error);
+    throw new ConfigError(code, message, { path: variable });
+  }
 }
 
 class DirectEngine implements Engine {
@@ -120,13 +134,23 @@ class DirectEngine implements Engine {
   }
 
   async sync(options: CompareOptions) {
-    const report = await this.#report(syncOutcomes, options, (run) => run.sync());
-    await saveRun(this.#stores.runs, report);
-    return report;
+    return this.#saved(await this.#report(syncOutcomes, options, (run) => run.sync()));
   }
 
-  verify(options: CompareOptions) {
-    return this.#report(verifyFindings, options, (run) => run.verify());
+  async verify(options: CompareOptions) {
+    return this.#saved(await this.#report(verifyFindings, options, (run) => run.verify()));
+  }
+
+  /** What was done is told, also where it cannot be kept for `status`. */
+  async #saved<R extends AnyReport>(report: R): Promise<R> {
+    try {
+      await saveRun(this.#stores.runs, report);
+    } catch (error) {
+      const { code, message } = summarize(error);
+      const fields = { run: report.run.id, code, error: message };
+      this.#setup.onEvent({ type: 'log', level: 'error', message: 'run not saved', fields });
+    }
+    return report;
   }
 
   runs(): Promise<readonly RunSummary[]> {

@@ -16,6 +16,8 @@ export interface Logger {
   error(message: string, fields?: LogFields): void;
   /** The level as a value, for what comes with one. */
   log(level: LogLevel, message: string, fields?: LogFields): void;
+  /** Whether lines of this level are written: what is told of thousands of tags is not even put together otherwise. */
+  writes(level: LogLevel): boolean;
   /** A logger that adds these fields to every line. */
   child(fields: LogFields): Logger;
 }
@@ -37,8 +39,9 @@ export function createLogger(options: LoggerOptions): Logger {
   const lowest = logLevels.indexOf(options.level);
   const format = options.format === 'json' ? formatJson : formatText;
   const now = options.now ?? (() => new Date());
+  const writes = (level: LogLevel) => logLevels.indexOf(level) >= lowest;
   const log = (level: LogLevel, message: string, fields: LogFields = {}): void => {
-    if (logLevels.indexOf(level) < lowest) return;
+    if (!writes(level)) return;
     const entry = {
       time: now().toISOString(),
       level,
@@ -53,6 +56,7 @@ export function createLogger(options: LoggerOptions): Logger {
     warn: (message, fields) => log('warn', message, fields),
     error: (message, fields) => log('error', message, fields),
     log,
+    writes,
     child: (fields) => createLogger({ ...options, fields: { ...options.fields, ...fields } }),
   };
 }
@@ -116,13 +120,13 @@ const lineLevels: Readonly<Record<string, LogLevel>> = {
   failed: 'error',
 };
 
-/**
- * What did not change, at `debug`; in the function app, where lines say what they were told by, only of a plan, which has
- * thousands of them: what somebody asked for, or what was parked, has to be seen to end.
- */
+/** Requests of the function app: what was asked for, or was parked, has to be seen to end. */
+const requests: ReadonlySet<unknown> = new Set(['copy', 'push', 'delete']);
+
+/** What a plan finds as it is to be, or to be done, is thousands of lines. */
 function quietLevel(outcome: string, operation: unknown): LogLevel {
-  if (operation === undefined || outcome === 'same') return 'debug';
-  return outcome === 'unchanged' && operation === 'plan' ? 'debug' : 'info';
+  const isAsked = outcome === 'unchanged' && requests.has(operation);
+  return isAsked || outcome === 'skipped' || outcome === 'superseded' ? 'info' : 'debug';
 }
 
 /** Writes what a run tells: one line for each decision, the steps below it at `debug`. */
@@ -157,9 +161,10 @@ export function logEvent(logger: Logger, event: SyncEvent): void {
 }
 
 function logLine(logger: Logger, line: Line, fields: LogFields = {}): void {
+  const level = lineLevels[line.outcome] ?? quietLevel(line.outcome, fields.operation);
+  if (!logger.writes(level)) return;
   const { rule, source, target, digest, targetDigest, reason, error, until, missing, bytes, durationMs } =
     line;
-  const level = lineLevels[line.outcome] ?? quietLevel(line.outcome, fields.operation);
   logger.log(level, line.outcome, {
     ...fields,
     rule,

@@ -90,7 +90,7 @@ export type Command =
 /** Whether the answer is to be JSON, also where the rest of the command line cannot be read. */
 export function wantsJson(argv: readonly string[]): boolean {
   const end = argv.indexOf('--');
-  return argv.slice(0, end === -1 ? argv.length : end).includes('--json');
+  return argv.slice(0, end === -1 ? argv.length : end).some((word) => /^--json(?:=|$)/.test(word));
 }
 
 /** @throws ERR_USAGE, naming the option and the nearest right one. */

@@ -6,7 +6,7 @@ export type StateLocation =
   | { readonly kind: 'folder'; readonly path: string }
   /** With the Azure identity. */
   | { readonly kind: 'account'; readonly blobEndpoint: string }
-  | { readonly kind: 'connection'; readonly connectionString: string };
+  | { readonly kind: 'connection'; readonly connectionString: string; readonly variable: string };
 
 const byDefault = '.hubferry';
 const variable = 'AZURE_STORAGE_CONNECTION_STRING';
@@ -20,7 +20,7 @@ export function stateLocation(where: string | undefined, env: Environment): Stat
   if (where === undefined) {
     return connectionString === undefined
       ? { kind: 'folder', path: byDefault }
-      : { kind: 'connection', connectionString };
+      : { kind: 'connection', connectionString, variable };
   }
   if (
     /(^|;)\s*(AccountName|AccountKey|BlobEndpoint|UseDevelopmentStorage|SharedAccessSignature)=/i.test(where)
@@ -33,9 +33,13 @@ export function stateLocation(where: string | undefined, env: Environment): Stat
   }
   if (!/^https?:\/\//i.test(where)) return { kind: 'folder', path: where };
   const blobEndpoint = readEndpoint(where);
-  return connectionString !== undefined && isFor(connectionString, blobEndpoint)
-    ? { kind: 'connection', connectionString }
-    : { kind: 'account', blobEndpoint };
+  if (connectionString !== undefined && isFor(connectionString, blobEndpoint))
+    return { kind: 'connection', connectionString, variable };
+  if (blobEndpoint.startsWith('https://')) return { kind: 'account', blobEndpoint };
+  throw new ConfigError(
+    'ERR_USAGE',
+    `--state: with the Azure identity an account is reached by https; for another one set ${variable}.`,
+  );
 }
 
 function readEndpoint(where: string): string {

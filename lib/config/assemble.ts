@@ -102,13 +102,18 @@ function checkTargets({ source, targets }: RuleDraft, origin: Origin): void {
   const seen = new Set<string>();
   for (const { target, path } of targets) {
     const repository = formatRepository(target);
-    if (repository === formatRepository(source)) {
+    if (repository === formatRepository(source) && !isOtherTags(source, target)) {
       throw origin.mistake(path, `Source and target are the same repository, ${repository}.`);
     }
     const name = formatTarget(target);
     if (seen.has(name)) throw origin.mistake(path, `The target ${name} is there twice.`);
     seen.add(name);
   }
+}
+
+/** Within one repository tags get other names, none of which is a source. */
+function isOtherTags({ selector }: RuleSource, { tags }: RuleTarget): boolean {
+  return selector.kind === 'tags' && tags?.some((tag) => selector.tags.includes(tag)) === false;
 }
 
 function checkNames(drafts: readonly RuleDraft[], origin: Origin): void {

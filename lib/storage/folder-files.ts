@@ -1,8 +1,9 @@
 /** The files that a folder of documents is made of: documents, leases, drafts. */
 import { randomUUID } from 'node:crypto';
 import { type BigIntStats, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeDirectory } from './directory.ts';
 import { checkSize } from './failure.ts';
 import { type Owner, ownerIn } from './folder-owner.ts';
 import type { StoredDocument, StoredName } from './ports.ts';
@@ -100,7 +101,7 @@ export class Drafts {
   }
 
   async #prepare(): Promise<void> {
-    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    makeDirectory(this.#directory);
     for (const name of await readdir(this.#directory)) {
       const path = join(this.#directory, name);
       const marks = await ifThere(() => stat(path));

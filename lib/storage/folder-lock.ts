@@ -1,8 +1,9 @@
 /** Mutual exclusion between the processes that use one folder. */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { makeDirectory } from './directory.ts';
 import { isGone, ownerIn, thisProcess } from './folder-owner.ts';
 
 /**
@@ -58,7 +59,7 @@ export class FolderLock {
       if (code === 'EPERM' && process.platform === 'win32') return false;
       if (code !== 'ENOENT') throw error;
     }
-    mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
+    makeDirectory(dirname(this.#path));
     return this.#tryEnter();
   }
 

@@ -11,11 +11,12 @@
  *     .hubferry/.lock                                there while a process looks and writes
  */
 import { randomInt, randomUUID } from 'node:crypto';
-import { mkdirSync, renameSync, rmdirSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { renameSync, rmdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { HubferryError } from '../errors.ts';
 import type { CallOptions } from '../oci/roles.ts';
+import { makeDirectory } from './directory.ts';
 import { checkKey, checkLeaseSeconds, checkSize, leaseLost, StorageError } from './failure.ts';
 import {
   Drafts,
@@ -225,7 +226,7 @@ class FolderDocuments implements DocumentStore {
     const later = before === undefined ? 0 : Number(before.mtimeNs / 1000n) + 10;
     const micros = Math.max(later, Math.floor(this.#place.now()) * 1000 + randomInt(1000));
     utimesSync(draft, micros / 1e6, micros / 1e6);
-    if (before === undefined) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    if (before === undefined) makeDirectory(dirname(path));
     renameSync(draft, path);
     return etagOf(statSync(path, { bigint: true }));
   }

@@ -235,7 +235,8 @@ class Transfer {
 
   /** One try with the nearest repository that has the blob; a registry that declines opens a session instead. */
   async #mount(): Promise<true | UploadSession | false> {
-    const from = await this.#shared.candidates.nearest(this.#target.name, this.#blob);
+    const { candidates } = this.#shared;
+    const from = await candidates.nearest(this.#target.name, this.#blob, this.#source.name);
     if (from === undefined) return false;
     const mounted = await this.#target.mountBlob(this.#blob.digest, from, { signal: this.#work.stop });
     if (mounted === true) this.#work.tally.blobsMounted += 1;

@@ -67,17 +67,17 @@ export class DirectRun {
 
   async plan(): Promise<PlanLine[]> {
     const lines: PlanLine[] = [];
-    await this.#eachTarget(lines, async (input) => {
+    await this.#eachTarget(lines, 'plan', async (input) => {
       const plan = await this.#core.planner.plan({ ...input, confirm: true });
-      for (const line of plan.lines) lines.push(line);
+      for (const line of plan.lines) this.#tell(lines, line, 'plan');
     });
     return lines;
   }
 
   async verify(): Promise<VerifyLine[]> {
     const lines: VerifyLine[] = [];
-    await this.#eachTarget(lines, async (input) => {
-      for (const line of await this.#core.verifier.verify(input)) lines.push(line);
+    await this.#eachTarget(lines, 'verify', async (input) => {
+      for (const line of await this.#core.verifier.verify(input)) this.#tell(lines, line, 'verify');
     });
     return lines;
   }
@@ -85,7 +85,7 @@ export class DirectRun {
   /** After a stop it answers with what has ended; checkpoints are saved. */
   async sync(): Promise<Line<SyncOutcome>[]> {
     const lines: Line<SyncOutcome>[] = [];
-    await this.#eachTarget(lines, (input) => this.#syncTarget(input, lines), lineOf);
+    await this.#eachTarget(lines, 'sync', (input) => this.#syncTarget(input, lines), lineOf);
     return lines;
   }
 
@@ -93,7 +93,7 @@ export class DirectRun {
     const plan = await this.#core.planner.plan(input);
     for (const line of plan.lines) {
       const outcome = finalOutcomes[line.outcome];
-      if (outcome !== undefined) this.#tell(lines, withOutcome(line, outcome));
+      if (outcome !== undefined) this.#tell(lines, withOutcome(line, outcome), 'sync');
     }
     const { rule, sides, force } = input;
     const base = {
@@ -130,7 +130,7 @@ export class DirectRun {
       const later = limitedLines(result, this.#waitsUntil);
       for (const line of result.lines) {
         if (later.includes(line)) continue;
-        this.#tell(lines, untold === 0 ? line : { ...line, bytes: (line.bytes ?? 0) + untold });
+        this.#tell(lines, untold === 0 ? line : { ...line, bytes: (line.bytes ?? 0) + untold }, 'sync');
         untold = 0;
       }
       for (const { bytes = 0 } of later) untold += bytes;
@@ -156,18 +156,27 @@ export class DirectRun {
     await delay(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 
-  #tell(lines: Line<SyncOutcome>[], line: Line<SyncOutcome>): void {
+  #tell<O extends string>(lines: Line<O>[], line: Line<O>, operation: Operation): void {
     lines.push(line);
-    this.#options.onEvent({ type: 'line', line });
+    this.#log(line, operation);
+  }
+
+  #log(line: Line, operation: Operation): void {
+    this.#options.onEvent({ type: 'line', line, fields: { run: this.#options.run, operation } });
   }
 
   /** Each rule and target on its own: what fails for one is its line, and the others go on. */
   async #eachTarget<O extends string>(
     lines: Line<O | 'failed'>[],
+    operation: Operation,
     work: (input: PlanInput) => Promise<void>,
     lineFor: (...stopped: Stopped) => Line<O | 'failed'> = failedRule,
   ): Promise<void> {
-    const fail = (...stopped: Stopped) => addRuleLine(lines, lineFor(...stopped));
+    const fail = (...stopped: Stopped) => {
+      const line = lineFor(...stopped);
+      addRuleLine(lines, line);
+      this.#log(line, operation);
+    };
     const rules = await this.#expanded(fail);
     const shared = new SharedListings();
     const pairs = rules.flatMap((rule) => rule.targets.map((target) => ({ rule, target })));
@@ -237,6 +246,8 @@ export class DirectRun {
     return rules;
   }
 }
+
+type Operation = 'plan' | 'sync' | 'verify';
 
 /** A rule that cannot go on, for these of its targets, and why. */
 type Stopped = [rule: Rule, targets: readonly RuleTarget[], error: unknown];

@@ -16,9 +16,13 @@ export class MountCandidates {
     this.#store = store;
   }
 
-  /** The repository (its path) with the nearest name that has the blob, at the same registry. */
-  async nearest(target: string, blob: Descriptor): Promise<string | undefined> {
+  /**
+   * The repository (its path) of the target's registry that has the blob: the source, if it is one of that registry, else
+   * the known one with the nearest name.
+   */
+  async nearest(target: string, blob: Descriptor, source: string): Promise<string | undefined> {
     if (blob.size === 0) return undefined;
+    if (hostOf(source) === hostOf(target) && source !== target) return pathOf(source);
     const known = this.#memory.get(keyOf(target, blob)) ?? new Set(await this.#load(target, blob));
     const self = pathOf(target);
     let best: string | undefined;
@@ -53,11 +57,15 @@ export class MountCandidates {
 }
 
 function keyOf(target: string, blob: Descriptor): string {
-  return `blobs/${target.slice(0, target.indexOf('/'))}/${blob.digest}`;
+  return `blobs/${hostOf(target)}/${blob.digest}`;
 }
 
-function pathOf(target: string): string {
-  return target.slice(target.indexOf('/') + 1);
+function hostOf(repository: string): string {
+  return repository.slice(0, repository.indexOf('/'));
+}
+
+function pathOf(repository: string): string {
+  return repository.slice(repository.indexOf('/') + 1);
 }
 
 function sharedPrefix(a: string, b: string): number {

@@ -50,6 +50,8 @@ interface Selection {
   readonly young: readonly string[];
   /** What the rule names and the source does not have. */
   readonly absent: readonly string[];
+  /** What the request names and the rule does not take. */
+  readonly unwanted: readonly string[];
 }
 
 const nothing: ReadonlyMap<Digest, Remembered> = new Map();
@@ -71,7 +73,7 @@ export class Planner {
     const { lookups } = this.#limits;
     const names = new TagNames(rule, input.target);
     const asked = askedFor(input);
-    const { selected, young, absent } = await this.#readSource(input, asked);
+    const { selected, young, absent, unwanted } = await this.#readSource(input, asked);
     await this.#readTarget(input, selected, names, asked);
     const referrers = await this.#referrersIn(input, [...selected, ...young]);
     const facts = this.#facts;
@@ -81,6 +83,8 @@ export class Planner {
     await comparison.compare(selected, lookups);
     await comparison.addStrays(lookups);
     for (const tag of young) comparison.addSkipped(tag, 'too young');
+    for (const tag of unwanted)
+      comparison.addSkipped(tag, listings.source.has(tag) ? 'not selected by the rule' : 'gone at source');
     const pruned = await this.#prune(input, names);
     comparison.addPruned(pruned);
     const deleted = new Set(pruned.tasks.map(({ source }) => source));
@@ -98,7 +102,12 @@ export class Planner {
     if (selector.kind === 'digest') {
       await source.look([selector.digest], { signal, width });
       const there = source.has(selector.digest);
-      return { selected: there ? [selector.digest] : [], young: [], absent: there ? [] : [selector.digest] };
+      return {
+        selected: there ? [selector.digest] : [],
+        young: [],
+        absent: there ? [] : [selector.digest],
+        unwanted: [],
+      };
     }
     if (asked !== undefined && isFew(asked.length, rule) && !source.isWhole) {
       const { minimumAge, pushedWithin } = rule.tags;
@@ -111,7 +120,9 @@ export class Planner {
     await source.complete(selected, { signal, width });
     const named = selector.kind === 'tags' ? selector.tags : [];
     const absent = named.filter((tag) => asked?.includes(tag) && !source.has(tag));
-    return { selected, young, absent: absent.sort() };
+    const taken = new Set([...selected, ...young, ...absent]);
+    const unwanted = input.only?.filter((tag) => !taken.has(tag)) ?? [];
+    return { selected, young, absent: absent.sort(), unwanted: unwanted.sort() };
   }
 
   /** All of the target's tags from a listing, or one HEAD each where they are few or may not be listed. */

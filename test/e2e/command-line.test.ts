@@ -1,7 +1,7 @@
 /** The command line, from its arguments to its exit status, against registries that really answer. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -278,6 +278,40 @@ describe('a sync', () => {
     expect(target.repository('a/b').digestOf('second')).toBe(two.descriptor.digest);
   });
 
+  it('gives a tag another name in its own repository', async () => {
+    const one = buildManifest({ seed: 'one' });
+    put(source, 'a/b', '1', one);
+    const report = await workplace.report(['sync', `${source.host}/a/b:1`, `${source.host}/a/b:stable`]);
+    expect(report.totals).toMatchObject({ tags: 1, copied: 1, blobsCopied: 0 });
+    expect(source.repository('a/b').digestOf('stable')).toBe(one.descriptor.digest);
+  });
+
+  it('mounts what it copies within one registry', async () => {
+    const one = buildManifest({ seed: 'one', layers: [5000] });
+    put(source, 'a/b', '1', one);
+    const report = await workplace.report(['sync', `${source.host}/a/b:1`, `${source.host}/x/y:1`]);
+    expect(report.totals).toMatchObject({ copied: 1, blobsCopied: 0, blobsMounted: 2 });
+  });
+
+  it('tells what it did, also where its report cannot be kept', async () => {
+    put(source, 'a/b', '1', buildManifest());
+    await mkdir(join(workplace.folder, 'state'));
+    await workplace.write('state/runs', 'no folder');
+    const args = ['sync', `${source.host}/a/b:1`, `${target.host}/a/b:1`, '--state', 'state'];
+    const report = await workplace.report(args);
+    expect(report.totals).toMatchObject({ tags: 1, copied: 1 });
+    expect(report.stderr).toContain('run not saved');
+  });
+
+  // Node's own way to make folders would never end there.
+  it.runIf(process.platform === 'linux')('ends where no state can be made', async () => {
+    put(source, 'a/b', '1', buildManifest());
+    const args = ['sync', `${source.host}/a/b:1`, `${target.host}/a/b:1`, '--state', '/proc/nowhere'];
+    const { exitCode, stderr } = await workplace.run(args);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain('ERR_STORAGE');
+  });
+
   it('copies what a digest names, to the tag that the target names', async () => {
     const pinned = buildMultiPlatform('pinned', [amd64, arm64]);
     put(source, 'a/b', undefined, pinned);
@@ -421,11 +455,27 @@ registries:
     },
   );
 
-  it('ends with 2 for a command line that makes no sense, in one document', async () => {
-    const { exitCode, stdout } = await workplace.run(['sync', 'only-one', '--json']);
+  it.each([['--json'], ['--json=yes']])(
+    'ends with 2 for a command line that makes no sense, in one document: %s',
+    async (json) => {
+      const { exitCode, stdout } = await workplace.run(['sync', 'only-one', json]);
+      expect(exitCode).toBe(2);
+      expect(Object.keys(JSON.parse(stdout))).toEqual(['error']);
+      expect(JSON.parse(stdout).error.code).toBe('ERR_USAGE');
+    },
+  );
+
+  it.each([
+    ['AZURE_STORAGE_CONNECTION_STRING', 'AccountKey=secret-key;nonsense'],
+    ['HTTPS_PROXY', 'proxy-with-secret-key:3128'],
+  ])('ends with 2 for a variable that makes no sense, and names it: %s', async (name, value) => {
+    const [source, target] = [await standIn(), await standIn()];
+    const args = ['sync', `${source.host}/a/b:1`, `${target.host}/a/b:1`, '--json'];
+    const { exitCode, stdout, stderr } = await workplace.run(args, { [name]: value });
     expect(exitCode).toBe(2);
-    expect(Object.keys(JSON.parse(stdout))).toEqual(['error']);
-    expect(JSON.parse(stdout).error.code).toBe('ERR_USAGE');
+    expect(JSON.parse(stdout).error).toMatchObject({ code: 'ERR_SETTING', path: name });
+    expect(stdout + stderr).not.toContain('secret-key');
+    expect([...source.requests, ...target.requests]).toEqual([]);
   });
 });
 
@@ -450,6 +500,8 @@ describe('a registry that cannot be used', () => {
         error: { code: 'ERR_CONNECTION' },
       });
       expect(report.stderr).not.toMatch(stackLine);
+      // Whoever watches the log sees it too.
+      expect(report.stderr).toMatch(/^\S+ ERROR failed run=\S+ operation=sync .*code=ERR_CONNECTION/m);
     }
   });
 

@@ -83,6 +83,28 @@ describe('what people ask for by hand', () => {
     }
   });
 
+  it('ends for each tag that they name, also where nobody has it or no rule takes it', async () => {
+    const app = await startApp({
+      rules: '- { source: docker.io/acme/app, target: $target/app, name: app, tags: { exclude: [rc] } }',
+    });
+    try {
+      for (const tag of ['1', 'rc']) await app.hub.push('acme/app', tag, content);
+      const run = `run-${randomUUID()}`;
+      await app.worker().start(run, 'manual', { tags: ['1', '9.9', 'rc'], dryRun: false, force: false });
+      await app.deliver();
+      const lines = app
+        .reportOf(run)
+        ?.tags.map(({ target, outcome, reason }) => [target.split(':').at(-1), outcome, reason]);
+      expect(lines).toEqual([
+        ['1', 'copied', 'new tag'],
+        ['9.9', 'skipped', 'gone at source'],
+        ['rc', 'skipped', 'not selected by the rule'],
+      ]);
+    } finally {
+      await app.close();
+    }
+  });
+
   /** Delivers all there is. */
   async function queuesPassed(app: App): Promise<string[]> {
     const sent = vi.spyOn(app.queues, 'send');

@@ -96,7 +96,7 @@ describe('events become lines', () => {
       { type: 'line', line: lineOf('failed', { error: { code: 'ERR_SERVER', message: 'It said no.' } }) },
       'code=ERR_SERVER error="It said no."',
     ],
-    [{ type: 'line', line: lineOf('skipped') }, 'DEBUG skipped rule=app'],
+    [{ type: 'line', line: lineOf('skip') }, 'DEBUG skip rule=app'],
     [
       { type: 'line', line: lineOf('unchanged'), fields: { operation: 'plan' } },
       'DEBUG unchanged operation=plan',

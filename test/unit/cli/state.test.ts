@@ -9,7 +9,8 @@ test('without anything, the state is in .hubferry', () => {
   expect(stateLocation(undefined, {})).toEqual({ kind: 'folder', path: '.hubferry' });
 });
 test('the connection string of the environment is used when nothing else is said', () => {
-  expect(stateLocation(undefined, env)).toEqual({ kind: 'connection', connectionString });
+  const variable = 'AZURE_STORAGE_CONNECTION_STRING';
+  expect(stateLocation(undefined, env)).toEqual({ kind: 'connection', connectionString, variable });
 });
 test('a folder that is named wins over the environment', () => {
   expect(stateLocation('state', env)).toEqual({ kind: 'folder', path: 'state' });

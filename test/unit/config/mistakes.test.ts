@@ -290,7 +290,7 @@ describe('references', () => {
     ],
     [
       'the same repository',
-      pair('nginx:1', 'docker.io/library/nginx:2'),
+      pair('nginx:1,2', 'docker.io/library/nginx:3,1'),
       4,
       'rules[0].target',
       /the same repository/,
