@@ -43,6 +43,8 @@ export interface Opening {
   readonly run: string;
   readonly trigger: Trigger;
   readonly startedAt: Date;
+  /** Nothing is to be changed. @default false */
+  readonly dryRun?: boolean;
   /** Its part; it is asked for again where the run turns out to be closed and the next one is taken. */
   readonly start: (run: string) => { readonly opened: readonly Opened[]; readonly sends: readonly Sent[] };
   /** Names the opener within the run. */
@@ -56,7 +58,9 @@ export interface Standing {
   readonly missing: readonly Opened[];
   /** Requests that wait for their time. */
   readonly parked: readonly PartName[];
-  /** Milliseconds since the epoch: the last part's, or a parked one's time where that is later. */
+  /** Milliseconds since the epoch: the last part's. */
+  readonly writtenAt: number;
+  /** The same, or a parked one's time where that is later. */
   readonly heardAt: number;
 }
 
@@ -69,6 +73,7 @@ const headerSchema = z.object({
   id: z.string(),
   trigger: z.enum(triggers),
   startedAt: z.string(),
+  dryRun: z.literal(true).optional(),
   /** Its maker has not yet looked whether the run closed long ago. */
   unproven: z.literal(true).optional(),
   /** Somebody closes it; what is out then ends as lost or cancelled. */
@@ -94,6 +99,7 @@ export type GiveUp = 'cancelled' | { readonly before: number };
 
 /** From so far ahead on a parked tag belongs to the next run: the daily plan finds it again. */
 const nextPlanMs = 24 * 3600_000;
+const minuteMs = 60_000;
 /** Who closes a run and takes longer has crashed. */
 const closingMs = 5 * 60_000;
 const partsAtOnce = 16;
@@ -110,12 +116,14 @@ export class RunBook {
   }
 
   /** Opens the run or joins it; where it is closed already, the one after it. */
-  async open({ run: wanted, trigger, startedAt, start, opener }: Opening): Promise<string> {
+  async open({ run: wanted, trigger, startedAt, dryRun, start, opener }: Opening): Promise<string> {
+    const marks = dryRun ? { dryRun } : {};
     for (let nth = 1; ; nth += 1) {
       const run = nth === 1 ? wanted : `${wanted}-${nth}`;
       const part = { id: opener, ...start(run), lines: [], transfer: noTransfer() };
       await this.#put(run, part);
-      if (await this.#join({ id: run, trigger, startedAt: startedAt.toISOString() })) return run;
+      const header = { id: run, trigger, startedAt: startedAt.toISOString(), ...marks };
+      if (await this.#join(header)) return run;
       await this.#runs.delete(keyOfPart(run, part));
     }
   }
@@ -263,12 +271,14 @@ export class RunBook {
     const startedAt = Date.now();
     const { missing, parked, heardAt } = await this.#standing(header);
     const horizon = Date.parse(header.startedAt) + nextPlanMs;
-    // What is released and parked again is written down once: past the next plan it belongs to that.
-    const waiting = startedAt < horizon ? parked.filter(({ parkedUntil = 0 }) => parkedUntil < horizon) : [];
+    // What is released and parked again is written down once: past the next plan it belongs to that. No plan comes in a pause.
+    const waiting = parked.filter(
+      ({ parkedUntil = 0, paused }) => paused || (startedAt < horizon && parkedUntil < horizon),
+    );
     const out = missing.length + waiting.length;
     const growing = missing.filter(({ tags }) => tags === undefined).map(({ id }) => id);
     this.#looks.note(header.id, { out, growing: new Set(growing), tookMs: Date.now() - startedAt });
-    if (out === 0) return 'complete';
+    if (out === 0) return isShared(header, startedAt) ? undefined : 'complete';
     return giveUp !== undefined && heardAt < giveUp.before ? 'lost' : undefined;
   }
 
@@ -279,12 +289,14 @@ export class RunBook {
     const missing = new Map<string, Opened>();
     for (const opened of await this.#opened(header.id, names))
       if (!there.has(opened.id)) missing.set(opened.id, opened);
-    const times = names.map(({ writtenAt, parkedUntil }) => Math.max(writtenAt, parkedUntil ?? 0));
+    const begun = Date.parse(header.startedAt);
+    const writtenAt = names.reduce((last, name) => Math.max(last, name.writtenAt), begun);
     return {
       header: runOf(header),
       missing: [...missing.values()],
       parked: names.filter(({ id }) => !ended.has(id)),
-      heardAt: times.reduce((last, time) => Math.max(last, time), Date.parse(header.startedAt)),
+      writtenAt,
+      heardAt: names.reduce((last, { parkedUntil = 0 }) => Math.max(last, parkedUntil), writtenAt),
     };
   }
 
@@ -402,6 +414,11 @@ export class RunBook {
   }
 }
 
+/** Webhooks of one minute share a run: until the minute is over another one may come. */
+function isShared({ trigger, startedAt }: Header, now: number): boolean {
+  return trigger === 'webhook' && Math.floor(now / minuteMs) <= Math.floor(Date.parse(startedAt) / minuteMs);
+}
+
 interface Look {
   /** Requests that were out at the last look, less those that this process has ended since. */
   out: number;
@@ -471,8 +488,8 @@ function outcomesOf({ trigger }: RunHeader): readonly string[] {
   return trigger === 'verify' ? verifyFindings : syncOutcomes;
 }
 
-function runOf({ id, trigger, startedAt }: Header): RunHeader {
-  return { id, trigger, startedAt };
+function runOf({ id, trigger, startedAt, dryRun }: Header): RunHeader {
+  return { id, trigger, startedAt, ...(dryRun && { dryRun }) };
 }
 
 function headerKey(run: string): string {

@@ -20,6 +20,8 @@ export interface Part {
   readonly longestBlobs?: readonly BlobTime[] | undefined;
   /** Not an end: parked until then (milliseconds since the epoch). */
   readonly parkedUntil?: number | undefined;
+  /** It is parked for as long as people have paused everything. */
+  readonly paused?: boolean | undefined;
   /** An opener's: what it sends, to be sent again where it could not. */
   readonly sends?: readonly Sent[] | undefined;
 }
@@ -48,15 +50,17 @@ export interface PartName {
   readonly opens: boolean;
   /** Milliseconds since the epoch; absent where the request has ended. */
   readonly parkedUntil: number | undefined;
+  readonly paused: boolean;
   /** Milliseconds since the epoch. */
   readonly writtenAt: number;
 }
 
 /** Two ends of one request, by messages that came twice, may have opened different requests: both are kept. */
-export function keyOfPart(run: string, { id, opened, parkedUntil }: Part): string {
+export function keyOfPart(run: string, { id, opened, parkedUntil, paused }: Part): string {
   const ids = opened.map((one) => one.id).sort();
   const ended = ids.length === 0 ? 'ended' : `opened-${hash(ids.join())}`;
-  return `${prefixOf(run)}${id}~${parkedUntil === undefined ? ended : `parked-${parkedUntil}`}`;
+  const parked = `${paused ? 'paused' : 'parked'}-${parkedUntil}`;
+  return `${prefixOf(run)}${id}~${parkedUntil === undefined ? ended : parked}`;
 }
 
 export function prefixOf(run: string): string {
@@ -69,7 +73,8 @@ export function parseName({ key, modifiedAt }: StoredName): PartName {
     key,
     id,
     opens: state.startsWith('opened-'),
-    parkedUntil: state.startsWith('parked-') ? Number(state.slice('parked-'.length)) : undefined,
+    parkedUntil: /^(?:parked|paused)-/.test(state) ? Number(state.slice('parked-'.length)) : undefined,
+    paused: state.startsWith('paused-'),
     writtenAt: modifiedAt,
   };
 }

@@ -8,7 +8,7 @@ export interface Repair {
   readonly repository: string | undefined;
   /** Absent where it failed as a whole. */
   readonly tags: readonly string[] | undefined;
-  readonly dryRun: false;
+  readonly dryRun: boolean;
   readonly force: boolean;
 }
 
@@ -19,6 +19,7 @@ export function repairsOf({ run, tags }: AnyReport, rules: readonly Rule[]): Rep
   const troubled = (tags as readonly Line[]).filter(({ outcome }) => troubles.has(outcome));
   // What lies below an equal tag is looked at by force alone.
   const force = run.trigger === 'verify';
+  const { dryRun = false } = run;
   return rules.flatMap((rule) => {
     const lines = troubled.filter((line) => line.rule === rule.name).map(partsOf);
     const isNamespace = rule.source.path.endsWith('/*');
@@ -26,7 +27,7 @@ export function repairsOf({ run, tags }: AnyReport, rules: readonly Rule[]): Rep
     return [...groups].map(([repository, group]) => {
       const named = group.flatMap(({ tag }) => tag ?? []);
       const tags = named.length < group.length ? undefined : [...new Set(named)];
-      return { rule, repository, tags, dryRun: false as const, force };
+      return { rule, repository, tags, dryRun, force };
     });
   });
 }

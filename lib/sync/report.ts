@@ -60,6 +60,8 @@ export interface RunHeader {
   readonly finishedAt?: string;
   readonly interrupted?: boolean;
   readonly cancelled?: boolean;
+  /** It said what it would do, and changed nothing. */
+  readonly dryRun?: boolean;
 }
 
 /** How long a blob was on its way. */

@@ -58,7 +58,7 @@ export interface Desk {
 }
 
 const stuckMs = 3600_000;
-const openRunsShown = 20;
+const [oldestShown, newestShown] = [5, 15];
 const parkedRead = 100;
 const examplesShown = 5;
 
@@ -67,13 +67,18 @@ export async function readStatus(desk: Desk, now: number): Promise<Status> {
   const paused = pausedSince !== undefined;
   const openRuns = await desk.book.openRuns();
   const [open, copying, parked, runs] = await Promise.all([
-    Promise.all(openRuns.slice(-openRunsShown).map((run) => openRun(desk.book, run, paused, now))),
+    Promise.all(shownOf(openRuns).map((run) => openRun(desk.book, run, paused, now))),
     uploadsUnderWay(desk.checkpoints, now),
     parkedRequests(desk.parked),
     listRuns(desk.runs),
   ]);
   const since = paused ? { pausedSince } : {};
   return { paused, ...since, openRuns, open: open.flatMap((run) => run ?? []), copying, parked, runs };
+}
+
+/** The newest, and the oldest, which may be stuck. */
+function shownOf(openRuns: readonly string[]): readonly string[] {
+  return [...openRuns.slice(0, oldestShown), ...openRuns.slice(oldestShown).slice(-newestShown)];
 }
 
 async function openRun(
@@ -84,8 +89,8 @@ async function openRun(
 ): Promise<OpenRun | undefined> {
   const standing = await book.standing(run);
   if (standing === undefined) return undefined;
-  const { header, missing, parked, heardAt } = standing;
-  const since = new Date(Math.min(heardAt, now)).toISOString();
+  const { header, missing, parked } = standing;
+  const since = new Date(Math.min(heardOf(standing), now)).toISOString();
   const examples = missing.slice(0, examplesShown).flatMap((opened) => {
     const [line] = linesOf(opened, 'deferred', {});
     return line === undefined ? [] : [line.target];
@@ -102,10 +107,18 @@ async function openRun(
   };
 }
 
-function stateOf({ missing, parked, heardAt }: Standing, paused: boolean, now: number): OpenRun['state'] {
+function stateOf(standing: Standing, paused: boolean, now: number): OpenRun['state'] {
+  const { missing, parked } = standing;
   if (paused) return 'paused';
-  if (missing.length === 0 && parked.some(({ parkedUntil = 0 }) => parkedUntil > now)) return 'waiting';
-  return now - heardAt > stuckMs ? 'stuck' : 'working';
+  const isDone = missing.length === 0 && parked.length === 0;
+  if (isDone || (missing.length === 0 && parked.some(({ parkedUntil = 0 }) => parkedUntil > now)))
+    return 'waiting';
+  return now - heardOf(standing) > stuckMs ? 'stuck' : 'working';
+}
+
+/** What is parked is silent until its time; what is out should be heard of. */
+function heardOf({ missing, writtenAt, heardAt }: Standing): number {
+  return missing.length > 0 ? writtenAt : heardAt;
 }
 
 function reasonFor(state: OpenRun['state'], { missing, parked }: Standing, since: string): string {
@@ -114,6 +127,7 @@ function reasonFor(state: OpenRun['state'], { missing, parked }: Standing, since
     case 'paused':
       return 'Copying is paused';
     case 'waiting':
+      if (waiting.length === 0) return 'All is done; other webhooks of the same minute may join';
       return `${waiting.length} requests are parked, the last until ${new Date(Math.max(...waiting)).toISOString()}`;
     case 'stuck':
       return `Nothing was heard since ${since} of ${missing.length + parked.length} requests: the next plan asks for them again`;

@@ -5,7 +5,7 @@ import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import type { Digest } from '../oci/descriptor.ts';
 import type { DocumentStore, RequestQueues } from '../storage/ports.ts';
 import { BusyError, type Work } from './blob.ts';
-import type { Announce, RunBook } from './book.ts';
+import type { Announce, Opening, RunBook } from './book.ts';
 import { type Checkpoint, tidyCheckpoints } from './checkpoint.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Control, Wishes } from './control.ts';
@@ -88,6 +88,7 @@ const busyDelay = { least: 15, most: 300, bytesPerSecond: 20 * 1024 * 1024 };
 /** Why something is parked. */
 const unseen = 'the source may not show the push yet';
 const limited = 'rate limit';
+const paused = 'paused';
 const sendsAtOnce = 8;
 /** More pushes than so many are sent by whoever takes the one message that stands for them. */
 const fewSends = 3;
@@ -115,7 +116,8 @@ export class Worker {
   /** Opens a run with a plan request for each rule (or those that are named). @throws ERR_REQUEST_INVALID for unknown rules */
   async start(run: string, trigger: Trigger, request: ManualRequest): Promise<Begun> {
     const rules = this.#chosen(request.rules);
-    const begun = await this.#begin(run, trigger, 'start-plan', (run) =>
+    const about = { trigger, opener: 'start-plan', dryRun: request.dryRun };
+    const begun = await this.#begin(run, about, (run) =>
       rules.flatMap((rule) => plansFor(run, rule, { ...request, lane: laneOf(trigger) })),
     );
     if (begun.requests === 0) await this.#close(begun.run);
@@ -128,7 +130,8 @@ export class Worker {
     if (report === undefined) throw unknownRun(failedIn);
     const repairs = repairsOf(report, this.#options.rules.rules);
     if (repairs.length === 0) return { run: failedIn, requests: 0 };
-    return this.#begin(run, 'manual', 'start-plan', (run) =>
+    const about = { trigger: 'manual', opener: 'start-plan', dryRun: report.run.dryRun } as const;
+    return this.#begin(run, about, (run) =>
       repairs.flatMap(({ rule, ...request }) => plansFor(run, rule, { ...request, lane: 'push' })),
     );
   }
@@ -160,7 +163,8 @@ export class Worker {
     const counts = pushes.map((push) => messagesOf(wanted, push).length);
     if (counts.every((count) => count === 0)) return counts.map(() => ({ run: wanted, requests: 0 }));
     const names = pushes.map(({ repository, tag, pushedAt }) => `${repository}\n${tag}\n${pushedAt}`);
-    const { run } = await this.#begin(wanted, 'webhook', `start-${hash(names.join('\n'))}`, (run) => {
+    const about = { trigger: 'webhook', opener: `start-${hash(names.join('\n'))}` } as const;
+    const { run } = await this.#begin(wanted, about, (run) => {
       const messages = pushes.flatMap((push) => messagesOf(run, push));
       // One that was told twice is one request.
       return [...new Map(messages.map((sending) => [sending.message.id, sending])).values()];
@@ -171,8 +175,7 @@ export class Worker {
   /** Enters the requests into the book, and then sends them; a flood of pushes as one message, for whoever tells them waits. */
   async #begin(
     run: string,
-    trigger: Trigger,
-    opener: string,
+    about: Pick<Opening, 'trigger' | 'opener'> & { readonly dryRun?: boolean | undefined },
     requestsFor: (run: string) => Sending[],
   ): Promise<Begun> {
     const { book } = this.#options;
@@ -184,7 +187,8 @@ export class Worker {
         sends: sends.map(({ opened: _, ...sent }) => sent),
       };
     };
-    const begun = await book.open({ run, trigger, startedAt: new Date(), opener, start });
+    const { trigger, opener, dryRun = false } = about;
+    const begun = await book.open({ run, trigger, opener, dryRun, startedAt: new Date(), start });
     const isFlood = trigger === 'webhook' && sends.length > fewSends;
     await this.#send(isFlood ? [fanOutOf(begun, opener)] : sends);
     return { run: begun, requests: sends.length };
@@ -232,7 +236,8 @@ export class Worker {
     const wishes = await this.#options.control.wishes();
     if (run in wishes.cancelled)
       return this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() });
-    if (wishes.pausedSince !== undefined) return this.#park(request, 'plan', Date.now(), 'paused', []);
+    if (wishes.pausedSince !== undefined)
+      return this.#park(request, 'plan', Date.now(), paused, this.#pausedLines(request));
     const { core, rules, state, pruneLimit, queues } = this.#options;
     const operation = request.verify ? 'verify' : 'plan';
     const tally = new Tally();
@@ -255,6 +260,14 @@ export class Worker {
       const again = await this.#lookAgain(request, opened);
       await this.#write(run, { id, opened: [...opened, ...again], lines, ...costOf(tally) });
     });
+  }
+
+  /** A plan that waits says so for its rule; a check has no word for that. */
+  #pausedLines({ rule: name, repository, verify }: PlanRequest): Line<'deferred'>[] {
+    const rule = this.#options.rules.rules.find((one) => one.name === name);
+    if (rule === undefined || verify) return [];
+    const named = namesOfRule(forRepository(rule, repository ?? rule.source.path));
+    return linesOf(named, 'deferred', { reason: paused });
   }
 
   /** A push that the listing does not show yet is planned once more, in a request of its own. */
@@ -291,8 +304,8 @@ export class Worker {
       return this.#end(request, lane, linesOf(request, 'skipped', { reason: 'cancelled' }), tally);
     }
     if (wishes.pausedSince !== undefined) {
-      const lines = linesOf(request, 'deferred', { reason: 'paused' });
-      return this.#park(request, lane, Date.now(), 'paused', lines, tally);
+      const lines = linesOf(request, 'deferred', { reason: paused });
+      return this.#park(request, lane, Date.now(), paused, lines, tally);
     }
     const rule = this.#ruleFor(request);
     const target = rule?.targets.find((one) => asksFor(rule, one, request));
@@ -378,7 +391,7 @@ export class Worker {
   ): Promise<void> {
     await this.#options.parked.park(request, lane, until, reason);
     for (const line of lines) if (line.outcome === 'deferred') this.#tellLine(line, request, lane);
-    const part = { opened: [], lines, ...costOf(tally), parkedUntil: until };
+    const part = { opened: [], lines, ...costOf(tally), parkedUntil: until, paused: reason === paused };
     if (request.kind === 'plan') return this.#write(request.run, { ...part, id: request.id });
     await this.#options.outstanding.park(request, until, (waiter) => this.#tell(waiter, request, part));
   }
@@ -435,6 +448,7 @@ export class Worker {
       opened: part.opened,
       lines,
       parkedUntil: part.parkedUntil,
+      paused: part.paused,
       transfer: noTransfer(),
     });
   }

@@ -1,6 +1,6 @@
 /** Pause, resume, cancel and retry; and requests that several runs wait for. */
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { repairsOf } from '../../lib/sync/repairs.ts';
 import type { AnyReport, Line } from '../../lib/sync/report.ts';
 import { copyRequestSchema } from '../../lib/sync/request.ts';
@@ -11,7 +11,10 @@ let app: Awaited<ReturnType<typeof startApp>>;
 beforeEach(async () => {
   app = await startApp({ rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app }' });
 });
-afterEach(() => app.close());
+afterEach(async () => {
+  vi.useRealTimers();
+  await app.close();
+});
 
 async function push(tag: string, seed = tag, size = 1000): Promise<Content> {
   const content = buildManifest({ seed, layers: [size] });
@@ -22,9 +25,18 @@ async function push(tag: string, seed = tag, size = 1000): Promise<Content> {
 const webhook = (tag: string) =>
   app.worker().push(`hook-${randomUUID()}`, { repository: 'docker.io/acme/app', tag, pushedAt: Date.now() });
 
-/** What a run said of each tag. */
+/** What a run said of each tag when it closed. */
 function told(run: string): string[] | undefined {
-  const lines = app.reportOf(run)?.tags as readonly Line[] | undefined;
+  return toldIn(app.reportOf(run));
+}
+
+/** What a run says of each tag now. */
+async function tells(run: string): Promise<string[] | undefined> {
+  return toldIn(await app.book.report(run));
+}
+
+function toldIn(report: AnyReport | undefined): string[] | undefined {
+  const lines = report?.tags as readonly Line[] | undefined;
   return lines?.map(({ source, outcome, reason }) => {
     const tag = source.slice(source.lastIndexOf(':') + 1);
     return [tag, outcome, outcome === 'copied' ? undefined : reason].filter(Boolean).join(' ');
@@ -60,9 +72,31 @@ describe('pausing', () => {
     await app.control.resume();
     await app.worker().release();
     await app.deliver();
-    expect(told(hook.run)).toEqual(['2.0 copied']);
+    expect(await tells(hook.run)).toEqual(['2.0 copied']);
     expect(told(run)?.sort()).toEqual(['1.0 copied', '2.0 unchanged']);
     expect(await parked()).toEqual([]);
+  });
+
+  it('for days keeps runs open, and what they waited for ends in them', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    await push('1.0');
+    await app.control.pause();
+    const run = `run-${randomUUID()}`;
+    await app.worker().start(run, 'manual', { dryRun: false, force: false });
+    const hook = await webhook('1.0');
+    await app.deliver();
+    expect(await tells(run)).toEqual(['docker.io/acme/app deferred paused']);
+    for (let day = 0; day < 3; day += 1) {
+      vi.setSystemTime(Date.now() + 25 * 3600_000);
+      await app.worker().release();
+    }
+    expect(app.reports).toEqual([]);
+    await app.control.resume();
+    await app.worker().release();
+    await app.deliver();
+    await app.worker().release();
+    expect(app.reports).toHaveLength(2);
+    expect([told(run), told(hook.run)].flat().sort()).toEqual(['1.0 copied', '1.0 unchanged']);
   });
 
   it('stops a copy under way, which goes on later without sending again what has arrived', async () => {
@@ -93,6 +127,15 @@ describe('pausing', () => {
 });
 
 describe('cancelling a run', () => {
+  it('whose plan waits tells so for its rule', async () => {
+    await push('1.0');
+    await app.control.pause();
+    const run = await app.schedule();
+    await app.deliver();
+    await app.worker().cancel(run);
+    expect(told(run)).toEqual(['docker.io/acme/app skipped cancelled']);
+  });
+
   it('ends it at once, and what was queued or parked does nothing afterwards', async () => {
     await push('1.0');
     await push('2.0', 'other');
@@ -250,12 +293,12 @@ describe('a request that is outstanding', () => {
     const hook = await webhook('1.0');
     await app.deliver();
     expect(told(run)).toEqual(['1.0 copied']);
-    expect(told(hook.run)).toEqual(['1.0 copied']);
+    expect(await tells(hook.run)).toEqual(['1.0 copied']);
     app.target.requests.length = 0;
     if (held !== undefined) app.queues.messages.push(held);
     await app.deliver();
     expect(app.target.requests.filter(({ method }) => method !== 'HEAD' && method !== 'GET')).toEqual([]);
-    expect(app.reports).toHaveLength(2);
+    expect(app.reports).toHaveLength(1);
   });
 
   it('is asked for again where its message was lost, and then ends in every run that waited', async () => {

@@ -23,6 +23,8 @@ async function status(later = 0) {
   return statusSchema.parse(JSON.parse(JSON.stringify(told)));
 }
 
+const asked = { dryRun: false, force: false };
+
 async function planned(): Promise<string> {
   const run = await app.schedule();
   const [plan] = app.queues.messages.splice(0);
@@ -49,6 +51,25 @@ describe('an open run', () => {
     const { open } = await status(2 * 3600_000);
     expect(open).toMatchObject([{ state: 'stuck', out: 2, why: expect.stringContaining('of 2 requests') }]);
     expect(Date.parse(open[0]?.since ?? '')).toBeGreaterThan(Date.now() - 60_000);
+  });
+
+  it('that waits for one and has lost another is seen as such too', async () => {
+    await planned();
+    app.hub.abuse = { retryAfter: String(4 * 3600) };
+    const [waits] = app.queues.messages.splice(0);
+    if (waits !== undefined) await handOver(app.worker(), waits);
+    expect((await status(3 * 3600_000)).open).toMatchObject([{ state: 'stuck', out: 1, parked: 1 }]);
+  });
+
+  it('is told with the oldest and the newest, for the oldest may be stuck', async () => {
+    const all: string[] = [];
+    for (let nth = 0; nth < 25; nth += 1) {
+      const { run } = await app.worker().start(`run-${String(nth).padStart(2, '0')}`, 'manual', asked);
+      all.push(run);
+    }
+    const { openRuns, open } = await status();
+    expect(openRuns).toEqual(all);
+    expect(open.map(({ run }) => run.id)).toEqual([...all.slice(0, 5), ...all.slice(-15)]);
   });
 
   it('tells what is parked, until when and why', async () => {

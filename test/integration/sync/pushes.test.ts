@@ -162,6 +162,26 @@ describe('a push for a rule that needs the whole list', () => {
   });
 });
 
+describe('webhooks of one minute', () => {
+  afterEach(() => vi.useRealTimers());
+
+  it('share a run, also where each has ended before the next one comes; the run closes after that minute', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2026, 0, 1, 12, 0, 10) });
+    const there = await open('- { source: docker.io/acme/app, target: $target/app, name: app }');
+    for (const tag of ['1', '2', '3']) {
+      await there.hub.push('acme/app', tag, A);
+      const pushed = { repository: 'docker.io/acme/app', tag, pushedAt: Date.now() };
+      expect((await there.worker().push('one-minute', pushed)).run).toBe('one-minute');
+      await there.deliver();
+      await there.worker().release();
+    }
+    expect(there.reports).toEqual([]);
+    vi.setSystemTime(Date.UTC(2026, 0, 1, 12, 1));
+    await there.worker().release();
+    expect(there.reports).toMatchObject([{ run: { id: 'one-minute' }, totals: { tags: 3, copied: 3 } }]);
+  });
+});
+
 describe('a flood of pushes', () => {
   const tags = Array.from({ length: 20 }, (_, index) => `v${index}`);
   const pushed = (tag: string) => ({ repository: 'docker.io/acme/app', tag, pushedAt: 1 });
@@ -202,7 +222,7 @@ describe('a flood of pushes', () => {
     there.queues.messages.push(...(await there.book.unheard(run, Date.now() + 1)).map(asMessage));
     there.queues.messages.push(message, message);
     await there.deliver();
-    expect(there.reportOf(run)?.tags).toHaveLength(tags.length);
+    expect((await there.book.report(run))?.tags).toHaveLength(tags.length);
     expect(there.hub.pulls).toBe(1);
   });
 });
