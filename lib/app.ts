@@ -11,6 +11,7 @@ import { openFolderStores } from './storage/folder.ts';
 import type { Stores } from './storage/ports.ts';
 import { AllowanceKeeper } from './sync/allowance.ts';
 import { BlobCopier } from './sync/blob.ts';
+import { RunBook } from './sync/book.ts';
 import { StoppedError } from './sync/concurrency.ts';
 import { Copier } from './sync/copier.ts';
 import { type Core, DirectRun } from './sync/direct.ts';
@@ -33,7 +34,7 @@ import {
   verifyFindings,
 } from './sync/report.ts';
 import { newRunId } from './sync/run-id.ts';
-import { listRuns, readRun, saveRun } from './sync/runs.ts';
+import { listRuns, overviewOf, saveRun } from './sync/runs.ts';
 import { Tally } from './sync/tally.ts';
 import { Verifier } from './sync/verifier.ts';
 
@@ -109,6 +110,8 @@ async function openState(state: StateLocation): Promise<Stores> {
   return openBlobStores({ blobServiceUri: state.blobEndpoint, credential: azureIdentity() });
 }
 
+const openRunsShown = 20;
+
 /** A mistake in the value of a variable names it. */
 function named<T>(variable: string, open: () => T): T {
   try {
@@ -153,12 +156,17 @@ class DirectEngine implements Engine {
     return report;
   }
 
-  runs(): Promise<readonly RunSummary[]> {
-    return listRuns(this.#stores.runs);
+  /** Those of a function app that are still open come first. */
+  async runs(): Promise<readonly RunSummary[]> {
+    const book = new RunBook(this.#stores.runs);
+    const names = (await book.openRuns()).slice(-openRunsShown).reverse();
+    const open = await Promise.all(names.map((id) => book.report(id)));
+    const closed = await listRuns(this.#stores.runs);
+    return [...open.flatMap((report) => (report === undefined ? [] : overviewOf(report))), ...closed];
   }
 
   run(id: string): Promise<AnyReport | undefined> {
-    return readRun(this.#stores.runs, id);
+    return new RunBook(this.#stores.runs).report(id);
   }
 
   async doctor(): Promise<readonly Finding[]> {

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { EngineSetup, Finding } from './cli/engine.ts';
 import type { Rule } from './config/model.ts';
-import { codeOf, type ErrorCode, errorCodes, HubferryError, summarize } from './errors.ts';
+import { ConfigError, codeOf, type ErrorCode, errorCodes, HubferryError, summarize } from './errors.ts';
 import type { Allowance, Source, Target } from './oci/roles.ts';
 import { containers, type Stores } from './storage/ports.ts';
 import { forEachOf } from './sync/concurrency.ts';
@@ -23,6 +23,8 @@ export interface Probe {
 }
 
 const probesAtOnce = 4;
+/** A host that does not answer is a finding, in milliseconds. */
+const probeMs = 15_000;
 
 export async function diagnose(patient: Patient): Promise<Finding[]> {
   const allowances = new Map<string, Allowance>();
@@ -42,24 +44,45 @@ export async function diagnose(patient: Patient): Promise<Finding[]> {
   ];
 }
 
-/** Runs the probes, of the same name only one, some at a time; the findings stay in order. */
-export async function examine(probes: readonly Probe[]): Promise<Finding[]> {
+/**
+ * Runs the probes, of the same name only one, some at a time; the findings stay in order.
+ * @param patienceMs how long one may take, in milliseconds
+ */
+export async function examine(probes: readonly Probe[], patienceMs = probeMs): Promise<Finding[]> {
   const distinct = new Map(probes.map((probe) => [probe.check, probe]));
   const findings: Finding[] = [];
   await forEachOf([...distinct.values()].entries(), probesAtOnce, async ([index, probe]) => {
-    findings[index] = await carryOut(probe);
+    findings[index] = await carryOut(probe, patienceMs);
   });
   return findings;
 }
 
-async function carryOut({ check, run }: Probe): Promise<Finding> {
+async function carryOut({ check, run }: Probe, patienceMs: number): Promise<Finding> {
   try {
-    const found = await run();
+    const found = await within(patienceMs, run());
     return typeof found === 'string' ? { check, status: 'ok', message: found } : { check, ...found };
   } catch (error) {
-    const code = codeOf(error);
-    const { message } = summarize(error);
-    return { check, status: 'failed', code, message, remedy: errorCodes[code].remedy };
+    return findingOf(check, error);
+  }
+}
+
+/** What is wrong, with its remedy. */
+export function findingOf(check: string, error: unknown): Finding {
+  const { code, message } = summarize(error);
+  const where = error instanceof ConfigError ? error.where : '';
+  return { check, status: 'failed', code, message: where + message, remedy: errorCodes[code].remedy };
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => reject(new HubferryError('ERR_TIMEOUT', `There was no answer within ${ms / 1000} s`)),
+    ms,
+  );
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -8,7 +8,7 @@ import * as z from 'zod';
 import type { Notification } from './config/environment.ts';
 import { codeOf } from './errors.ts';
 import { bodyFor } from './notify/formats.ts';
-import { type Message, messageOf } from './notify/message.ts';
+import { type Message, messageOf, type Prunes } from './notify/message.ts';
 import { Troubles } from './notify/troubles.ts';
 import { post } from './registry/post.ts';
 import type { DocumentStore } from './storage/ports.ts';
@@ -55,11 +55,11 @@ export class Notifier {
   }
 
   /** Writes down what is to be told of a run; a second time for the same run changes nothing. */
-  async note(report: AnyReport): Promise<void> {
+  async note(report: AnyReport, prunes: Prunes = () => false): Promise<void> {
     const { state, on } = this.#options;
-    if (!this.#isAsked()) return;
+    if (!this.#isAsked() || report.run.dryRun) return;
     const recovered = await this.#troubles.recoveredIn(report);
-    const message = messageOf(report, recovered, on);
+    const message = messageOf(report, recovered, on, prunes);
     if (message !== undefined) {
       const now = Date.now();
       const letter: Letter = { message, attempts: 0, writtenAt: now, notBefore: now };
@@ -107,7 +107,7 @@ export class Notifier {
       return true;
     }
     const pause = Math.min(firstPauseMs * 2 ** letter.attempts, longestPauseMs);
-    const notBefore = Math.max(Date.now() + pause, Math.min(retryAt ?? 0, Date.now() + longestPauseMs));
+    const notBefore = Math.max(Date.now() + pause, Math.min(retryAt ?? 0, letter.writtenAt + givenUpMs));
     await state.put(key, encode({ ...letter, attempts, notBefore }));
     log('warn', 'notification failed', {
       run: run.id,

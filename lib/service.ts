@@ -152,7 +152,9 @@ export class Service {
   }
 
   async #announce(report: AnyReport, onEvent: OnEvent): Promise<void> {
-    await this.#notifier.note(report);
+    const rules = this.#rules?.rules.rules ?? [];
+    const prunes = (name: string) => rules.some((rule) => rule.name === name && rule.prune);
+    await this.#notifier.note(report, prunes);
     onEvent(closed(report));
   }
 

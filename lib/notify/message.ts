@@ -17,16 +17,29 @@ export interface Message extends RunOverview {
 
 const dayMs = 24 * 3600_000;
 const recoveredShown = 20;
-const outcomesTold = ['failed', 'missing', 'moved', 'incomplete', 'deferred', 'copied', 'deleted'] as const;
+const outcomesTold = [
+  'failed',
+  'missing',
+  'moved',
+  'incomplete',
+  'extra',
+  'deferred',
+  'copied',
+  'deleted',
+] as const;
 const findings = ['failed', 'missing', 'moved', 'incomplete'] as const;
+
+/** Whether the rule of this name prunes. */
+export type Prunes = (rule: string) => boolean;
 
 /** `undefined` where nothing of it was asked for. */
 export function messageOf(
   report: AnyReport,
   recovered: readonly string[],
   on: ReadonlySet<Notification>,
+  prunes: Prunes,
 ): Message | undefined {
-  const about = aboutOf(report, recovered).filter((one) => on.has(one));
+  const about = aboutOf(report, recovered, prunes).filter((one) => on.has(one));
   if (about.length === 0) return undefined;
   return {
     idempotencyKey: keyOf(report),
@@ -37,17 +50,27 @@ export function messageOf(
   };
 }
 
-function aboutOf(report: AnyReport, recovered: readonly string[]): Notification[] {
+function aboutOf(report: AnyReport, recovered: readonly string[], prunes: Prunes): Notification[] {
   const { run } = report;
   const count = counterOf(report);
-  const horizon = Date.parse(run.finishedAt ?? run.startedAt) + dayMs;
-  const isLong = ({ outcome, until }: Line) => outcome === 'deferred' && Date.parse(until ?? '') > horizon;
+  // A limit may have been waited for again and again, each time for some hours.
+  const past = Date.parse(run.startedAt) + dayMs;
+  const isOld = Date.parse(run.finishedAt ?? run.startedAt) > past;
+  const isLong = ({ outcome, until = '' }: Line) =>
+    outcome === 'deferred' && (isOld || Date.parse(until) > past);
   const about: Notification[] = [];
-  if (findings.some((finding) => count(finding) > 0)) about.push('failed');
+  if (isTrouble(report, prunes)) about.push('failed');
   if ((report.tags as readonly Line[]).some(isLong)) about.push('parked');
   if (count('copied') + count('deleted') > 0) about.push('changed');
   if (recovered.length > 0) about.push('recovered');
   return about;
+}
+
+/** What is extra at the target is wrong where its rule prunes. */
+function isTrouble(report: AnyReport, prunes: Prunes): boolean {
+  const count = counterOf(report);
+  if (findings.some((finding) => count(finding) > 0)) return true;
+  return (report.tags as readonly Line[]).some(({ outcome, rule }) => outcome === 'extra' && prunes(rule));
 }
 
 function titleOf(report: AnyReport, recovered: readonly string[]): string {

@@ -17,15 +17,15 @@ export class Troubles {
   /** Targets that had failed and are well in this report. */
   async recoveredIn(report: AnyReport): Promise<string[]> {
     const { targets } = await this.#read();
-    const news = newsOf(report);
-    return targets.filter((target) => news.well.has(target));
+    const { well } = newsOf(report);
+    return targets.filter((target) => well(target));
   }
 
   async note(report: AnyReport): Promise<void> {
     const { well, gone, failed } = newsOf(report);
     for (;;) {
       const { targets, etag } = await this.#read();
-      const left = targets.filter((target) => !well.has(target) && !gone.has(target));
+      const left = targets.filter((target) => !well(target) && !gone.has(target));
       const now = [...new Set([...left, ...failed])].slice(-mostRemembered);
       if (now.join() === targets.join()) return;
       const condition = etag === undefined ? { ifAbsent: true } : { ifMatch: etag };
@@ -43,22 +43,26 @@ export class Troubles {
 
 interface News {
   readonly failed: ReadonlySet<string>;
-  readonly well: ReadonlySet<string>;
+  readonly well: (target: string) => boolean;
   /** Nobody wants it any more. */
   readonly gone: ReadonlySet<string>;
 }
 
 /** A rule that had failed as a whole has its repositories for a target: each is well when a tag of it is. */
-function newsOf({ tags }: AnyReport): News {
-  const lines: readonly Line[] = tags;
+function newsOf(report: AnyReport): News {
+  const lines: readonly Line[] = report.tags;
   const withOutcome = (fits: (outcome: string) => boolean) =>
     lines.filter(({ outcome }) => fits(outcome)).flatMap(({ target }) => target.split(', '));
   const failed = new Set(withOutcome((outcome) => bad.has(outcome)));
-  const well = withOutcome((outcome) => good.has(outcome));
-  const all = [...well, ...well.map((target) => target.replace(/[:@][^/]*$/, ''))];
+  const tags = withOutcome((outcome) => good.has(outcome));
+  const repositories = tags.map((target) => target.replace(/[:@][^/]*$/, ''));
+  const namespaces = repositories.map((repository) => repository.replace(/[^/]*$/, '*'));
+  const well = new Set([...tags, ...repositories, ...namespaces]);
+  // What was cancelled is as it was.
+  const skipped = lines.filter(({ outcome, reason }) => outcome === 'skipped' && reason !== 'cancelled');
   return {
     failed,
-    well: new Set(all.filter((target) => !failed.has(target))),
-    gone: new Set(withOutcome((outcome) => outcome === 'skipped')),
+    well: (target) => well.has(target) && !failed.has(target),
+    gone: new Set(skipped.map(({ target }) => target)),
   };
 }

@@ -33,6 +33,8 @@ export interface Work {
   readonly admitPull: () => Promise<void>;
   /** Told when the source refused one; the error to throw, with the time from which on all may try again. */
   readonly pullRefused: (error: HubferryError) => Promise<HubferryError>;
+  /** Asked before a tag moves. @throws StoppedError where nobody wants it any more */
+  readonly stillWanted?: (() => Promise<void>) | undefined;
   /** What other rules want of the target's tags now. Absent where a plan has just asked. */
   readonly claims?: (() => Promise<Claims>) | undefined;
 }

@@ -449,6 +449,7 @@ class Carriage {
   async #move(look: Look, digest: Digest, manifest: Manifest, passage: Passage): Promise<void> {
     const { target, work } = passage;
     const reference = targetReference(look.pair, this.#request, manifest.descriptor.digest);
+    await work.stillWanted?.();
     await this.#locks.hold(`${target.name}:${reference}`, work.stop, async (hold) => {
       const stale = Date.now() - this.#startedAt > freshLookMs || hold.movedSince(this.#startedAt);
       if (stale && !(await this.#stillAt(look.pair, digest))) return;

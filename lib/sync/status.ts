@@ -15,6 +15,7 @@ const run = z.strictObject({
   finishedAt: time.optional(),
   interrupted: z.boolean().optional(),
   cancelled: z.boolean().optional(),
+  dryRun: z.boolean().optional(),
 });
 
 const line = z.strictObject({

@@ -93,6 +93,8 @@ const sendsAtOnce = 8;
 /** More pushes than so many are sent by whoever takes the one message that stands for them. */
 const fewSends = 3;
 const watchMs = 15_000;
+/** Before a tag moves it is asked again, if the last look is so many milliseconds ago. */
+const askedAgainMs = 2000;
 /** What the allowance does not reach waits so many milliseconds, up to twice as long, for the next look. */
 const parkAgainMs = { least: 5 * 60_000, forEachParked: 2000, most: 2 * 3600_000 };
 /** A manifest, or an index with the children that changed: most requests are one or the other. */
@@ -331,7 +333,7 @@ export class Worker {
     const { core, rules, pullReserve } = this.#options;
     // What is kept back is kept for pushes.
     const reserve = lane === 'push' ? 0 : pullReserve;
-    const { stop, end } = this.#watch(request);
+    const { stop, end, stillWanted } = this.#watch(request);
     const tags = request.tags.map((tag) => tag.target);
     const work: Work = {
       stop,
@@ -340,6 +342,7 @@ export class Worker {
       patienceMs,
       admitPull: () => core.admitPull(sides, tally, reserve),
       pullRefused: (error) => core.pullRefused(sides, tally, error),
+      stillWanted,
       claims: claimsOnTags(rule, target, tags, { core, rules, tally, signal: stop }),
     };
     try {
@@ -482,8 +485,9 @@ export class Worker {
   }
 
   /** Work on a request stops at its deadline, and when people no longer want it. */
-  #watch(request: CopyRequest): { stop: AbortSignal; end: () => void } {
+  #watch(request: CopyRequest): { stop: AbortSignal; end: () => void; stillWanted: () => Promise<void> } {
     const stop = new AbortController();
+    let lookedAt = Date.now();
     const abort = (reason: string) => {
       if (stop.signal.aborted) return;
       this.#log('info', 'stopped', { run: request.run, target: request.target, reason });
@@ -491,6 +495,7 @@ export class Worker {
     };
     const deadline = setTimeout(abort, this.#options.deadlineMs, 'The deadline is near');
     const look = async () => {
+      lookedAt = Date.now();
       // Whoever cannot be asked now is asked again, or the deadline comes.
       if (await this.#isUnwanted(request).catch(() => false)) abort('It is paused or cancelled');
     };
@@ -499,7 +504,12 @@ export class Worker {
       clearTimeout(deadline);
       clearInterval(looks);
     };
-    return { stop: stop.signal, end };
+    // Most requests are done before there is anything to ask.
+    const stillWanted = async () => {
+      if (Date.now() - lookedAt >= askedAgainMs) await look();
+      stop.signal.throwIfAborted();
+    };
+    return { stop: stop.signal, end, stillWanted };
   }
 
   /** Sends parked requests whose time has come, as far as the allowance reaches; closes runs; tidies checkpoints. */

@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createRegistry, type Registry } from '../../lib/registry/registry.ts';
+import { openFolderStores } from '../../lib/storage/folder.ts';
+import { RunBook } from '../../lib/sync/book.ts';
 import {
   attestationOf,
   type BlobContent,
@@ -291,6 +293,26 @@ describe('a sync', () => {
     put(source, 'a/b', '1', one);
     const report = await workplace.report(['sync', `${source.host}/a/b:1`, `${source.host}/x/y:1`]);
     expect(report.totals).toMatchObject({ copied: 1, blobsCopied: 0, blobsMounted: 2 });
+  });
+
+  it('shows in status beside runs of a function app that are still open', async () => {
+    put(source, 'a/b', '1', buildManifest());
+    await workplace.run(['sync', `${source.host}/a/b:1`, `${target.host}/a/b:1`]);
+    const book = new RunBook(openFolderStores(join(workplace.folder, '.hubferry')).runs);
+    const opened = { id: 'plan', rule: 'app', source: 'docker.io/a/b', target: 'x.azurecr.io/b' };
+    await book.open({
+      run: 'open-run',
+      trigger: 'schedule',
+      startedAt: new Date(),
+      opener: 'start-plan',
+      start: () => ({ opened: [opened], sends: [] }),
+    });
+    const { stdout } = await workplace.run(['status']);
+    expect(stdout.split('\n').slice(1, 3)).toEqual([
+      expect.stringMatching(/^open-run .* running/),
+      expect.stringMatching(/-cli-.* 1 copied/),
+    ]);
+    expect((await workplace.run(['status', 'open-run'])).exitCode).toBe(0);
   });
 
   it('tells what it did, also where its report cannot be kept', async () => {

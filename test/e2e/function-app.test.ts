@@ -223,6 +223,24 @@ describe('the function app', () => {
   });
 });
 
+it('tells of a setting that is wrong, with its remedy', async () => {
+  const host = await cloud.addInstance({ COPY_DEADLINE: '99h' });
+  const answer = await fetch(`${host.url}/api/health`, { headers: { 'x-functions-key': host.key() } });
+  expect(answer.status).toBe(503);
+  expect(await answer.json()).toMatchObject({
+    healthy: false,
+    findings: [
+      {
+        check: 'settings',
+        status: 'failed',
+        code: 'ERR_SETTING',
+        message: expect.stringContaining('COPY_DEADLINE'),
+        remedy: 'Correct the named setting.',
+      },
+    ],
+  });
+});
+
 const wrongRules = expect.objectContaining({
   check: 'rules',
   status: 'failed',

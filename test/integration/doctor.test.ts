@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { createEngine } from '../../lib/app.ts';
 import type { Finding } from '../../lib/cli/engine.ts';
 import { readRules } from '../../lib/config/rules.ts';
+import { examine as examineProbes } from '../../lib/doctor.ts';
 import { buildManifest } from '../local/content.ts';
 import { type LocalDockerHub, startDockerHub } from '../local/dockerhub.ts';
 import { type LocalRegistry, startRegistry } from '../local/registry.ts';
@@ -113,6 +114,15 @@ describe('doctor', () => {
     expect(found?.remedy).toContain('`allowPrune`');
     expect(names()).toEqual(before);
     expect(await examine(rule)).not.toHaveProperty(['prune target/app']);
+  });
+
+  it('tells of what does not answer, instead of waiting for it', async () => {
+    const silent = { check: 'silent', run: () => new Promise<never>(() => undefined) };
+    const well = { check: 'well', run: async () => 'it is well' };
+    expect(await examineProbes([silent, well], 20)).toMatchObject([
+      { check: 'silent', status: 'failed', code: 'ERR_TIMEOUT' },
+      { check: 'well', status: 'ok' },
+    ]);
   });
 
   it('tells a source that is not there', async () => {

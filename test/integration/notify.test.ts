@@ -97,6 +97,11 @@ describe('what is told', () => {
       reportOf('r', { 1: 'deferred' }, { until: '2026-01-03T00:00:00Z' }),
       ['parked'],
     ],
+    [
+      'what was parked again and again for a day',
+      reportOf('r', { 1: 'deferred' }, { until: '2026-01-02T02:00:00Z' }),
+      ['parked'],
+    ],
   ])('is %s, with the summary', async (_, report, about) => {
     await notifier().note(report);
     await deliver();
@@ -142,6 +147,34 @@ describe('what is told', () => {
       [['recovered'], ['x.azurecr.io/b:1']],
       [['recovered'], ['x.azurecr.io/b:2']],
     ]);
+  });
+
+  it.each([
+    ['a dry run', { 1: 'skipped' }, { reason: 'would copy: new tag' }, { dryRun: true }],
+    ['a run that was cancelled', { 1: 'skipped' }, { reason: 'cancelled' }, {}],
+  ])('is recovery although %s came in between', async (_, outcomes, facts, marks) => {
+    const from = notifier(['recovered']);
+    await from.note(reportOf('r1', { 1: 'failed' }));
+    const between = reportOf('r2', outcomes as Record<string, string>, facts);
+    await from.note({ ...between, run: { ...between.run, ...marks } } as AnyReport);
+    await from.note(reportOf('r3', { 1: 'copied' }));
+    await deliver(from);
+    expect(received.map(({ body }) => body.recovered)).toEqual([['x.azurecr.io/b:1']]);
+  });
+
+  it('is recovery of a namespace that had failed as a whole', async () => {
+    const from = notifier(['recovered']);
+    await from.note(reportOf('r1', { 1: 'failed' }, { target: 'x.azurecr.io/team/*' }));
+    await from.note(reportOf('r2', { 1: 'unchanged' }, { target: 'x.azurecr.io/team/app:1' }));
+    await deliver(from);
+    expect(received.map(({ body }) => body.recovered)).toEqual([['x.azurecr.io/team/*']]);
+  });
+
+  it('is what a check found at the target alone, where its rule prunes', async () => {
+    const report = { ...reportOf('r', { 1: 'extra' }) };
+    for (const prunes of [false, true]) await notifier(['failed']).note(report, () => prunes);
+    await deliver();
+    expect(received).toMatchObject([{ body: { about: ['failed'] } }]);
   });
 
   it('is recovery of a rule that had failed as a whole, when one of its tags is well', async () => {
@@ -224,11 +257,11 @@ describe('a receiver', () => {
   });
 
   it('that answers 429 is left alone for as long as it says', async () => {
-    receiver.intercept = () => ({ kind: 'answer', status: 429, headers: { 'retry-after': '7200' } });
+    receiver.intercept = () => ({ kind: 'answer', status: 429, headers: { 'retry-after': '72000' } });
     await notifier().note(reportOf('r', { 1: 'failed' }));
     await deliver();
     const [letter] = await waiting();
-    expect(letter?.notBefore).toBeGreaterThan(Date.now() + 7_000_000);
+    expect(letter?.notBefore).toBeGreaterThan(Date.now() + 70_000_000);
     expect(logs.join()).toContain('ERR_RATE_LIMITED');
   });
 

@@ -1,15 +1,22 @@
 import { describe, expect, it } from 'vitest';
 import { bodyFor } from '../../../lib/notify/formats.ts';
 import { messageOf } from '../../../lib/notify/message.ts';
-import { type AnyReport, buildReport, type Line, syncOutcomes } from '../../../lib/sync/report.ts';
+import {
+  type AnyReport,
+  buildReport,
+  type Line,
+  syncOutcomes,
+  verifyFindings,
+} from '../../../lib/sync/report.ts';
 import { noTransfer } from '../../../lib/sync/tally.ts';
 
 const hostile = 'down <!channel> [see](https://evil.example) *now* & "then"';
 
-function messageFor(lines: readonly Line[]) {
+function messageFor(lines: readonly Line[], outcomes: readonly string[] = syncOutcomes) {
   const run = { id: 'r1', trigger: 'schedule' as const, startedAt: '2026-01-01T00:00:00.000Z' };
-  const report = buildReport(run, syncOutcomes as readonly string[], lines, noTransfer()) as AnyReport;
-  const message = messageOf(report, [], new Set(['failed']));
+  const report = buildReport(run, outcomes, lines, noTransfer()) as AnyReport;
+  const about = new Set(['failed', 'parked', 'changed'] as const);
+  const message = messageOf(report, [], about, () => false);
   if (message === undefined) throw new Error('There is nothing to tell');
   return message;
 }
@@ -62,6 +69,35 @@ describe('a message', () => {
       expect(text).not.toContain('"TextBlock"');
     },
   );
+
+  it('says what a check found, what waits until when, and what changed', () => {
+    const line = (outcome: string, facts: Partial<Line> = {}): Line => ({
+      rule: 'app',
+      source: 'docker.io/a/b:1',
+      target: 'x.azurecr.io/b:1',
+      outcome,
+      ...facts,
+    });
+    const text = (message: ReturnType<typeof messageFor>) =>
+      JSON.stringify(bodyFor('hooks.slack.com', message));
+    expect(text(messageFor([line('missing')], verifyFindings))).toContain(
+      'missing x.azurecr.io/b:1: the next run copies it',
+    );
+    const until = '2026-01-03T00:00:00.000Z';
+    expect(text(messageFor([line('deferred', { until, reason: 'rate limit' })]))).toContain(
+      `deferred until ${until} x.azurecr.io/b:1 (rate limit)`,
+    );
+    expect(text(messageFor([line('copied')]))).toContain('app: 1 copied');
+  });
+
+  it('is never cut in the middle of a character', () => {
+    for (const hostname of ['hooks.slack.com', 'x.logic.azure.com']) {
+      for (const begin of ['', 'x']) {
+        const body = bodyFor(hostname, messageFor([failed('1', begin + '😀'.repeat(2000))]));
+        expect(JSON.stringify(body)).not.toMatch(/\\ud8/);
+      }
+    }
+  });
 
   it('stays within what Slack and Teams take, however much failed and however long it is', () => {
     const lines = Array.from({ length: 5000 }, (_, index) =>
