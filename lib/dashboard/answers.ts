@@ -76,3 +76,8 @@ export interface Copying {
 }
 
 export type ControlAction = 'pause' | 'resume' | 'cancel' | 'retry';
+
+export interface ControlAnswer {
+  /** Of `retry`: what is asked for again. */
+  readonly requests?: number;
+}

@@ -1,6 +1,6 @@
 /** Asks the app, with the key in a header: never in an address, where histories and logs would keep it. */
 import { type ErrorCode, type ErrorSummary, errorCodes, HubferryError } from '../errors.ts';
-import type { ControlAction, RunReport, StatusAnswer } from './answers.ts';
+import type { ControlAction, ControlAnswer, RunReport, StatusAnswer } from './answers.ts';
 
 const patienceMs = 60_000;
 
@@ -25,8 +25,11 @@ export class Api {
     return (await this.#ask(`status/${encodeURIComponent(run)}`)) as RunReport;
   }
 
-  async control(action: ControlAction, run?: string): Promise<void> {
-    await this.#ask('control', { method: 'POST', body: JSON.stringify({ action, run }) });
+  async control(action: ControlAction, run?: string): Promise<ControlAnswer> {
+    return (await this.#ask('control', {
+      method: 'POST',
+      body: JSON.stringify({ action, run }),
+    })) as ControlAnswer;
   }
 
   /** @throws HubferryError with a code whose remedy a person can follow */

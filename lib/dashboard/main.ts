@@ -7,6 +7,7 @@ import { chooseRule, showTags, turnTo } from './finder.ts';
 import { distance, minute, second, timeOfDay } from './format.ts';
 import { Mirror } from './mirror.ts';
 import { showMirror } from './sections.ts';
+import { canRetry } from './standing.ts';
 
 const keyName = 'hubferry-key';
 const everyMs = 15 * second;
@@ -16,6 +17,7 @@ const slowestMs = 2 * minute;
 const idleShare = 10;
 /** How long what was done is told. */
 const doneMs = 8 * second;
+const askedAgain = 'What failed is asked for again.';
 
 const loginForm = byId('login') as HTMLFormElement;
 const keyField = byId('key') as HTMLInputElement;
@@ -51,7 +53,7 @@ async function refresh(): Promise<void> {
     readAt = Date.now();
     tookMs = readAt - startedAt;
     failures = 0;
-    tellProblem();
+    tellProblem(read.problem);
     render();
   } catch (error) {
     if (api !== asked) return;
@@ -89,6 +91,7 @@ function logIn(key: string): void {
   api = new Api(key);
   loginForm.hidden = true;
   keyField.value = '';
+  render();
   refresh();
 }
 
@@ -109,7 +112,8 @@ function askForKey(why?: string): void {
 function render(): void {
   byId('content').hidden = mirror === undefined;
   byId('controls').hidden = mirror === undefined;
-  show(byId('freshness'), mirror === undefined ? [] : [`Read at ${timeOfDay(readAt)}`]);
+  const reading = api === undefined ? [] : ['Reading …'];
+  show(byId('freshness'), mirror === undefined ? reading : [`Read at ${timeOfDay(readAt)}`]);
   if (mirror !== undefined) showMirror(mirror, { older });
   renderTags();
 }
@@ -134,8 +138,8 @@ const acts: Readonly<Record<string, (element: HTMLElement) => unknown>> = {
     if (await isSure('Cancel this run?', text, 'Cancel the run'))
       control('cancel', [run], 'The run is cancelled.');
   },
-  retry: ({ dataset: { run = '' } }) => control('retry', [run], 'What failed is asked for again.'),
-  'retry-all': () => control('retry', failedRuns(), 'What failed is asked for again.'),
+  retry: ({ dataset: { run = '' } }) => control('retry', [run], askedAgain),
+  'retry-all': () => control('retry', failedRuns(), askedAgain),
   page: (element) => {
     if (element.ariaDisabled === 'true') return;
     turnTo(Number(element.dataset.page));
@@ -156,7 +160,7 @@ const acts: Readonly<Record<string, (element: HTMLElement) => unknown>> = {
 };
 
 function failedRuns(): string[] {
-  const failed = mirror?.lines.filter(({ outcome }) => outcome === 'failed') ?? [];
+  const failed = mirror?.lines.filter(canRetry) ?? [];
   return [...new Set(failed.map(({ run }) => run))];
 }
 
@@ -166,8 +170,9 @@ async function control(
   done: string,
 ): Promise<void> {
   try {
-    for (const run of targets) await api?.control(action, run);
-    tellDone(done);
+    let requests = 0;
+    for (const run of targets) requests += (await api?.control(action, run))?.requests ?? 0;
+    tellDone(done === askedAgain && requests === 0 ? 'Nothing is left to be asked for again.' : done);
     await refresh();
   } catch (error) {
     if (error instanceof WrongKey) askForKey(error.message);

@@ -1,7 +1,7 @@
 /** What the page knows of the mirror: the newest status, and the reports behind it. */
 import { codeOf } from '../errors.ts';
 import type { RunReport, StatusAnswer } from './answers.ts';
-import type { Api } from './api.ts';
+import { type Api, WrongKey } from './api.ts';
 import { Speeds } from './speeds.ts';
 import { lastWords, runsToRead, type TagLine } from './standing.ts';
 
@@ -11,8 +11,16 @@ export class Mirror {
   readonly speeds: Speeds;
   /** The last word on each tag. */
   readonly lines: readonly TagLine[];
+  /** Why a report could not be read; what stands in the others is shown all the same. */
+  readonly problem: unknown;
 
-  constructor(status: StatusAnswer, reports: ReadonlyMap<string, RunReport>, speeds: Speeds) {
+  constructor(
+    status: StatusAnswer,
+    reports: ReadonlyMap<string, RunReport>,
+    speeds: Speeds,
+    problem: unknown,
+  ) {
+    this.problem = problem;
     this.status = status;
     this.reports = reports;
     this.speeds = speeds;
@@ -34,13 +42,20 @@ export class Mirror {
       ...runsToRead(status.runs).map(({ run }) => run.id),
       ...(opened === undefined ? [] : [opened]),
     ]);
+    let problem: unknown;
     const read = async (id: string) => {
       const known = before?.reports.get(id);
-      const report = known?.run.finishedAt === undefined ? await readReport(api, id) : known;
-      if (report !== undefined) reports.set(id, report);
+      try {
+        const report = known?.run.finishedAt === undefined ? await readReport(api, id) : known;
+        if (report !== undefined) reports.set(id, report);
+      } catch (error) {
+        if (error instanceof WrongKey) throw error;
+        problem = error;
+        if (known !== undefined) reports.set(id, known);
+      }
     };
     await Promise.all([...wanted].map(read));
-    return new Mirror(status, reports, speeds);
+    return new Mirror(status, reports, speeds, problem);
   }
 }
 

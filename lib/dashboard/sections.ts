@@ -4,7 +4,7 @@ import type { Mirror } from './mirror.ts';
 import { overview } from './overview.ts';
 import { button } from './parts.ts';
 import { traffic } from './plot.ts';
-import { causesOf, countOf, isTag, kindOf, parkedOf, rulesOf } from './standing.ts';
+import { causesOf, countOf, isTag, type Kind, kindOf, parkedOf, rulesOf } from './standing.ts';
 import { rules, runs } from './tables.ts';
 import { trafficOf } from './traffic.ts';
 import { causes, parked } from './troubles.ts';
@@ -20,7 +20,8 @@ export function showMirror({ status, lines, reports, speeds }: Mirror, { older }
   const now = Date.now();
   const tags = lines.filter(isTag);
   const count = countOf(tags);
-  const verdict = verdictOf({ status, count, failedRules: failedRules(lines).size, now });
+  const [failedRules, waitingRules] = [rulesThat(lines, 'bad').size, rulesThat(lines, 'waiting').size];
+  const verdict = verdictOf({ status, count, failedRules, waitingRules, now });
   const going = status.openRuns.length > 0 || (status.copying ?? []).length > 0;
   const wrong = causesOf(lines);
   const waiting = parkedOf(lines, status, now);
@@ -42,8 +43,9 @@ export function showMirror({ status, lines, reports, speeds }: Mirror, { older }
   section('runs', runs(status.runs, { now, older }));
 }
 
-function failedRules(lines: Mirror['lines']): Set<string> {
-  return new Set(lines.filter((line) => !isTag(line) && kindOf(line) === 'bad').map(({ rule }) => rule));
+/** Those that are so as a whole. */
+function rulesThat(lines: Mirror['lines'], kind: Kind): Set<string> {
+  return new Set(lines.filter((line) => !isTag(line) && kindOf(line) === kind).map(({ rule }) => rule));
 }
 
 /** Without children it is not there. */

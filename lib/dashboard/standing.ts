@@ -42,7 +42,7 @@ export interface TagLine extends Line {
 
 const plans: ReadonlySet<string> = new Set(['copy', 'delete', 'skip']);
 /** These runs look at every tag of every rule. */
-const fullTriggers: ReadonlySet<string> = new Set(['schedule', 'verify', 'cli']);
+const fullTriggers: ReadonlySet<string> = new Set(['schedule', 'verify']);
 
 export function isFull({ trigger, finishedAt, interrupted, cancelled }: RunHeader): boolean {
   return fullTriggers.has(trigger) && finishedAt !== undefined && !interrupted && !cancelled;
@@ -68,7 +68,9 @@ export function worstFirst(a: Line, b: Line): number {
  */
 export function lastWords(reports: readonly RunReport[]): TagLine[] {
   const words = new Map<string, { line: TagLine; at: string }>();
-  for (const { run, tags } of reports.toSorted((a, b) => compare(a.run.startedAt, b.run.startedAt))) {
+  // What a dry run would do, it has not done.
+  const done = reports.filter(({ run }) => run.dryRun !== true);
+  for (const { run, tags } of done.toSorted((a, b) => compare(a.run.startedAt, b.run.startedAt))) {
     for (const line of tags) {
       if (line.outcome === 'superseded' || plans.has(line.outcome)) continue;
       const key = `${line.rule}\n${line.target}`;
@@ -85,6 +87,11 @@ export function lastWords(reports: readonly RunReport[]): TagLine[] {
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** What `retry` plans again. */
+export function canRetry({ outcome }: Line): boolean {
+  return outcome === 'failed' || outcome === 'missing' || outcome === 'moved' || outcome === 'incomplete';
 }
 
 /** Whether the line is about a tag or digest, not about a rule as a whole. */

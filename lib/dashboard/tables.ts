@@ -69,6 +69,11 @@ export function runs(all: readonly RunSummary[], { now, older }: { now: number; 
   ];
 }
 
+/** Lines that a retry plans again. */
+function troubles({ failed = 0, missing = 0, moved = 0, incomplete = 0 }: Totals): number {
+  return failed + missing + moved + incomplete;
+}
+
 function run(
   { run: { id, trigger, startedAt, finishedAt, interrupted, cancelled }, totals }: RunSummary,
   now: number,
@@ -89,7 +94,7 @@ function run(
       { class: 'result' },
       shares(totals),
       h('span', { class: 'note' }, resultOf(totals)),
-      (totals.failed ?? 0) > 0 ? button('retry', 'Retry', again) : undefined,
+      troubles(totals) > 0 ? button('retry', 'Retry', again) : undefined,
     ),
     h('td', { class: 'took' }, took, interrupted ? ' interrupted' : '', cancelled ? ' cancelled' : ''),
     h('td', { class: 'number tags' }, count(totals.tags)),

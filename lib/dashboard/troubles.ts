@@ -2,12 +2,12 @@
 import { type Child, h } from './dom.ts';
 import { count, moment, several } from './format.ts';
 import { button, name, when } from './parts.ts';
-import { type Cause, isTag, type Parked } from './standing.ts';
+import { type Cause, canRetry, isTag, type Parked } from './standing.ts';
 
 const targetsShown = 100;
 
 export function causes(all: readonly Cause[]): Child[] {
-  const failed = all.some(({ lines }) => lines.some(({ outcome }) => outcome === 'failed'));
+  const failed = all.some(({ lines }) => lines.some(canRetry));
   return [
     h(
       'div',
@@ -48,7 +48,8 @@ function targets(all: readonly string[], total: number, noun: string): HTMLEleme
     h('summary', {}, several(total, noun)),
     h(
       'ul',
-      { class: 'names' },
+      // It may have to be scrolled, by keyboard too.
+      { class: 'names', tabindex: 0 },
       ...items,
       rest > 0 ? h('li', {}, `and ${count(rest)} more: search for them below`) : undefined,
     ),

@@ -16,10 +16,12 @@ export interface Facts {
   readonly count: Count;
   /** Rules that failed as a whole. */
   readonly failedRules: number;
+  /** Rules that wait as a whole. */
+  readonly waitingRules: number;
   readonly now: number;
 }
 
-export function verdictOf({ status, count, failedRules, now }: Facts): Verdict {
+export function verdictOf({ status, count, failedRules, waitingRules, now }: Facts): Verdict {
   const { runs, openRuns, open } = status;
   const others = count.bad > 0 && count.waiting > 0 ? `${counted(count.waiting)} more waiting. ` : '';
   const detail = others + lastFull(status, now);
@@ -38,8 +40,11 @@ export function verdictOf({ status, count, failedRules, now }: Facts): Verdict {
   if (open?.some(({ state }) => state === 'stuck')) return { tone: 'warn', title: 'A run is stuck', detail };
   if (count.waiting > 0 && !working)
     return { tone: 'warn', title: `${several(count.waiting, 'tag')} waiting`, detail };
+  if (waitingRules > 0 && !working)
+    return { tone: 'warn', title: `${several(waitingRules, 'rule')} waiting`, detail };
   if (isLate(status, now)) return { tone: 'warn', title: 'The schedule is late', detail };
   if (working) return { tone: 'busy', title: 'Catching up', detail };
+  if (count.tags === 0) return { tone: 'warn', title: 'No tag is mirrored', detail };
   return { tone: 'good', title: 'Everything is in step', detail };
 }
 

@@ -152,6 +152,22 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
     expect(await page.getByRole('heading', { name: 'Everything is in step' }).isVisible()).toBe(true);
   });
 
+  it('shows what it could read where one report fails, says so, and that it reads at first', async () => {
+    const lines = [lineOf('nginx', '1.0', 'unchanged')];
+    const broken = reportOf(runAt('webhook', Date.now() - minute, 1000), lines);
+    const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<void>();
+    const page = await open({ reports: [fullRun(lines), broken] });
+    server.intercept = async ({ url }) => {
+      await mayAnswer;
+      return url.endsWith(broken.run.id) ? { kind: 'answer', status: 500 } : undefined;
+    };
+    await enter(page);
+    await page.getByText('Reading …').waitFor();
+    answer();
+    await page.getByRole('heading', { name: 'Everything is in step' }).waitFor();
+    await page.getByRole('alert').getByText('The app answers with status 500.').waitFor();
+  });
+
   it('follows what happens, and leaves alone what the reader opened and chose', async () => {
     const lines = [lineOf('nginx', '1.0', 'unchanged'), lineOf('redis', '8', 'unchanged')];
     const page = await open({ reports: [fullRun(lines)] });
@@ -335,15 +351,17 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
     const long = 'a'.repeat(128);
     const canned = realisticHistory(Date.now());
     canned.reports.push(reportOf(runAt('webhook', Date.now() - minute, 1), [lineOf(long, long, 'failed')]));
-    const page = await show(canned, { viewport: { width: 360, height: 740 } });
-    const widths = await page.evaluate(`({
-      page: document.documentElement.scrollWidth,
-      wide: [...document.querySelectorAll('body *:not(.unseen)')]
-        .filter((element) => element.getBoundingClientRect().right > (element.closest('section') ? 348.5 : 360.5))
-        .map(({ outerHTML }) => outerHTML.slice(0, 80)),
-    })`);
-    expect(widths).toEqual({ page: 360, wide: [] });
-    expect(await axeFinds(page)).toEqual([]);
+    for (const width of [360, 320]) {
+      const page = await show(canned, { viewport: { width, height: 740 } });
+      const widths = await page.evaluate(`({
+        page: document.documentElement.scrollWidth,
+        wide: [...document.querySelectorAll('body *:not(.unseen)')]
+          .filter((element) => element.getBoundingClientRect().right > innerWidth - (element.closest('section') ? 11.5 : -0.5))
+          .map(({ outerHTML }) => outerHTML.slice(0, 80)),
+      })`);
+      expect(widths).toEqual({ page: width, wide: [] });
+      expect(await axeFinds(page)).toEqual([]);
+    }
   });
 
   it('can be used by keyboard alone', async () => {

@@ -58,7 +58,7 @@ async function respond(
   if (exchange.headers['x-functions-key'] !== dashboardKey) return reply(401);
   if (name === 'control') {
     controls.push(JSON.parse((await exchange.bytes())?.toString() ?? ''));
-    return replyJson(200, {});
+    return replyJson(200, { requests: 1 });
   }
   const run = rest.join('/');
   if (run === '') return replyJson(200, statusOf(canned));

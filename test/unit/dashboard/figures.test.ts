@@ -23,7 +23,7 @@ function ran(
 function verdict(runs: readonly RunSummary[], outcomes: readonly string[], more: Partial<StatusAnswer> = {}) {
   const status = { paused: false, openRuns: [], runs, ...more };
   const count = countOf(outcomes.map((outcome) => lineOf('nginx', '1', outcome)));
-  return verdictOf({ status, count, failedRules: 0, now });
+  return verdictOf({ status, count, failedRules: 0, waitingRules: 0, now });
 }
 
 describe('the verdict', () => {
@@ -43,8 +43,15 @@ describe('the verdict', () => {
       title: '2 tags not in step',
     });
     const status = { paused: false, openRuns: [], runs: daily };
-    const failed = verdictOf({ status, count: countOf([]), failedRules: 1, now });
+    const failed = verdictOf({ status, count: countOf([]), failedRules: 1, waitingRules: 0, now });
     expect(failed).toMatchObject({ tone: 'bad', title: '1 rule failed' });
+  });
+
+  it('is not good where there is nothing, or a whole rule waits', () => {
+    expect(verdict(daily, [])).toMatchObject({ tone: 'warn', title: 'No tag is mirrored' });
+    const status = { paused: false, openRuns: [], runs: daily };
+    const waiting = verdictOf({ status, count: countOf([]), failedRules: 0, waitingRules: 1, now });
+    expect(waiting).toMatchObject({ tone: 'warn', title: '1 rule waiting' });
   });
 
   it('waits with what waits, and is busy while a run is open', () => {

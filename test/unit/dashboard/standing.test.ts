@@ -52,6 +52,14 @@ describe('the last word on a tag', () => {
     expect(said([second, first])).toEqual(expected);
   });
 
+  it('is not that of a dry run, which has changed nothing', () => {
+    const failed = reportOf(run('schedule', 0, 1), [lineOf('nginx', '1', 'failed')]);
+    const dry = reportOf({ ...run('manual', 2, 3), dryRun: true }, [
+      lineOf('nginx', '1', 'skipped', { reason: 'would copy: new tag' }),
+    ]);
+    expect(said([failed, dry])).toEqual([[target('1'), 'failed']]);
+  });
+
   it('is that of an earlier run where it copied what the later one left to it', () => {
     const earlier = reportOf(run('webhook', 0, 5), [lineOf('nginx', '1', 'copied', { startedAt: at(4) })]);
     const later = reportOf(run('schedule', 2, 3), [lineOf('nginx', '1', 'deferred')]);
