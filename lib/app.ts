@@ -5,6 +5,7 @@ import { Clients } from './clients.ts';
 import type { Rule, Rules, RuleTarget } from './config/model.ts';
 import { checkProxies } from './config/proxies.ts';
 import { ConfigError, HubferryError, summarize } from './errors.ts';
+import { keepHeapSmall } from './heap.ts';
 import { azureIdentity } from './identity.ts';
 import { createHostGate } from './registry/gate.ts';
 import { openFolderStores } from './storage/folder.ts';
@@ -97,7 +98,7 @@ function hostOf(name: string): string {
 /** The engine of the command line. @throws ERR_SETTING where a variable is wrong */
 export async function createEngine(setup: EngineSetup): Promise<Engine> {
   checkProxies(setup.env);
-  return new DirectEngine(setup, await openState(setup.state));
+  return new DirectEngine({ ...setup, onEvent: keepHeapSmall(setup.onEvent) }, await openState(setup.state));
 }
 
 async function openState(state: StateLocation): Promise<Stores> {

@@ -8,6 +8,7 @@ import { readRules } from './config/rules.ts';
 import { diagnose, examine } from './doctor.ts';
 import { ConfigError, type ErrorSummary, HubferryError, summarize } from './errors.ts';
 import { probesOfApp } from './health.ts';
+import { keepHeapSmall } from './heap.ts';
 import { azureIdentity } from './identity.ts';
 import type { Wish } from './manual.ts';
 import { Notifier } from './notify.ts';
@@ -125,7 +126,7 @@ export class Service {
       checkpoints: this.#stores.checkpoints,
       state: this.#stores.state,
       control: this.#control,
-      onEvent,
+      onEvent: keepHeapSmall(onEvent),
       announce: (report) => this.#announce(report, onEvent),
     });
   }
