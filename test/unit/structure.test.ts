@@ -14,7 +14,7 @@ interface Room {
 
 const ends = ['config', 'sync', 'dockerhub', 'acr', 'registry', 'storage', 'oci', 'errors'];
 
-/** A room is a folder, with the file of its name beside it. Composition is `app`, `service`, `clients`, `doctor`, `health`, `identity` and `shared-gate`. */
+/** A room is a folder, with the file of its name beside it. Composition is `app`, `service`, `clients`, `doctor`, `health`, `heap`, `identity` and `shared-gate`. */
 const rooms: Readonly<Record<string, Room>> = {
   functions: { imports: ['composition', 'manual', 'dockerhub', 'sync', 'log', 'errors'] },
   cli: { imports: ['composition', 'config', 'sync', 'log', 'oci', 'errors'] },
@@ -78,7 +78,7 @@ function importsOf(file: string, text: string): Import[] {
 function roomOf(file: string): string {
   if (file.startsWith('functions/')) return 'functions';
   const name = path.posix.basename(file.split('/')[1] ?? '', '.ts');
-  return ['app', 'service', 'clients', 'doctor', 'health', 'identity', 'shared-gate'].includes(name)
+  return ['app', 'service', 'clients', 'doctor', 'health', 'heap', 'identity', 'shared-gate'].includes(name)
     ? 'composition'
     : name;
 }
