@@ -124,8 +124,15 @@ describe.skipIf(withoutCompiler)('app settings', () => {
 
   it('contain none that Flex Consumption forbids', () => {
     expect(Object.keys(settings).filter((name) => forbiddenSettings.includes(name))).toEqual([]);
-    expect(siteConfig).not.toHaveProperty('linuxFxVersion');
-    expect(siteConfig).not.toHaveProperty('alwaysOn');
+  });
+
+  it('stand beside only what Flex Consumption takes: it refuses a whole site for one of the others', () => {
+    expect(Object.keys(siteConfig).sort()).toEqual([
+      'appSettings',
+      'http20Enabled',
+      'minTlsVersion',
+      'scmMinTlsVersion',
+    ]);
   });
 
   it('are the schedules that the example for local use has', async () => {
