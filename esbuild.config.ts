@@ -5,7 +5,8 @@
  * - `hubferry.mjs`, the command line in one file;
  * - `sync.schema.json`, the JSON Schema of `sync.yaml`;
  * - `THIRD_PARTY_LICENSES` and `hubferry.cdx.json` (CycloneDX), of what the command line contains;
- * - with `--package`, `app/`: the folder in which `func azure functionapp publish NAME` is run.
+ * - with `--package`, `app/`: the folder in which `func azure functionapp publish NAME` is run, and beside it
+ *   `hubferry-app.cdx.json`, of what is in it.
  *
  * The same sources give the same bytes, wherever they are built.
  */
@@ -19,7 +20,6 @@ import { rulesJsonSchema } from './lib/config/schema.ts';
 import packageJson from './package.json' with { type: 'json' };
 
 const root = import.meta.dirname;
-const sbomName = 'hubferry.cdx.json';
 
 /** What is used of undici: its index brings fetch, WebSocket and mocks along, more than half of its size and start-up. */
 const partsOfUndici = {
@@ -149,7 +149,7 @@ async function buildCommandLine(out: string): Promise<void> {
   const { files, licences, sbom } = await bundle(commandLine);
   for (const { name, bytes } of files) await write(out, name, bytes);
   await write(out, 'THIRD_PARTY_LICENSES', licences);
-  await write(out, sbomName, sbom);
+  await write(out, 'hubferry.cdx.json', sbom);
 }
 
 /** The folder that is published: everything in it is meant to be, and `.funcignore` names it file by file. */
@@ -160,7 +160,7 @@ async function packageFunctionApp(out: string, { files, licences, sbom }: Bundle
   const { name, version, license, engines } = packageJson;
   await write(folder, 'package.json', json({ name, version, license, main: 'main.cjs', engines }));
   await write(folder, 'THIRD_PARTY_LICENSES', licences);
-  await write(folder, sbomName, sbom);
+  await write(out, 'hubferry-app.cdx.json', sbom);
   await copyFile(path.join(root, 'host.json'), path.join(folder, 'host.json'));
   const published = (await readdir(folder)).sort();
   await write(folder, '.funcignore', ['*', ...published.map((file) => `!${file}`), ''].join('\n'));

@@ -36,14 +36,7 @@ afterAll(() => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 
-const publishable = [
-  'THIRD_PARTY_LICENSES',
-  'host.json',
-  'hubferry.cdx.json',
-  'main.cjs',
-  'main.cjs.map',
-  'package.json',
-];
+const publishable = ['THIRD_PARTY_LICENSES', 'host.json', 'main.cjs', 'main.cjs.map', 'package.json'];
 
 /**
  * How Core Tools reads `.funcignore`: each pattern fits from the start of the path and to any end, `*` stands for
@@ -118,10 +111,10 @@ describe('the packaged folder', () => {
     expect(titles.filter((title) => !/^\S+ \d+\.\d+\.\d+\S* \(\S.*\)$/.test(title))).toEqual([]);
   });
 
-  it('says the same in CycloneDX, with the hash that the lock file pins', () => {
+  it('has a list beside it that says the same in CycloneDX, with the hash that the lock file pins', () => {
     const read = (name: string) => JSON.parse(readFileSync(path.join(out, name), 'utf8'));
     const notices = readFileSync(path.join(out, 'app/THIRD_PARTY_LICENSES'), 'utf8');
-    const sbom = read('app/hubferry.cdx.json');
+    const sbom = read('hubferry-app.cdx.json');
     expect(sbom).toMatchObject({ bomFormat: 'CycloneDX', specVersion: '1.6', version: 1 });
     expect(sbom.metadata.component).toMatchObject({ type: 'application', name: 'hubferry' });
     const { integrity } = lock.packages['node_modules/zod'];

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { glob, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, glob, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -88,6 +88,16 @@ describe('the workflows', () => {
     expect(given).toEqual(needed[file.split('/').at(-1) ?? ''] ?? []);
   });
 
+  it.each(workflows)('run no package and no test of %s where a right to write could be stolen', (_, text) => {
+    const { permissions, jobs } = workflowSchema.parse(parse(text));
+    for (const [name, job] of Object.entries(jobs)) {
+      const rights = Object.values({ ...permissions, ...job.permissions });
+      if (!rights.includes('write')) continue;
+      const commands = job.steps.map(({ run = '' }) => run).join('\n');
+      expect(commands, name).not.toMatch(/\bnp[mx] (?:ci|i|install|run|test|exec)\b|\bnpx\b|\bnode /);
+    }
+  });
+
   it.each(texts)('let nothing that others write into a command of %s', (file, text) => {
     for (const { run = '' } of stepsOf(file, text)) expect(run).not.toContain('${{');
   });
@@ -95,6 +105,42 @@ describe('the workflows', () => {
   it.each(texts)('keep no credential of the checkout in %s', (_, text) => {
     const checkouts = text.split('actions/checkout@').slice(1);
     for (const checkout of checkouts) expect(checkout.slice(0, 150)).toContain('persist-credentials: false');
+  });
+});
+
+describe('a release', () => {
+  const runs = async () => {
+    const text = await readFile(new URL('.github/workflows/release.yml', root), 'utf8');
+    return stepsOf('release.yml', text).flatMap(({ run }) => (run === undefined ? [] : [run]));
+  };
+
+  it("packs the package with its repository's address, without which npm refuses the provenance", async () => {
+    const pack = (await runs()).find((run) => run.includes('npm pack')) ?? '';
+    const folder = await mkdtemp(join(tmpdir(), 'hubferry-pack-'));
+    try {
+      await mkdir(join(folder, 'dist'));
+      const manifest = join(folder, 'package.json');
+      await writeFile(manifest, JSON.stringify({ name: 'hubferry', version: '1.2.3' }));
+      const env = {
+        PATH: process.env.PATH,
+        HOME: folder,
+        GITHUB_SERVER_URL: 'https://github.com',
+        GITHUB_REPOSITORY: 'owner/name',
+      };
+      const bash = spawn('bash', ['-eo', 'pipefail', '-c', pack], { cwd: folder, env, stdio: 'ignore' });
+      expect(await once(bash, 'exit')).toEqual([0, null]);
+      expect(JSON.parse(await readFile(manifest, 'utf8'))).toMatchObject({
+        repository: { url: 'git+https://github.com/owner/name.git' },
+      });
+      await access(join(folder, 'dist/hubferry-1.2.3.tgz'));
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  it('publishes that very file', async () => {
+    const publish = (await runs()).filter((run) => run.includes('npm publish'));
+    expect(publish).toEqual([expect.stringMatching(/^npm publish .\/dist\/hubferry-\S+\.tgz --provenance /)]);
   });
 });
 
