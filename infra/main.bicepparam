@@ -1,6 +1,6 @@
 using 'main.bicep'
 
-// ---- Change these three ----
+// ---- Which installation, and which registry: change these three ----
 
 param environmentName = readEnvironmentVariable('AZURE_ENV_NAME', 'prod')
 param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')

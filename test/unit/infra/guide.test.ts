@@ -22,6 +22,17 @@ describe("the operator's guide", () => {
     expect(asked.filter((name) => !named('output').includes(name))).toEqual([]);
   });
 
+  it('asks for the outputs by the name under which it, and the workflow, deploys', async () => {
+    const workflow = await readFile(new URL('../.github/workflows/deploy.yml', infra), 'utf8');
+    const deployments = (text: string) => [
+      ...text.matchAll(/az deployment sub (create|show) --name (\S+)/g).map(([, verb, name]) => [verb, name]),
+    ];
+    const name = '"hubferry-$AZURE_ENV_NAME"';
+    expect(deployments(workflow)).toEqual([['create', name]]);
+    const verbs = deployments(guide).map(([verb, named]) => (named === name ? verb : named));
+    expect(new Set(verbs)).toEqual(new Set(['create', 'show']));
+  });
+
   it('names every variable and secret that the deployment takes from GitHub', async () => {
     const workflow = await readFile(new URL('../.github/workflows/deploy.yml', infra), 'utf8');
     const taken = [...workflow.matchAll(/\$\{\{ (?:vars|secrets)\.(\w+) \}\}/g)].map(([, name = '']) => name);
