@@ -1,7 +1,7 @@
 // hubferry in Azure: one resource group with all it needs, and its rights in the registry that it fills.
 targetScope = 'subscription'
 
-@description('Names this installation; a part of every resource\'s name.')
+@description('Names this installation: letters, digits and hyphens. Every resource\'s name has it, or a hash of it.')
 @minLength(1)
 @maxLength(16)
 param environmentName string
@@ -24,7 +24,7 @@ type newRegistryType = {
   sku: 'Basic' | 'Standard' | 'Premium'
   @description('Default: AbacRepositoryPermissions, which can narrow rights to `repositoryPrefixes`.')
   roleAssignmentMode: ('AbacRepositoryPermissions' | 'LegacyRegistryPermissions')?
-  @description('Default: Enabled.')
+  @description('Default: Enabled. Disabled takes Premium and `privateNetwork`.')
   publicNetworkAccess: ('Enabled' | 'Disabled')?
 }
 
@@ -41,7 +41,7 @@ param registry registryType
 @description('Only repositories that start with one of these are written, such as `mirror/`. Empty: all.')
 param repositoryPrefixes string[] = []
 
-@description('Needed for rules with `prune: true`: the right to delete.')
+@description('The right to delete, for rules with `prune: true`. It ends by hand: the guide, "Taking rights back".')
 param allowPrune bool = false
 
 // ---- Secrets: kept in the vault; an empty value leaves what the vault has ----
@@ -108,7 +108,7 @@ param siteUpdateStrategy 'Recreate' | 'RollingUpdate' = 'Recreate'
 
 // ---- Operation ----
 
-@description('Object ID of who writes the rules and reads the reports. Empty: nobody.')
+@description('Object ID of who writes the rules and reads the reports, beside those that had it before. Empty: nobody.')
 param operatorPrincipalId string = ''
 param operatorPrincipalType 'User' | 'Group' | 'ServicePrincipal' = 'User'
 
@@ -133,15 +133,32 @@ param storageSku 'Standard_LRS' | 'Standard_ZRS' = 'Standard_LRS'
 
 @description('Storage, vault and a Premium registry behind private endpoints; the webhook stays public.')
 param privateNetwork bool = false
+
+@description('At least a /26.')
 param networkAddressPrefix string = '10.80.0.0/24'
 
 @description('Public addresses (CIDR) from which storage and vault are reached in spite of `privateNetwork`.')
 param allowedIpRanges string[] = []
 
+// ---- What cannot work is refused before anything is made ----
+
+var nameCharacters = map(range(0, length(environmentName)), index => toLower(substring(environmentName, index, 1)))
+var strangers = filter(nameCharacters, character => !contains('abcdefghijklmnopqrstuvwxyz0123456789-', character))
+var checkedName = empty(strangers)
+  ? environmentName
+  : fail('environmentName may hold letters, digits and hyphens, and nothing else.')
+var checkedAddressPrefix = int(last(split(networkAddressPrefix, '/'))) <= 26
+  ? networkAddressPrefix
+  : fail('networkAddressPrefix must be at least a /26: half for the app, half for the endpoints.')
+var registryPublicAccess = registry.?publicNetworkAccess ?? 'Enabled'
+var checkedPublicAccess = registryPublicAccess == 'Enabled' || (privateNetwork && registry.?sku == 'Premium')
+  ? registryPublicAccess
+  : fail('Without public access only a Premium registry can be reached, and only with privateNetwork = true.')
+
 // ---- Names ----
 
 var token = uniqueString(subscription().id, environmentName, location)
-var baseName = 'hubferry-${environmentName}-${token}'
+var baseName = 'hubferry-${checkedName}-${token}'
 var allTags = { ...tags, 'azd-env-name': environmentName }
 var hostStorageName = 'sthost${token}'
 var productStorageName = 'stferry${token}'
@@ -279,7 +296,7 @@ module newRegistry 'modules/registry.bicep' = if (registry.kind == 'new') {
     tags: allTags
     sku: registry.kind == 'new' ? registry.sku : 'Basic'
     roleAssignmentMode: registry.?roleAssignmentMode ?? 'AbacRepositoryPermissions'
-    publicNetworkAccess: registry.?publicNetworkAccess ?? 'Enabled'
+    publicNetworkAccess: checkedPublicAccess
   }
 }
 
@@ -311,7 +328,7 @@ module network 'modules/network.bicep' = if (privateNetwork) {
     name: baseName
     location: location
     tags: allTags
-    addressPrefix: networkAddressPrefix
+    addressPrefix: checkedAddressPrefix
     #disable-next-line what-if-short-circuiting
     hostStorageId: hostStorage.outputs.id
     #disable-next-line what-if-short-circuiting
@@ -371,6 +388,7 @@ module app 'modules/app.bicep' = {
 module alerts 'modules/alerts.bicep' = {
   scope: group
   params: {
+    environmentName: environmentName
     location: location
     tags: allTags
     workspaceId: monitoring.outputs.workspaceId

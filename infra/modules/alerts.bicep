@@ -1,5 +1,6 @@
 // What a person is told of, by a rule on the logs each. A rule fires on rows, or on a column above a threshold.
 
+param environmentName string
 param location string
 param tags { *: string }
 param workspaceId string
@@ -7,7 +8,7 @@ param emails string[]
 param registryStorageAlertGiB int
 
 resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
-  name: 'ag-hubferry'
+  name: 'ag-hubferry-${environmentName}'
   location: 'global'
   tags: tags
   properties: {
@@ -85,12 +86,12 @@ var rules = [
 
 resource rule 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
   for rule in rules: {
-    name: 'hubferry-${rule.name}'
+    name: 'hubferry-${environmentName}-${rule.name}'
     location: location
     tags: tags
     kind: 'LogAlert'
     properties: {
-      displayName: 'hubferry: ${rule.title}'
+      displayName: 'hubferry ${environmentName}: ${rule.title}'
       severity: rule.severity
       enabled: true
       scopes: [workspaceId]

@@ -20,6 +20,15 @@ param allowedIpRanges string[]
 param logWrites bool
 param workspaceId string
 
+// Storage takes ranges of four addresses and more; fewer are named one by one.
+var addresses = flatten(map(
+  allowedIpRanges,
+  range =>
+    endsWith(range, '/32') || endsWith(range, '/31')
+      ? union([parseCidr(range).network], [parseCidr(range).broadcast])
+      : [range]
+))
+
 resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   name: name
   location: location
@@ -38,7 +47,7 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     networkAcls: {
       bypass: 'AzureServices'
       defaultAction: publicAccess ? 'Allow' : 'Deny'
-      ipRules: [for range in allowedIpRanges: { action: 'Allow', value: range }]
+      ipRules: [for address in addresses: { action: 'Allow', value: address }]
     }
   }
 

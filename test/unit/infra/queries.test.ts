@@ -84,6 +84,12 @@ describe('the queries', () => {
     for (const [file, query] of queries) expect(query, file).toMatch(/^\/\/ .+[.?:]\n/);
   });
 
+  it('find a tag by any part of its name, also within a word', async () => {
+    const history = queries.find(([file]) => file.endsWith('/tag-history.kql'))?.[1] ?? '';
+    const comparisons = [...history.matchAll(/(\S+) wanted\b/g)].map(([, operator]) => operator);
+    expect(comparisons).toEqual(['let', 'contains', 'contains']);
+  });
+
   it('read only messages and fields that the guide documents', async () => {
     const guide = await readFile(new URL('README.md', infra), 'utf8');
     const section = guide.split('\n## Telemetry fields\n')[1]?.split('\n## ')[0] ?? '';

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import * as z from 'zod';
 import { containers, queues } from '../../../lib/storage/ports.ts';
-import { compile, type Expansion, expand, withoutCompiler } from './template.ts';
+import { compile, type Expansion, expand, newRegistry, withoutCompiler } from './template.ts';
 
 /** The one condition of an alert rule. */
 const alarmSchema = z.object({
@@ -165,14 +165,14 @@ describe.skipIf(withoutCompiler)('the resources', () => {
       return [name, [windowSize, evaluationFrequency, `${timeAggregation} ${operator} ${threshold}`]];
     });
     expect(Object.fromEntries(alarms)).toEqual({
-      'hubferry-poison': ['PT1H', 'PT15M', 'Count GreaterThan 0'],
-      'hubferry-failed-run': ['PT1H', 'PT15M', 'Count GreaterThan 0'],
+      'hubferry-test-poison': ['PT1H', 'PT15M', 'Count GreaterThan 0'],
+      'hubferry-test-failed-run': ['PT1H', 'PT15M', 'Count GreaterThan 0'],
       // Longer than the 26 hours that its query looks back.
-      'hubferry-no-plan': ['P2D', 'PT1H', 'Count GreaterThan 0'],
-      'hubferry-exceptions': ['PT1H', 'PT15M', 'Count GreaterThan 0'],
-      'hubferry-throttling': ['PT1H', 'PT15M', 'Count GreaterThan 20'],
-      'hubferry-registry-logins': ['PT1H', 'PT15M', 'Count GreaterThan 5'],
-      'hubferry-registry-storage': [
+      'hubferry-test-no-plan': ['P2D', 'PT1H', 'Count GreaterThan 0'],
+      'hubferry-test-exceptions': ['PT1H', 'PT15M', 'Count GreaterThan 0'],
+      'hubferry-test-throttling': ['PT1H', 'PT15M', 'Count GreaterThan 20'],
+      'hubferry-test-registry-logins': ['PT1H', 'PT15M', 'Count GreaterThan 5'],
+      'hubferry-test-registry-storage': [
         'PT6H',
         'PT1H',
         expect.stringContaining("Maximum GreaterThan [createObject('Basic', 8,"),
@@ -251,6 +251,38 @@ describe.skipIf(withoutCompiler)('the resources', () => {
         networkAcls: { defaultAction: 'Deny', ipRules: [{ action: 'Allow', value: '203.0.113.7' }] },
       });
     }
+  });
+
+  it('name one or two addresses each by itself, since storage takes no smaller range than four', async () => {
+    const ranges = ['203.0.113.7/32', '198.51.100.4/31', '192.0.2.0/30'];
+    const hidden = await expand({ privateNetwork: true, allowedIpRanges: ranges });
+    const values = ['203.0.113.7', '198.51.100.4', '198.51.100.5', '192.0.2.0/30'];
+    for (const { properties } of hidden.of('Microsoft.Storage/storageAccounts')) {
+      expect(properties).toMatchObject({ networkAcls: { ipRules: values.map((value) => ({ value })) } });
+    }
+  });
+
+  it('of two installations in one group have no name in common', async () => {
+    const ids = async (environmentName: string) => {
+      const { resources } = await expand({ environmentName, resourceGroupName: 'rg-shared' });
+      return resources
+        .filter(({ type }) => type !== 'Microsoft.Resources/resourceGroups')
+        .map(({ id }) => id);
+    };
+    const [one, two] = [await ids('one'), await ids('two')];
+    expect(two.filter((id) => one.includes(id))).toEqual([]);
+  });
+
+  it.each([
+    [{ environmentName: 'My_Env é' }, 'letters, digits and hyphens'],
+    [{ networkAddressPrefix: '10.80.0.0/28' }, 'at least a /26'],
+    [
+      { privateNetwork: true, registry: { ...newRegistry, publicNetworkAccess: 'Disabled' } },
+      'Premium registry',
+    ],
+    [{ registry: { kind: 'new', sku: 'Premium', publicNetworkAccess: 'Disabled' } }, 'privateNetwork'],
+  ])('are refused as a whole, with the reason, for %o', async (parameters, reason) => {
+    await expect(expand(parameters)).rejects.toThrow(reason);
   });
 
   it('come in an order in which the app finds its rights and secrets when it starts', async () => {

@@ -5,18 +5,16 @@ import { assignments, expand, expandFile, subscription, withoutCompiler } from '
 const person = '11111111-1111-1111-1111-111111111111';
 const registryActions = 'Microsoft.ContainerRegistry/registries/repositories';
 
+const registryParameters = {
+  registryName: 'hagicode',
+  principalId: 'app-object-id',
+  diagnosticsName: 'hubferry-test',
+  workspaceId: '/workspace',
+  repositoryPrefixes: [],
+  allowPrune: false,
+};
 const registryAccess = async (parameters: Readonly<Record<string, unknown>>) =>
-  assignments(
-    await expandFile('modules/registry-access.bicep', {
-      registryName: 'hagicode',
-      principalId: 'app-object-id',
-      diagnosticsName: 'hubferry-test',
-      workspaceId: '/workspace',
-      repositoryPrefixes: [],
-      allowPrune: false,
-      ...parameters,
-    }),
-  );
+  assignments(await expandFile('modules/registry-access.bicep', { ...registryParameters, ...parameters }));
 
 describe.skipIf(withoutCompiler)('role assignments', () => {
   it('are exactly those that the app needs, each in the narrowest scope that works', async () => {
@@ -95,6 +93,20 @@ describe.skipIf(withoutCompiler)('role assignments', () => {
       .map((prefix) => `@Request[${registryActions}:name] StringStartsWithIgnoreCase '${prefix}'`)
       .join(' OR ');
     expect(access?.condition).toBe(`((${elsewhere}) OR (${here}))`);
+  });
+
+  it('are written over where the prefixes are others, so that fewer of them take rights back', async () => {
+    const access = async (repositoryPrefixes: readonly string[]) =>
+      (
+        await expandFile('modules/registry-access.bicep', {
+          ...registryParameters,
+          roleAssignmentMode: 'AbacRepositoryPermissions',
+          repositoryPrefixes,
+        })
+      ).one('Microsoft.Authorization/roleAssignments');
+    const [wide, narrow] = [await access(['mirror/', 'base/']), await access(['mirror/'])];
+    expect(narrow.id).toBe(wide.id);
+    expect(narrow.properties).not.toEqual(wide.properties);
   });
 
   it('contain the right to delete only where prune is allowed', async () => {
