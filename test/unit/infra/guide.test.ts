@@ -41,6 +41,20 @@ describe("the operator's guide", () => {
     expect(taken.filter((name) => !section.includes(`\`${name}\``))).toEqual([]);
   });
 
+  it('asks for nothing that only a newer curl knows', () => {
+    expect(guide).toContain('curl ');
+    expect(guide).not.toContain("--json '");
+  });
+
+  it('makes every group that its commands need', () => {
+    const of = (pattern: RegExp) => new Set([...guide.matchAll(pattern)].map(([, group = '']) => group));
+    const needed = of(/--resource-group ([\w"$-]+)/g);
+    const made = of(/az group create --name ([\w"$-]+)/g);
+    // That of an existing registry, and those that the deployment makes.
+    const there = new Set(['rg-registry', '"$GROUP"']);
+    expect([...needed.difference(there)]).toEqual([...made.difference(there)]);
+  });
+
   it('speaks of no error code that does not exist', () => {
     const codes = new Set([...guide.matchAll(/\bERR_[A-Z0-9_]+/g)].map(([code]) => code));
     expect(codes.size).toBeGreaterThan(8);
