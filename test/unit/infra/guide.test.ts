@@ -1,6 +1,7 @@
 import { access, readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { errorCodes } from '../../../lib/errors.ts';
+import { containers } from '../../../lib/storage/ports.ts';
 
 const infra = new URL('../../../infra/', import.meta.url);
 const guide = await readFile(new URL('README.md', infra), 'utf8');
@@ -53,6 +54,11 @@ describe("the operator's guide", () => {
     // That of an existing registry, and those that the deployment makes.
     const there = new Set(['rg-registry', '"$GROUP"']);
     expect([...needed.difference(there)]).toEqual([...made.difference(there)]);
+  });
+
+  it('makes the containers of a state that the command line keeps in an account', () => {
+    const made = /^for container in (.+); do\n +az storage container-rm create /m.exec(guide)?.[1] ?? '';
+    expect(made.split(' ').sort()).toEqual(containers.filter((name) => name !== 'config').sort());
   });
 
   it('speaks of no error code that does not exist', () => {

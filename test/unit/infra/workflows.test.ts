@@ -108,6 +108,16 @@ describe('the workflows', () => {
   });
 });
 
+describe('the example that logs in by OIDC', () => {
+  it('keeps its state where the runs of every branch find it', async () => {
+    const text = await readFile(new URL('.github/examples/sync-oidc.yml', root), 'utf8');
+    const [sync] = stepsOf('sync-oidc.yml', text).filter(({ uses }) => uses?.includes('/actions/sync@'));
+    expect(sync).toMatchObject({ with: { state: expect.stringContaining(' vars.HUBFERRY_STATE ') } });
+    const guide = await readFile(new URL('infra/README.md', root), 'utf8');
+    expect(guide).toContain('gh variable set HUBFERRY_STATE --body https://');
+  });
+});
+
 describe('a release', () => {
   const runs = async () => {
     const text = await readFile(new URL('.github/workflows/release.yml', root), 'utf8');
