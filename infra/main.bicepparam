@@ -30,6 +30,8 @@ param operatorPrincipalType = 'User'
 
 // Only repositories that start so, such as ['mirror/']. Empty: all.
 param repositoryPrefixes = []
+
+// The right to delete; the guide says how it is taken back (infra/README.md, "Taking rights back").
 param allowPrune = false
 
 // ---- Who hears of trouble ----
