@@ -54,6 +54,7 @@ function pageSchema<Item extends z.ZodType>(item: Item) {
   });
 }
 
+const countSchema = z.object({ count: z.number().nullish() });
 const tagPageSchema = pageSchema(tagSchema);
 const repositoryPageSchema = pageSchema(repositorySchema);
 
@@ -75,10 +76,14 @@ export class WebApi {
   /** One page of tags, in the order of their names; `undefined` where there is no such repository. */
   async listTags(path: string, request: WebApiListRequest = {}): Promise<TagPage | undefined> {
     const { cursor } = request;
-    const place = cursor === undefined ? this.#start(tagsPath(path), 'name') : this.#resume(cursor);
+    const first = this.#start(tagsPath(path), 'name');
+    const place = cursor === undefined ? first : this.#resume(cursor);
     const response = await this.#get(place.page.url, request);
-    // The last page can be gone by the time it is asked for.
-    if (response.status === 404) return cursor === undefined ? undefined : { tags: [] };
+    if (response.status === 404 && cursor === undefined) return undefined;
+    if (response.status === 404) {
+      await this.#proveEnd(place, first, request);
+      return { tags: [] };
+    }
     const content = await read(tagPageSchema, response);
     const tags = content.results.filter(({ name }) => isTag(name)).map((tag) => this.#entry(tag));
     const next = nextPlace(place, content, response);
@@ -93,12 +98,11 @@ export class WebApi {
 
   /** The names of a namespace's repositories that the login may see, without the namespace. */
   async *listRepositories(namespace: string, request: WebApiRequest = {}): AsyncGenerator<string> {
-    let place: Place | undefined = this.#start(
-      `/v2/namespaces/${encodeURIComponent(namespace)}/repositories`,
-    );
+    const first = this.#start(`/v2/namespaces/${encodeURIComponent(namespace)}/repositories`);
+    let place: Place | undefined = first;
     while (place !== undefined) {
       const response = await this.#get(place.page.url, request);
-      if (response.status === 404 && place.page.pages > 0) return;
+      if (response.status === 404 && place !== first) return this.#proveEnd(place, first, request);
       if (response.status === 404) throw failureOf(`Docker Hub has no namespace ${namespace}`, response);
       const content: z.infer<typeof repositoryPageSchema> = await read(repositoryPageSchema, response);
       for (const { name } of content.results) {
@@ -106,6 +110,18 @@ export class WebApi {
       }
       place = nextPlace(place, content, response);
     }
+  }
+
+  /**
+   * The last page can be gone by the time it is asked for: then the first one counts no more than was seen.
+   * @throws ERR_LISTING_INCOMPLETE where it does
+   */
+  async #proveEnd({ seen }: Place, first: Place, request: WebApiRequest): Promise<void> {
+    const response = await this.#get(first.page.url, request);
+    const { count } = response.status === 404 ? {} : await read(countSchema, response);
+    if (count != null && count <= seen) return;
+    const what = `The page after the first ${seen} of ${count ?? 'unknown'} entries is missing`;
+    throw failureOf(what, response, { code: 'ERR_LISTING_INCOMPLETE' });
   }
 
   #start(path: string, ordering?: string): Place {

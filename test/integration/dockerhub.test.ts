@@ -343,3 +343,30 @@ test('reads the push event that Docker Hub posts', () => {
   });
   expect(() => parsePushEvent('{}')).toThrow(HubferryError);
 });
+
+test.each([
+  { tags: 350, missing: 'page=3', seen: 200 },
+  // Fewer than a page are missing.
+  { tags: 150, missing: 'page=2', seen: 100 },
+])('takes a listing of $tags tags of which $missing is not there for incomplete', async (listing) => {
+  const { local, hub } = await start();
+  await pushTags(local, listing.tags);
+  local.api.intercept = missing(listing.missing);
+  await expect(all(hub.repository('library/nginx'))).rejects.toMatchObject({
+    code: 'ERR_LISTING_INCOMPLETE',
+    message: expect.stringContaining(`the first ${listing.seen} of ${listing.tags}`),
+  });
+});
+
+test('takes a namespace of which a page is not there for incomplete', async () => {
+  const { local, hub } = await start();
+  for (let index = 0; index < 150; index += 1) await local.push(`acme/app${index}`, '1', buildManifest());
+  local.api.intercept = missing('page=2');
+  await expect(Array.fromAsync(hub.listNamespace('acme'))).rejects.toMatchObject({
+    code: 'ERR_LISTING_INCOMPLETE',
+  });
+});
+
+function missing(page: string): NonNullable<LocalDockerHub['api']['intercept']> {
+  return ({ url }) => (url.includes(page) ? { kind: 'answer', status: 404, body: '{}' } : undefined);
+}
