@@ -1,5 +1,5 @@
 /**
- * Blob and Queue Storage on loopback: Azurite in a child process, in memory, on ports of the system's choice.
+ * Blob and Queue Storage on loopback: Azurite in a child process, on ports of the system's choice.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -19,6 +19,11 @@ export interface AzuriteOptions {
    * (Azurite then checks a token's audience, issuer and times, but no signature).
    */
   readonly tls?: Certificate;
+  /**
+   * Keep messages and blobs in files: of thousands that are deleted in memory, each costs Azurite a sort of all that are
+   * left, and it answers nobody for minutes.
+   */
+  readonly inFiles?: boolean;
 }
 
 export interface Azurite extends AsyncDisposable {
@@ -39,7 +44,8 @@ export async function startAzurite(options: AzuriteOptions = {}): Promise<Azurit
   const account = options.account ?? 'hubferrylocal';
   const accountKey = randomBytes(64).toString('base64');
   const folder = await mkdtemp(path.join(tmpdir(), 'hubferry-azurite-'));
-  const child = fork(entryPoint, [...quietly, ...(await secureArguments(options.tls, folder))], {
+  const keeping = options.inFiles ? ['--location', folder] : ['--inMemoryPersistence'];
+  const child = fork(entryPoint, [...quietly, ...keeping, ...(await secureArguments(options.tls, folder))], {
     cwd: folder,
     env: { PATH: process.env.PATH, AZURITE_ACCOUNTS: `${account}:${accountKey}` },
     execArgv: ['--import', withParent],
@@ -73,7 +79,6 @@ export async function startAzurite(options: AzuriteOptions = {}): Promise<Azurit
 
 const quietly = [
   ...['blob', 'queue', 'table'].flatMap((service) => [`--${service}Port`, '0']),
-  '--inMemoryPersistence',
   '--silent',
   '--disableTelemetry',
   '--skipApiVersionCheck',

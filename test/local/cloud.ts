@@ -6,7 +6,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { BlobServiceClient } from '@azure/storage-blob';
 import { type AcrOptions, startAcr } from './acr.ts';
-import { startAzurite } from './azurite.ts';
+import { type AzuriteOptions, startAzurite } from './azurite.ts';
 import { type DockerHubOptions, startDockerHub } from './dockerhub.ts';
 import { type FunctionsHostOptions, startFunctionsHost } from './functions-host.ts';
 import { startIdentity } from './identity.ts';
@@ -34,6 +34,7 @@ export interface CloudOptions {
   readonly instances?: number;
   /** Whether timers fire on their own. @default false */
   readonly timers?: boolean;
+  readonly azurite?: AzuriteOptions;
 }
 
 /** `registries` for the stand-ins, to put before the rules. */
@@ -53,7 +54,7 @@ export async function startCloud(options: CloudOptions) {
     startDockerHub(options.hub),
     startAcr(options.acr),
     startIdentity(),
-    startAzurite(),
+    startAzurite(options.azurite),
   ]);
   const { connectionString } = azurite;
   await createProductStorage(connectionString);

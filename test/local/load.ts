@@ -316,6 +316,7 @@ try {
       // As in Flex Consumption, what takes webhooks does not copy: HTTP functions scale apart from each queue's.
       settings: name === 'webhooks' ? { ...settings, ...httpAlone } : settings,
       hub: { anonymousPulls: undefined, log: false },
+      azurite: { inFiles: true },
     });
     try {
       tell(`\n${name}`);
