@@ -17,6 +17,7 @@ import type { Derived, Facts } from './facts.ts';
 import { type GraphCopier, knownFromPresent, type Passage } from './graph.ts';
 import type { TagLocks } from './locks.ts';
 import type { TagTest } from './pattern.ts';
+import { goneReason, whyKept } from './prune.ts';
 import { lateReferrers, type ReferrerCopier } from './referrers.ts';
 import type { Line, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
@@ -148,21 +149,18 @@ export class Copier {
     sides: Sides,
     work: Work,
   ): Promise<[SyncOutcome, { reason: string }]> {
-    const { source, target } = sides;
+    const { target } = sides;
     const signal = work.stop;
     return this.#locks.hold(`${target.name}:${pair.target}`, signal, async (hold) => {
-      const there = await target.resolve(pair.target, { signal });
-      if (there === undefined) return ['skipped', { reason: 'gone at the target already' }];
-      if ((await source.resolve(pair.source, { signal })) !== undefined) {
-        return ['skipped', { reason: 'the source has it again' }];
-      }
       const claims = await work.claims?.();
       const other = claims?.rival(pair.target) ?? claims?.suspect(pair.target) ?? claims?.keeper(pair.target);
       if (other !== undefined) return ['skipped', { reason: `the rule "${other}" wants it` }];
+      const reason = await whyKept(pair, rule, sides, this.#facts, signal);
+      if (reason !== undefined) return ['skipped', { reason }];
       await target.deleteTag(pair.target, { signal });
       hold.moved();
       await this.#facts.forgetMirrored(rule.name, target.name, pair.target);
-      return ['deleted', { reason: 'gone at source' }];
+      return ['deleted', { reason: goneReason }];
     });
   }
 }
@@ -455,15 +453,18 @@ class Carriage {
       if (stale && !(await this.#stillAt(look.pair, digest))) return;
       await this.#graph.push(manifest, reference, passage);
       hold.moved();
+      await this.#noteMirrored(look.pair, manifest.descriptor.digest);
       this.#settle(look.pair, 'copied', {
         digest,
         reason: this.#request.reason,
         ...(manifest.descriptor.digest === digest ? {} : { targetDigest: manifest.descriptor.digest }),
       });
     });
-    if (look.pair.target !== '')
-      await this.#facts.noteMirrored(this.#rule.name, target.name, look.pair.target);
     await this.#lookOnceMore(look.pair, digest);
+  }
+
+  async #noteMirrored({ target: tag }: TagPair, digest: Digest): Promise<void> {
+    if (tag !== '') await this.#facts.noteMirrored(this.#rule.name, this.#sides.target.name, tag, digest);
   }
 
   /** Before the move: false, with its line written, where the tag is something else by now. */

@@ -1,6 +1,6 @@
 /**
- * Facts that save requests or keep deletes safe. A fact is a key without content (but for the message of a failure), so that
- * one listing reads them all and writing one twice changes nothing.
+ * Facts that save requests or keep deletes safe. A fact is a key, so that one listing reads them all and writing one twice
+ * changes nothing; only a failure's message and the digest of what a rule mirrored are its content.
  */
 import { createHash } from 'node:crypto';
 import { HubferryError } from '../errors.ts';
@@ -74,18 +74,24 @@ export class Facts {
 
   /** Target tags that a rule has put into a target repository. */
   async mirrored(rule: string, target: string): Promise<Set<string>> {
-    const prefix = `mirrored/${shortHash(`${rule}\n${target}`)}/`;
+    const prefix = mirroredKey(rule, target, '');
     const tags = new Set<string>();
     for await (const name of this.#store.list(prefix)) tags.add(name.key.slice(prefix.length));
     return tags;
   }
 
-  async noteMirrored(rule: string, target: string, tag: string): Promise<void> {
-    await this.#store.put(`mirrored/${shortHash(`${rule}\n${target}`)}/${tag}`, nothing);
+  /** The digest that the rule put there last. */
+  async mirroredDigest(rule: string, target: string, tag: string): Promise<Digest | undefined> {
+    const document = await this.#store.get(mirroredKey(rule, target, tag));
+    return document === undefined ? undefined : (Buffer.from(document.bytes).toString() as Digest);
+  }
+
+  async noteMirrored(rule: string, target: string, tag: string, digest: Digest): Promise<void> {
+    await this.#store.put(mirroredKey(rule, target, tag), Buffer.from(digest));
   }
 
   async forgetMirrored(rule: string, target: string, tag: string): Promise<void> {
-    await this.#store.delete(`mirrored/${shortHash(`${rule}\n${target}`)}/${tag}`);
+    await this.#store.delete(mirroredKey(rule, target, tag));
   }
 
   /** Referrer tags of the source, each with the digest it had when it was brought to the target: `tag@digest`. */
@@ -100,6 +106,10 @@ export class Facts {
   async noteReferrer(target: string, tag: string, digest: Digest): Promise<void> {
     await this.#store.put(`referrers/${shortHash(target)}/${tag}/${digest}`, nothing);
   }
+}
+
+function mirroredKey(rule: string, target: string, tag: string): string {
+  return `mirrored/${shortHash(`${rule}\n${target}`)}/${tag}`;
 }
 
 function platformsKey(platforms: readonly PlatformPattern[]): string {

@@ -153,10 +153,8 @@ export class Planner {
   }
 
   async #prune(input: PlanInput, names: TagNames): Promise<Pruned> {
-    const { rule, sides, listings } = input;
-    if (!rule.prune) return { lines: [], tasks: [] };
-    const mirrored = await this.#facts.mirrored(rule.name, sides.target.name);
-    return prune(input, listings, names, mirrored, this.#limits.lookups);
+    if (!input.rule.prune) return { lines: [], tasks: [] };
+    return prune(input, input.listings, names, this.#facts, this.#limits.lookups);
   }
 }
 

@@ -1,8 +1,12 @@
 /** What a rule has put there and its source no longer has. When it is deleted, the source decides once more. */
+import type { Rule } from '../config/model.ts';
 import { summarize } from '../errors.ts';
+import { parseManifest } from '../oci/manifest.ts';
 import { isReferrerTag } from '../oci/reference.ts';
-import type { TagEntry } from '../oci/roles.ts';
+import type { TagEntry, Target } from '../oci/roles.ts';
 import { forEachOf } from './concurrency.ts';
+import type { Sides } from './copier.ts';
+import type { Facts } from './facts.ts';
 import type { PlanLine, Task } from './fan-out.ts';
 import type { Listing, Listings } from './listing.ts';
 import { nameOf, type TagNames } from './names.ts';
@@ -14,18 +18,16 @@ export interface Pruned {
   readonly tasks: readonly Task[];
 }
 
-/**
- * What is to be deleted: nothing after a listing that is not whole, or that shows no tags.
- * @param mirrored target tags that the rule has put there
- */
+/** What is to be deleted: nothing after a listing that is not whole, or that shows no tags. */
 export async function prune(
   input: PlanInput,
   { source, target }: Listings,
   names: TagNames,
-  mirrored: ReadonlySet<string>,
+  facts: Facts,
   width: number,
 ): Promise<Pruned> {
   if (!source.isWhole || !target.isWhole || !hasTags(source)) return { lines: [], tasks: [] };
+  const mirrored = await facts.mirrored(input.rule.name, input.sides.target.name);
   const present = [...mirrored].flatMap((tag) => target.get(tag) ?? []);
   const isOwn = ownTags(input, names);
   const gone = present.filter(({ name }) => !source.has(names.source(name)) && isOwn(name));
@@ -34,7 +36,7 @@ export async function prune(
   }
   const tasks: Task[] = [];
   await forEachOf(gone.entries(), width, async ([index, entry]) => {
-    tasks[index] = await taskFor(entry, names.source(entry.name), input);
+    tasks[index] = await taskFor(entry, names.source(entry.name), input, facts);
   });
   const byName = tasks.sort((a, b) => (a.target < b.target ? -1 : 1));
   return {
@@ -58,7 +60,8 @@ function ownTags({ rule, claims }: PlanInput, names: TagNames): (tag: string) =>
   };
 }
 
-async function taskFor({ name, digest, locked }: TagEntry, source: string, input: PlanInput): Promise<Task> {
+async function taskFor(entry: TagEntry, source: string, input: PlanInput, facts: Facts): Promise<Task> {
+  const { name, digest } = entry;
   const { rule, sides } = input;
   const base = {
     rule: rule.name,
@@ -66,25 +69,60 @@ async function taskFor({ name, digest, locked }: TagEntry, source: string, input
     target: nameOf(sides.target.name, name),
     ...(digest === undefined ? {} : { digest }),
   };
-  const line: PlanLine = { ...base, ...(locked ? lockedTag : await askedOnceMore(source, input)) };
-  return { line, source, target: name, digest };
+  return {
+    line: { ...base, ...(await verdictOn(entry, source, input, facts)) },
+    source,
+    target: name,
+    digest,
+  };
 }
 
-const lockedTag = { outcome: 'locked', reason: 'gone at source' } as const;
-
-/** A tag can be hidden by others that go while a listing is read; where people read the plan, that is found out. */
-async function askedOnceMore(
-  tag: string,
-  { confirm, sides, signal }: PlanInput,
+/** Where people read the plan, what the one who deletes would find is found out now. */
+async function verdictOn(
+  { name, locked }: TagEntry,
+  source: string,
+  { confirm, rule, sides, signal }: PlanInput,
+  facts: Facts,
 ): Promise<Pick<PlanLine, 'outcome' | 'reason' | 'error'>> {
+  if (locked) return { outcome: 'locked', reason: goneReason };
   try {
-    const there = confirm ? await sides.source.resolve(tag, { signal }) : undefined;
-    if (there !== undefined) return { outcome: 'skip', reason: 'the source has it again' };
-    return { outcome: 'delete', reason: 'gone at source' };
+    const reason = confirm ? await whyKept({ source, target: name }, rule, sides, facts, signal) : undefined;
+    return reason === undefined ? { outcome: 'delete', reason: goneReason } : { outcome: 'skip', reason };
   } catch (error) {
     signal.throwIfAborted();
     return { outcome: 'failed', error: summarize(error) };
   }
+}
+
+export const goneReason = 'gone at source';
+
+/**
+ * Why a tag is not to be deleted, by what both sides say now; `undefined` where nothing keeps it. The source is asked last: a
+ * listing can hide a tag, and a push can come at any moment.
+ */
+export async function whyKept(
+  tag: { readonly source: string; readonly target: string },
+  rule: Rule,
+  { source, target }: Sides,
+  facts: Facts,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  if (!matchesNames(rule)(tag.source)) return 'no longer selected by the rule';
+  const there = await target.resolve(tag.target, { signal });
+  if (there === undefined) return 'gone at the target already';
+  const put = await facts.mirroredDigest(rule.name, target.name, tag.target);
+  if (put !== there.digest) return 'the rule did not put there what it is now';
+  if (await isAboutSomething(there.digest, target, signal))
+    return 'it is about a manifest that is still there';
+  if ((await source.resolve(tag.source, { signal })) !== undefined) return 'the source has it again';
+  return undefined;
+}
+
+/** Whether a manifest refers to another one that the target has (image-spec v1.1 manifest.md "subject"). */
+async function isAboutSomething(digest: string, target: Target, signal: AbortSignal): Promise<boolean> {
+  const manifest = await target.fetchManifest(digest, { signal });
+  const subject = manifest === undefined ? undefined : parseManifest(manifest).subject;
+  return subject !== undefined && (await target.resolve(subject.digest, { signal })) !== undefined;
 }
 
 function massDelete({ rule, sides }: PlanInput, gone: number, present: number): PlanLine {

@@ -53,15 +53,7 @@ export interface AppOptions {
 export async function startApp({ rules: text, pulls, pullReserve = 0 }: AppOptions) {
   const [hub, target] = await Promise.all([startDockerHub({ anonymousPulls: pulls }), startRegistry()]);
   const folder = mkdtempSync(path.join(tmpdir(), 'hubferry-app-'));
-  const registries = {
-    'docker.io': { endpoint: hub.url, hubApi: hub.apiUrl },
-    [target.host]: { chunkSize: 1024 * 1024 },
-  };
-  const rules = readRules(
-    `registries: ${JSON.stringify(registries)}\nrules:\n${text.replaceAll('$target', target.host)}`,
-    { env: {}, variables: 'all' },
-  );
-  const app = new App(hub, target, rules, openFolderStores(folder), pullReserve);
+  const app = new App(hub, target, text, openFolderStores(folder), pullReserve);
   return Object.assign(app, {
     async close(): Promise<void> {
       await Promise.all([hub.close(), target.close()]);
@@ -70,10 +62,19 @@ export async function startApp({ rules: text, pulls, pullReserve = 0 }: AppOptio
   });
 }
 
+function rulesOf(text: string, hub: LocalDockerHub, { host }: LocalRegistry): Rules {
+  const registries = {
+    'docker.io': { endpoint: hub.url, hubApi: hub.apiUrl },
+    [host]: { chunkSize: 1024 * 1024 },
+  };
+  const document = `registries: ${JSON.stringify(registries)}\nrules:\n${text.replaceAll('$target', host)}`;
+  return readRules(document, { env: {}, variables: 'all' });
+}
+
 export class App {
   readonly hub: LocalDockerHub;
   readonly target: LocalRegistry;
-  readonly rules: Rules;
+  rules: Rules;
   readonly stores: Stores;
   readonly pullReserve: number;
   readonly queues = new HeldQueues();
@@ -85,16 +86,21 @@ export class App {
   readonly reports: AnyReport[] = [];
   readonly events: SyncEvent[] = [];
 
-  constructor(hub: LocalDockerHub, target: LocalRegistry, rules: Rules, stores: Stores, pullReserve: number) {
+  constructor(hub: LocalDockerHub, target: LocalRegistry, text: string, stores: Stores, pullReserve: number) {
     this.hub = hub;
     this.target = target;
-    this.rules = rules;
+    this.rules = rulesOf(text, hub, target);
     this.stores = stores;
     this.pullReserve = pullReserve;
     this.control = new Control(stores.state);
     this.parked = new ParkingLot(stores.state);
     this.outstanding = new Outstanding(stores.state, this.parked);
     this.book = new RunBook(stores.runs);
+  }
+
+  /** Other rules are in force from now on. */
+  rewrite(text: string): void {
+    this.rules = rulesOf(text, this.hub, this.target);
   }
 
   /** Another instance; `stores` may be broken. */

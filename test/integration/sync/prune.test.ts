@@ -1,7 +1,9 @@
 /** What prune deletes, and everything that keeps a tag where it is. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { exitCodeOfSync } from '../../../lib/cli/exit-code.ts';
-import { buildManifest, cosignSignature, cosignTag, put } from '../../local/content.ts';
+import type { Report } from '../../../lib/sync/report.ts';
+import { handOver, startApp } from '../../local/app.ts';
+import { buildManifest, cosignSignature, cosignTag, put, referrerOf } from '../../local/content.ts';
 import type { Intercept, LoggedRequest } from '../../local/server.ts';
 import { told, World } from './support.ts';
 
@@ -69,6 +71,47 @@ describe('prune keeps', () => {
     await sixTags();
     expect(told(await world.sync(mirror))).toEqual(unchanged);
     expect(target().tagNames()).toEqual(names);
+  });
+
+  it('what somebody else put in its place', async () => {
+    await sixTags();
+    put(world.acr, 'app', '6', buildManifest({ seed: 'own' }));
+    const kept = 'the rule did not put there what it is now';
+    expect(told(await world.plan(mirror)).at(-1)).toBe(`6 skip (${kept})`);
+    expect(told(await world.sync(mirror)).at(-1)).toBe(`6 skipped (${kept})`);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('what somebody else pushed under a name that the rule had there long ago', async () => {
+    await sixTags();
+    target().removeTag('6');
+    await world.sync(mirror);
+    put(world.acr, 'app', '6', buildManifest({ seed: 'own' }));
+    await world.sync(mirror);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('what the rule may not overwrite', async () => {
+    const careful = mirror.replace('prune', 'overwrite: false, prune');
+    await sixTags(careful);
+    await world.hub.push('acme/app', '6', content);
+    put(world.acr, 'app', '6', buildManifest({ seed: 'own' }));
+    expect(told(await world.sync(careful)).at(-1)).toBe('6 skipped (not overwritten)');
+    source().removeTag('6');
+    await world.sync(careful);
+    expect(target().tagNames()).toEqual(names);
+  });
+
+  it('what is about a manifest that is still there, by whatever name', async () => {
+    const sbom = referrerOf(content, 'application/spdx+json');
+    await world.hub.push('acme/app', 'sbom', sbom);
+    await sixTags();
+    await world.hub.push('acme/app', '6', content);
+    source().removeTag('sbom');
+    const kept = 'it is about a manifest that is still there';
+    expect(told(await world.plan(mirror))).toContain(`sbom skip (${kept})`);
+    expect(told(await world.sync(mirror))).toContain(`sbom skipped (${kept})`);
+    expect(target().tagNames()).toContain('sbom');
   });
 
   it('what the names of the rule no longer select', async () => {
@@ -234,6 +277,48 @@ describe('prune keeps', () => {
     world.acr.intercept = answering(403, ({ method, url }) => method === 'GET' && url.startsWith('/acr/v1/'));
     expect(told(await world.sync(mirror))).toEqual(unchanged);
     expect(target().tagNames()).toEqual(names);
+  });
+});
+
+describe('a delete that waits in its queue', () => {
+  const rules = (more = '') =>
+    `\n  - { name: app, source: docker.io/acme/app, target: $target/app, prune: true${more} }`;
+  let app: Awaited<ReturnType<typeof startApp>>;
+
+  beforeEach(async () => {
+    app = await startApp({ rules: rules() });
+    for (const name of names) await app.hub.push('acme/app', name, content);
+    await app.schedule();
+    await app.deliver();
+    app.hub.repository('acme/app').removeTag('6');
+  });
+  afterEach(() => app.close());
+
+  /** Plans, lets something happen, and then deletes. */
+  async function deleteAfter(something: () => void): Promise<string[]> {
+    const run = await app.schedule();
+    const [plan] = app.queues.messages.splice(0);
+    if (plan !== undefined) await handOver(app.worker(), plan);
+    something();
+    await app.deliver();
+    return told(app.reportOf(run) as Report).filter((line) => line.startsWith('6'));
+  }
+
+  it('deletes', async () => {
+    expect(await deleteAfter(() => undefined)).toEqual(['6 deleted (gone at source)']);
+  });
+
+  it('keeps the tag where the rules were changed to keep it', async () => {
+    const lines = await deleteAfter(() => app.rewrite(rules(', tags: { exclude: ["6"] }')));
+    expect(lines).toEqual(['6 skipped (no longer selected by the rule)']);
+    expect(app.digestAt('6')).toBe(content.descriptor.digest);
+  });
+
+  it('keeps what was pushed to the target meanwhile', async () => {
+    const own = buildManifest({ seed: 'own' });
+    const lines = await deleteAfter(() => put(app.target, 'app', '6', own));
+    expect(lines).toEqual(['6 skipped (the rule did not put there what it is now)']);
+    expect(app.digestAt('6')).toBe(own.descriptor.digest);
   });
 });
 
