@@ -2,6 +2,7 @@
 import type { Rule, RuleTarget } from '../config/model.ts';
 import { formatPlatformPattern } from '../oci/platform.ts';
 import type { Listing } from './listing.ts';
+import { TagNames } from './names.ts';
 import { forRepository } from './namespace.ts';
 import type { TagTest } from './pattern.ts';
 import { matchesNames, selectTags } from './select.ts';
@@ -49,8 +50,12 @@ export async function claimsOn(
     if (isSelf(other, of)) continue;
     for (const shared of other.targets) {
       if (!isSame(shared, target)) continue;
-      if (!agree(other, of)) await addRival(other, shared, selected, signal, rivals, suspects);
-      else if (!other.prune) keepers.push({ rule: other.name, wants: matchesNames(other) });
+      const agrees = agreement({ rule: of, target }, { rule: other, target: shared });
+      if (!other.prune) keepers.push(keeperOf(other, shared, agrees));
+      if (agrees === always) continue;
+      const claims = await rivalsOf(other, shared, selected, signal);
+      const wants: TagTest = (tag) => claims.wants(tag) && !agrees(tag);
+      (claims.certain ? rivals : suspects).push({ rule: other.name, wants });
     }
   }
   return { rival: first(rivals), suspect: first(suspects), keeper: first(keepers) };
@@ -92,42 +97,55 @@ function isSelf(other: Rule, rule: Rule): boolean {
   return other.name === rule.name && other.source.path === rule.source.path;
 }
 
-/** Two rules of one source repository agree on what a tag is, if they keep the same of an index and its name. */
-function agree(a: Rule, b: Rule): boolean {
-  const sameSource = a.source.host === b.source.host && a.source.path === b.source.path;
-  return sameSource && !renames(a) && !renames(b) && platformsOf(a) === platformsOf(b);
+interface Place {
+  readonly rule: Rule;
+  readonly target: RuleTarget;
 }
 
-function renames(rule: Rule): boolean {
-  return rule.targets.some((target) => target.tags !== undefined);
+const always: TagTest = () => true;
+const never: TagTest = () => false;
+
+/** The target tags that two rules would fill from the same source tag, with the same of an index. */
+function agreement(a: Place, b: Place): TagTest {
+  const [from, other] = [a.rule.source, b.rule.source];
+  const sameSource = from.host === other.host && from.path === other.path;
+  if (!sameSource || platformsOf(a.rule) !== platformsOf(b.rule)) return never;
+  if (a.target.tags === undefined && b.target.tags === undefined) return always;
+  const [names, others] = [new TagNames(a.rule, a.target), new TagNames(b.rule, b.target)];
+  return (tag) => names.source(tag) === others.source(tag);
+}
+
+function keeperOf(rule: Rule, target: RuleTarget, agrees: TagTest): Claim {
+  const names = new TagNames(rule, target);
+  const named = matchesNames(rule);
+  return { rule: rule.name, wants: (tag) => agrees(tag) && named(names.source(tag)) };
 }
 
 function platformsOf(rule: Rule): string {
   return rule.platforms.map(formatPlatformPattern).sort().join();
 }
 
-async function addRival(
+/** The target tags that a rule wants; not for certain where its source cannot be listed. */
+async function rivalsOf(
   rule: Rule,
   target: RuleTarget,
   selected: SelectedTags,
   signal: AbortSignal,
-  rivals: Claim[],
-  suspects: Claim[],
-): Promise<void> {
+): Promise<{ readonly certain: boolean; readonly wants: TagTest }> {
   const { selector } = rule.source;
   const named = target.tags ?? (selector.kind === 'tags' ? selector.tags : undefined);
-  if (named !== undefined) return void rivals.push(claimOf(rule, named));
-  if (selector.kind === 'digest') return;
+  if (named !== undefined) return { certain: true, wants: oneOf(named) };
+  if (selector.kind === 'digest') return { certain: true, wants: never };
   try {
-    rivals.push(claimOf(rule, await selected(rule, target)));
+    return { certain: true, wants: oneOf(await selected(rule, target)) };
   } catch {
     signal.throwIfAborted();
     // Its own plan says what is wrong.
-    suspects.push({ rule: rule.name, wants: matchesNames(rule) });
+    return { certain: false, wants: matchesNames(rule) };
   }
 }
 
-function claimOf({ name }: Rule, tags: Iterable<string>): Claim {
+function oneOf(tags: Iterable<string>): TagTest {
   const names = new Set(tags);
-  return { rule: name, wants: (tag) => names.has(tag) };
+  return (tag) => names.has(tag);
 }

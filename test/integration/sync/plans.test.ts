@@ -232,6 +232,38 @@ const rows: readonly Row[] = [
     plan: ['1.0 unchanged', '1.0 unchanged', '1.1 copy (new tag)', '2.0 copy (new tag)'],
   },
   {
+    title: 'two rules agree on a tag that both fill from the same tag of one source',
+    rules: `- { source: docker.io/acme/app, target: $acr/app }
+- { source: "docker.io/acme/app:1.0", target: "$acr/app:1.0" }
+- { source: "docker.io/acme/app:1.0,1.1", target: "$acr/app:1.0,1.1" }`,
+    source: { '1.0': 'A', '1.1': 'A' },
+    plan: [
+      '1.0 copy (new tag)',
+      '1.0 copy (new tag)',
+      '1.0 copy (new tag)',
+      '1.1 copy (new tag)',
+      '1.1 copy (new tag)',
+    ],
+  },
+  {
+    title: 'a rule that names another tag elsewhere agrees on the tag that it does not rename here',
+    rules: `- { source: "docker.io/acme/app:1.0", target: ["$acr/app", "$acr/other:stable"] }
+- { source: "docker.io/acme/app:1.0,1.1", target: $acr/app }`,
+    source: { '1.0': 'A', '1.1': 'A' },
+    plan: ['1.0 -> stable copy (new tag)', '1.0 copy (new tag)', '1.0 copy (new tag)', '1.1 copy (new tag)'],
+  },
+  {
+    title: 'two rules of one source that fill a tag from different tags do not agree on it',
+    rules: `- { source: docker.io/acme/app, target: $acr/app, name: all }
+- { source: "docker.io/acme/app:1.0", target: "$acr/app:1.1", name: renamed }`,
+    source: { '1.0': 'A', '1.1': 'B' },
+    plan: [
+      '1.0 -> 1.1 failed (ERR_TARGET_CONFLICT)',
+      '1.0 copy (new tag)',
+      '1.1 failed (ERR_TARGET_CONFLICT)',
+    ],
+  },
+  {
     title: 'two rules of one source that keep different platforms do not agree',
     rules: `- { source: docker.io/acme/app, target: $acr/app, name: one, platforms: [linux/amd64] }
 - { source: docker.io/acme/app, target: $acr/app, name: two }`,
