@@ -91,7 +91,7 @@ export class Comparison {
 
   /**
    * Late referrers of what no tag stands for, such as the signature of one platform of an index: brought where the target has
-   * what they are about. The others are put aside, so that nobody asks again; they come with their subject, if ever it comes.
+   * what they are about. The others are put aside, so that nobody asks again until their subject comes.
    */
   async addStrays(width: number): Promise<void> {
     const { input, referrers, facts } = this.#with;
@@ -99,7 +99,8 @@ export class Comparison {
     const found: Digest[] = [];
     await forEachOf(referrers?.strays() ?? [], width, async ([subject, tags]) => {
       if ((await target.resolve(subject, { signal: input.signal })) !== undefined) found.push(subject);
-      else for (const { tag, digest } of tags) await facts.noteReferrer(target.name, tag, digest);
+      else if (!input.confirm)
+        for (const { tag, digest } of tags) await facts.noteAside(target.name, { subject, tag, digest });
     });
     for (const digest of found.sort()) {
       const line = this.#line(digest, digest, { outcome: 'copy', reason: lateReferrers });

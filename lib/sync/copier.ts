@@ -430,8 +430,16 @@ class Carriage {
   async #copyReferrers(manifest: Manifest, passage: Passage): Promise<void> {
     const tags = this.#request.referrerTags?.map(({ tag, digest }) => [tag, digest] as const);
     const listed = tags === undefined ? undefined : new Map(tags);
-    const brought = await this.#referrers.copyFor(manifest, passage, listed);
-    for (const [tag, digest] of brought) await this.#facts.noteReferrer(passage.target.name, tag, digest);
+    const { tags: brought, subjects } = await this.#referrers.copyFor(manifest, passage, listed);
+    const { name } = passage.target;
+    for (const [tag, digest] of brought) await this.#facts.noteReferrer(name, tag, digest);
+    if (listed !== undefined) await this.#recall(name, subjects);
+  }
+
+  /** A plan that came before its subject did may have put aside what this request does not name. */
+  async #recall(target: string, subjects: ReadonlySet<Digest>): Promise<void> {
+    const asides = await this.#facts.asides(target);
+    for (const aside of asides) if (subjects.has(aside.subject)) await this.#facts.forgetAside(target, aside);
   }
 
   /** The manifest that the target is to have. */

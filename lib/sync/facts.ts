@@ -106,6 +106,35 @@ export class Facts {
   async noteReferrer(target: string, tag: string, digest: Digest): Promise<void> {
     await this.#store.put(`referrers/${shortHash(target)}/${tag}/${digest}`, nothing);
   }
+
+  /** What nobody asks for again until its subject comes to the target. */
+  async asides(target: string): Promise<Aside[]> {
+    const found: Aside[] = [];
+    for await (const { key } of this.#store.list(`aside/${shortHash(target)}/`)) {
+      const [, , subject = '', tag = '', digest = ''] = key.split('/');
+      found.push({ subject: subject as Digest, tag, digest: digest as Digest });
+    }
+    return found;
+  }
+
+  async noteAside(target: string, aside: Aside): Promise<void> {
+    await this.#store.put(asideKey(target, aside), nothing);
+  }
+
+  async forgetAside(target: string, aside: Aside): Promise<void> {
+    await this.#store.delete(asideKey(target, aside));
+  }
+}
+
+/** A referrer tag whose subject the target did not have. */
+export interface Aside {
+  readonly subject: Digest;
+  readonly tag: string;
+  readonly digest: Digest;
+}
+
+function asideKey(target: string, { subject, tag, digest }: Aside): string {
+  return `aside/${shortHash(target)}/${subject}/${tag}/${digest}`;
 }
 
 function mirroredKey(rule: string, target: string, tag: string): string {

@@ -58,7 +58,7 @@ function copyOf(
   const [first] = group;
   const digest = first?.digest;
   const reason = first?.line.reason ?? '';
-  const referrerTags = digest === undefined ? undefined : referrers?.concerning(digest, reason);
+  const referrerTags = digest === undefined ? undefined : referrers?.concerning(digest);
   const names = tags.map((tag) => tag.target);
   const request: CopyRequest = {
     ...base,

@@ -1,7 +1,6 @@
 /** Which referrers of a source's listing concern what, and which of them were not brought yet. */
 import type { Digest } from '../oci/descriptor.ts';
 import type { ReferrerTag, ReferrerTags } from './referrer-tags.ts';
-import { lateReferrers } from './referrers.ts';
 
 /** More than so many are not named in a message: each digest is asked for then. */
 const maxReferrerTags = 100;
@@ -37,14 +36,12 @@ export class LateReferrers {
 
   /**
    * What a request for a digest has to look at: all that is said about it, and what no tag leads to, since that may be
-   * about its platforms. `undefined`: too much for a message.
+   * about its platforms, or about what is said about it. `undefined`: too much for a message.
    */
-  concerning(digest: Digest, reason: string): ReferrerTag[] | undefined {
-    const about = this.#tags.about(digest);
-    const found = [...about];
+  concerning(digest: Digest): ReferrerTag[] | undefined {
+    const found = [...this.#tags.about(digest)];
     for (const [root, tags] of this.#strays) {
-      if (root === digest) continue;
-      for (const tag of tags) if (reason !== lateReferrers || this.#isNew(tag)) found.push(tag);
+      if (root !== digest) found.push(...tags);
       if (found.length > maxReferrerTags) return undefined;
     }
     return found;

@@ -149,7 +149,9 @@ export class Planner {
     const found = await referrerTagsIn(source, { signal, width: this.#limits.lookups });
     if (found.isEmpty) return new LateReferrers(found, new Set(), new Set());
     const tagged = new Set(tags.flatMap((tag) => source.digestOf(tag) ?? []));
-    return new LateReferrers(found, tagged, await this.#facts.referrers(sides.target.name));
+    const known = await this.#facts.referrers(sides.target.name);
+    for (const { tag, digest } of await this.#facts.asides(sides.target.name)) known.add(`${tag}@${digest}`);
+    return new LateReferrers(found, tagged, known);
   }
 
   async #prune(input: PlanInput, names: TagNames): Promise<Pruned> {

@@ -95,11 +95,10 @@ export class ReferrerCheck {
     return (await sides.target.resolve(tag, { signal }))?.digest;
   }
 
-  /** Where a read may be billed, its tags alone are looked at. */
   async #inReferrers(subject: Digest): Promise<Said[]> {
     const { sides, signal } = this.#input;
     const { source, target } = sides;
-    if (source.billed === true) return [];
+    if (source.billed === true) return this.#brought(subject);
     const { descriptors } = await source.listReferrers(subject, { signal });
     if (descriptors.length === 0) return [];
     const there = await target.listReferrers(subject, { signal });
@@ -110,6 +109,14 @@ export class ReferrerCheck {
       if (isThere || (await this.#isAbout(digest, subject))) said.push({ digest, isThere });
     }
     return said;
+  }
+
+  /** Where a read may be billed, tags alone are looked at; what was brought otherwise leads to those that are about it. */
+  async #brought(subject: Digest): Promise<Said[]> {
+    if (this.#listed?.isEmpty === true) return [];
+    const { sides, signal } = this.#input;
+    const { descriptors } = await sides.target.listReferrers(subject, { signal });
+    return descriptors.map(({ digest }) => ({ digest, isThere: true }));
   }
 
   /** A list may say anything: copies leave out what is about something else. */

@@ -27,8 +27,12 @@ export const lateReferrers = 'new referrers';
 /** Referrer tags of the source's listing with their digests; `undefined`: it was not read, each digest is asked for. */
 export type ListedReferrers = ReadonlyMap<string, Digest | undefined> | undefined;
 
-/** Source tags that were dealt with, with the digest that they had. */
-export type BroughtReferrers = ReadonlyMap<string, Digest>;
+export interface BroughtReferrers {
+  /** Source tags that were dealt with, with the digest that they had. */
+  readonly tags: ReadonlyMap<string, Digest>;
+  /** Everything at the target now whose referrers were asked for. */
+  readonly subjects: ReadonlySet<Digest>;
+}
 
 export class ReferrerCopier {
   readonly #graph: GraphCopier;
@@ -49,13 +53,14 @@ export class ReferrerCopier {
     // The source has nothing to say about what was derived.
     for (const digest of passage.derived.keys()) subjects.delete(digest);
     await forEachOf(subjects, subjectsAtOnce, (subject) => walk.copyOf(subject, 0));
-    return walk.brought;
+    return walk;
   }
 }
 
 /** The referrers of one tag under way. */
-class ReferrerWalk {
-  readonly brought = new Map<string, Digest>();
+class ReferrerWalk implements BroughtReferrers {
+  readonly tags = new Map<string, Digest>();
+  readonly subjects = new Set<Digest>();
   readonly #graph: GraphCopier;
   readonly #locks: TagLocks;
   readonly #passage: Passage;
@@ -71,6 +76,7 @@ class ReferrerWalk {
 
   async copyOf(subject: Digest, depth: number): Promise<void> {
     if (depth >= maxReferrerDepth) return;
+    this.subjects.add(subject);
     await this.#copyManifests(subject, depth);
     for (const suffix of cosignSuffixes) {
       const tag = referrerTag(subject, suffix);
@@ -96,7 +102,7 @@ class ReferrerWalk {
       }
     }
     const digest = this.#listed?.get(tag);
-    if (digest !== undefined) this.brought.set(tag, digest);
+    if (digest !== undefined) this.tags.set(tag, digest);
   }
 
   async #copyReferrer(subject: Digest, descriptor: Descriptor, there: boolean, depth: number): Promise<void> {
@@ -121,7 +127,7 @@ class ReferrerWalk {
     this.#count(1, tag);
     const to = await target.resolve(tag, { signal: work.stop });
     if (from.digest !== to?.digest || thorough) await this.#moveTag(tag, from);
-    this.brought.set(tag, from.digest);
+    this.tags.set(tag, from.digest);
     await this.copyOf(from.digest, depth + 1);
   }
 

@@ -1,5 +1,6 @@
 /** Signatures, attestations and SBOMs travel with what they are about, whichever way either side keeps them. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { handOver, startApp } from '../../local/app.ts';
 import {
   attestationOf,
   buildIndex,
@@ -205,6 +206,66 @@ describe('a signature made after the fact', () => {
     await world.sync(toAcr);
     expect(world.acr.repository('app').tagNames()).toContain(ofSignature);
     await expectIdle();
+  });
+
+  describe('about an SBOM that comes late itself', () => {
+    const sbom = referrerOf(content, sbomType);
+    const ofSbom = cosignTag(sbom.descriptor.digest, 'sig');
+    const atTarget = () => world.acr.repository('app').tagNames();
+
+    beforeEach(async () => {
+      await world.hub.push('acme/app', '1.0', content);
+      await world.sync(toAcr);
+      attach(world.hub.repository('acme/app'), content, sbom, false);
+      await world.hub.push('acme/app', ofSbom, cosignSignature(sbom.descriptor.digest));
+    });
+
+    it('is brought after a plan that people looked at', async () => {
+      await world.plan(toAcr);
+      await world.sync(toAcr);
+      expect(atTarget()).toContain(ofSbom);
+      await expectIdle();
+    });
+
+    it('is brought after a copy that failed', async () => {
+      world.hub.registry.intercept = ({ method, url }) =>
+        method === 'GET' && url.includes('/manifests/') ? { kind: 'answer', status: 503 } : undefined;
+      await world.sync(toAcr);
+      world.hub.registry.intercept = undefined;
+      await world.sync(toAcr);
+      expect(atTarget()).toContain(ofSbom);
+      await expectIdle();
+    });
+
+    it('is missed by a check', async () => {
+      await world.sync(toAcr);
+      world.acr.repository('app').removeTag(ofSbom);
+      expect(told(await world.verify(toAcr))).toEqual(['1.0 incomplete']);
+    });
+  });
+
+  it('about what a waiting request brings is not put aside for good', async () => {
+    const app = await startApp({
+      rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app }',
+    });
+    const signature = cosignSignature(digest);
+    const ofSignature = cosignTag(signature.descriptor.digest, 'sig');
+    const planned = async () => {
+      await app.schedule();
+      const [plan] = app.queues.messages.splice(-1);
+      if (plan !== undefined) await handOver(app.worker(), plan);
+    };
+    await app.hub.push('acme/app', '1.0', content);
+    await app.hub.push('acme/app', signatureTag, signature);
+    await planned();
+    // The request for the tag waits. Meanwhile its signature is signed, and another plan comes.
+    await app.hub.push('acme/app', ofSignature, cosignSignature(signature.descriptor.digest));
+    await planned();
+    await app.deliver();
+    await app.schedule();
+    await app.deliver();
+    expect(app.target.repository('app').tagNames()).toContain(ofSignature);
+    await app.close();
   });
 
   it('about what is not at the target is asked for once', async () => {
