@@ -248,23 +248,23 @@ describe('a signature made after the fact', () => {
     const app = await startApp({
       rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app }',
     });
-    const signature = cosignSignature(digest);
-    const ofSignature = cosignTag(signature.descriptor.digest, 'sig');
+    const sbom = referrerOf(content, sbomType);
+    const ofSbom = cosignTag(sbom.descriptor.digest, 'sig');
     const planned = async () => {
       await app.schedule();
       const [plan] = app.queues.messages.splice(-1);
       if (plan !== undefined) await handOver(app.worker(), plan);
     };
     await app.hub.push('acme/app', '1.0', content);
-    await app.hub.push('acme/app', signatureTag, signature);
+    attach(app.hub.repository('acme/app'), content, sbom, false);
     await planned();
-    // The request for the tag waits. Meanwhile its signature is signed, and another plan comes.
-    await app.hub.push('acme/app', ofSignature, cosignSignature(signature.descriptor.digest));
+    // The request for the tag waits. Meanwhile its SBOM is signed, and another plan comes.
+    await app.hub.push('acme/app', ofSbom, cosignSignature(sbom.descriptor.digest));
     await planned();
     await app.deliver();
     await app.schedule();
     await app.deliver();
-    expect(app.target.repository('app').tagNames()).toContain(ofSignature);
+    expect(app.target.repository('app').tagNames()).toContain(ofSbom);
     await app.close();
   });
 
