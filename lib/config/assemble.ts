@@ -1,4 +1,5 @@
 /** Makes rules of what a file or the command line says, and refuses what contradicts itself. */
+import { createHash } from 'node:crypto';
 import { formatRepository } from '../oci/reference.ts';
 import { findConflict } from './conflicts.ts';
 import type { Path } from './document.ts';
@@ -46,10 +47,12 @@ export function assembleRules(drafts: readonly RuleDraft[], options: AssembleOpt
   return Object.freeze({ rules: deepFreeze(rules), registryFor });
 }
 
-/** The name of a rule that is given none. */
+/** The name of a rule that is given none; one that is cut short stays another than its neighbours'. */
 export function defaultName(source: RuleSource, targets: readonly RuleTarget[]): string {
   const name = `${formatSource(source)} -> ${targets.map(formatTarget).join(', ')}`;
-  return name.length <= maxDefaultName ? name : `${name.slice(0, maxDefaultName - 1)}…`;
+  if (name.length <= maxDefaultName) return name;
+  const mark = `… #${createHash('sha256').update(name).digest('hex').slice(0, 12)}`;
+  return name.slice(0, maxDefaultName - mark.length) + mark;
 }
 
 function toRule(draft: RuleDraft, platforms: readonly PlatformPattern[]): Rule {

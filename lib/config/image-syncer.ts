@@ -4,14 +4,16 @@
  * Read as they are, but for what is no form but a fault there: the longest match gives the credentials, short
  * names mean Docker Hub in every form, and an unset variable is an error instead of nothing.
  */
+import type { ConfigError } from '../errors.ts';
 import { assembleRules, defaultName, noFilter } from './assemble.ts';
 import { type ConfigDocument, type ConfigText, type Path, readDocument } from './document.ts';
 import type { RuleDraft, TargetDraft } from './draft.ts';
 import { formatTarget, parseSource, parseTarget } from './forms.ts';
-import type { PlatformPattern, Rule, RuleSource, Rules } from './model.ts';
+import type { PlatformPattern, Rule, RuleSource, Rules, RuleTarget } from './model.ts';
 import { nearest } from './nearest.ts';
 import { readAt } from './origin.ts';
 import { type RegistryDraft, type RegistryLookup, readRegistries } from './registries.ts';
+import { maxTargets } from './schema.ts';
 import { expandVariables, type VariableScope } from './variables.ts';
 
 export type ImageSyncerFiles =
@@ -207,7 +209,9 @@ function readTargets(
   source: RuleSource,
   scope: VariableScope,
 ): readonly TargetDraft[] {
-  if (!isTargets(value)) throw document.mistake(path, 'Expected a target, or a list of targets.');
+  if (!isTargets(value)) throw noTargets(document, path, value);
+  if (value.length > maxTargets && typeof value !== 'string')
+    throw document.mistake(path, `More than ${maxTargets} targets.`);
   const texts =
     typeof value === 'string'
       ? [{ text: value, path }]
@@ -215,10 +219,28 @@ function readTargets(
   const byName = new Map<string, TargetDraft>();
   for (const { text, path: at } of texts) {
     const target = readAt(document, at, () => parseTarget(expandVariables(text, scope), source));
-    const name = formatTarget(target);
+    // A target may say the tags that it has anyway.
+    const name = formatTarget(sameTags(source, target) ? { host: target.host, path: target.path } : target);
     if (!byName.has(name)) byName.set(name, { target, path: at });
   }
   return [...byName.values()];
+}
+
+function noTargets(document: ConfigDocument, path: Path, value: unknown): ConfigError {
+  if (isLogin(value)) {
+    return document.mistake(
+      path,
+      "Expected a target. This looks like image-syncer's auth.yaml, which --auth reads.",
+    );
+  }
+  const wrong = Array.isArray(value) ? value.findIndex((item) => !isTarget(item)) : -1;
+  return wrong === -1
+    ? document.mistake(path, 'Expected a target, or a list of targets.')
+    : document.mistake([...path, wrong], 'Expected a target.');
+}
+
+function sameTags({ selector }: RuleSource, { tags }: RuleTarget): boolean {
+  return selector.kind === 'tags' && selector.tags.join() === tags?.join();
 }
 
 function readAuth(part: Part | undefined): readonly AuthEntry[] {
@@ -319,14 +341,15 @@ function readFlag(document: ConfigDocument, path: Path, value: unknown): boolean
 }
 
 function isTargets(value: unknown): value is string | readonly string[] {
-  if (typeof value === 'string') return value !== '';
-  return (
-    Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === 'string' && item !== '')
-  );
+  return isTarget(value) || (Array.isArray(value) && value.length > 0 && value.every(isTarget));
+}
+
+function isTarget(value: unknown): value is string {
+  return typeof value === 'string' && value !== '';
 }
 
 function isNoTarget(value: unknown): boolean {
-  return value === null || value === '' || (Array.isArray(value) && !value.some(isRecord));
+  return Array.isArray(value) ? !value.some(isRecord) : !isRecord(value);
 }
 
 function isLogin(value: unknown): boolean {

@@ -20,7 +20,7 @@ export function checkForm<Form>(document: ConfigDocument, schema: z.ZodType<Form
 
 function combine(document: ConfigDocument, issues: readonly z.core.$ZodIssue[]): ConfigError {
   const [first, ...rest] = withoutShadows(issues.map(deepest), document.value)
-    .map((issue) => toMistake(document, issue))
+    .flatMap((issue) => toMistakes(document, issue))
     .toSorted((a, b) => a.line - b.line);
   if (first === undefined) return document.mistake([], 'The file is wrong.');
   const also = rest
@@ -49,11 +49,16 @@ function withoutShadows(issues: readonly z.core.$ZodIssue[], value: unknown): re
   );
 }
 
-function toMistake(document: ConfigDocument, issue: z.core.$ZodIssue): Mistake {
+function toMistakes(document: ConfigDocument, issue: z.core.$ZodIssue): readonly Mistake[] {
   const path = issue.path.map((part) => (typeof part === 'symbol' ? String(part) : part));
   if (issue.code === 'unrecognized_keys') {
-    return place(document, [...path, issue.keys[0] ?? ''], issue.message);
+    const lines = issue.message.split('\n');
+    return issue.keys.map((key, index) => place(document, [...path, key], lines[index] ?? ''));
   }
+  return [toMistake(document, issue, path)];
+}
+
+function toMistake(document: ConfigDocument, issue: z.core.$ZodIssue, path: Path): Mistake {
   const found = valueAt(document.value, path);
   if (found === undefined)
     return place(document, path, `The key ${path.at(-1)} is missing: expected ${issue.message}.`);

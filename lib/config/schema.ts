@@ -5,12 +5,14 @@ import { durationShape, parseDuration, parseSize, sizeShape } from './quantity.t
 
 const mebibyte = 1024 * 1024;
 
-/** A map of known keys. An unknown one is told with the nearest known one. */
+/** A map of known keys. Each unknown one is told in a line of its own, with the nearest known one. */
 function record<Shape extends z.ZodRawShape>(shape: Shape) {
   const known = Object.keys(shape);
   return z.strictObject(shape, {
     error: (issue) =>
-      issue.code === 'unrecognized_keys' ? unknownKey(issue.keys[0] ?? '', known) : 'a map of keys',
+      issue.code === 'unrecognized_keys'
+        ? issue.keys.map((key) => unknownKey(key, known)).join('\n')
+        : 'a map of keys',
   });
 }
 
@@ -35,19 +37,22 @@ const duration = z
   .regex(durationShape, durationText)
   .transform((value) => parseDuration(value) ?? 0);
 
+const minChunk = 1024;
+const maxChunk = 1024 * mebibyte;
+const chunkText = 'a size from 1KiB to 1GiB';
 const sizeText = 'a size in bytes, or one such as 8MiB';
 const size = z
   .union([
-    z.int({ error: sizeText }).min(0, sizeText),
+    z.int({ error: sizeText }).min(minChunk, chunkText).max(maxChunk, chunkText),
     z.string({ error: sizeText }).regex(sizeShape, sizeText),
   ])
   .transform((value) => (typeof value === 'number' ? value : (parseSize(value) ?? 0)))
-  .refine((bytes) => bytes >= 1024 && bytes <= 1024 * mebibyte, 'a size from 1KiB to 1GiB');
+  .refine((bytes) => bytes >= minChunk && bytes <= maxChunk, chunkText);
 
 const urlText = 'a URL that begins with https:// or http://, without user, query or fragment';
 const baseUrl = z
   .string({ error: urlText })
-  .regex(/^https?:\/\/[^\s/?#@]+(?:\/[^\s?#@]*)?$/i, urlText)
+  .regex(/^[Hh][Tt][Tt][Pp][Ss]?:\/\/[^\s/?#@]+(?:\/[^\s?#@]*)?$/, { error: urlText, abort: true })
   .refine((value) => URL.canParse(value), urlText)
   .transform((value) => value.replace(/\/+$/, ''));
 
@@ -101,6 +106,8 @@ const filterSchema = record({
   minimumAge: duration.describe('Wait this long before a push is trusted. Only for Docker Hub.').optional(),
 });
 
+/** Of one rule. */
+export const maxTargets = 1000;
 const repositoryText = 'a reference such as docker.io/library/nginx:1.27';
 const targetText = 'a reference such as example.azurecr.io/nginx, or a list of them';
 
@@ -114,9 +121,15 @@ const ruleSchema = record({
     'repo, repo:tag, repo:t1,t2, repo:GLOB, repo:/regex/, repo@digest, or docker.io/namespace/*.',
   ),
   target: z
-    .union([text(targetText), z.array(text(targetText)).min(1, targetText).max(100, 'at most 100 targets')], {
-      error: targetText,
-    })
+    .union(
+      [
+        text(targetText),
+        z.array(text(targetText)).min(1, targetText).max(maxTargets, `at most ${maxTargets} targets`),
+      ],
+      {
+        error: targetText,
+      },
+    )
     .describe('Where it goes: repo, repo:tag, repo:t1,t2 or the same repo:GLOB; or a list of targets.'),
   tags: filterSchema.describe('Which tags of the source. Default: every tag.').optional(),
   platforms: z

@@ -30,7 +30,12 @@ const identifierShape = /^[0-9a-f]{64}$/;
 const schemeShape = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//;
 
 const dockerHub = 'docker.io';
-const dockerHubNames = new Set([dockerHub, 'index.docker.io', 'registry-1.docker.io']);
+const dockerHubNames = new Set([
+  dockerHub,
+  'index.docker.io',
+  'registry-1.docker.io',
+  'registry.hub.docker.com',
+]);
 
 /** Reads `[host/]path[:tag][@digest]`. @throws ERR_REFERENCE */
 export function parseReference(text: string): Reference {

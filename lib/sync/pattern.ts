@@ -9,7 +9,9 @@ import { HubferryError } from '../errors.ts';
 export type TagTest = (tag: string) => boolean;
 
 /** Longer ones are mistakes; RE2 itself bounds repetitions. */
-const maxLength = 512;
+const maxLength = 1024;
+/** What may match anywhere in a tag is written with more around it where it has to match the whole (see config/convert.ts). */
+const maxUnanchored = 1000;
 /** Instructions of a compiled expression: what one character of a tag can cost. */
 const maxProgram = 4096;
 
@@ -34,7 +36,8 @@ export function isGlob(text: string): boolean {
 /** @throws ERR_CONFIG for a pattern that is malformed, too long, or can match no tag */
 export function compilePattern(pattern: TagPattern): TagTest {
   if (pattern.text === '') throw invalid(pattern, 'it is empty');
-  if (pattern.text.length > maxLength) throw invalid(pattern, `it is longer than ${maxLength} characters`);
+  const most = pattern.anchored ? maxLength : maxUnanchored;
+  if (pattern.text.length > most) throw invalid(pattern, `it is longer than ${most} characters`);
   const compiled = compile(pattern);
   if (compiled.programSize() > maxProgram) throw invalid(pattern, 'it is too complex');
   return pattern.anchored ? (tag) => compiled.testExact(tag) : (tag) => compiled.test(tag);

@@ -118,6 +118,15 @@ describe('converting, then reading', () => {
     expect(compared).toBeGreaterThan(100);
   });
 
+  it.each([
+    ['hundreds of targets', { 'a/b:1': Array.from({ length: 150 }, (_, index) => `x.io/b${index}`) }],
+    ['an expression of the greatest length', { [`a/b:/${'x'.repeat(997)}|v1/`]: 'x.io/b' }],
+  ])('holds %s', (_what, map) => {
+    const text = JSON.stringify(map);
+    const [rule] = readRules(convertToSyncYaml({ images: { text } }, scope()).text, scope()).rules;
+    expect(rule?.targets).toEqual(readImageSyncer({ images: { text } }, scope()).rules[0]?.targets);
+  });
+
   it('gives the settings that reading gives, once the variables are set', () => {
     const auth = `docker.io: {username: me, password: hubs3cret}
 quay.io: {username: "ro$$bot", password: $MY_PASSWORD}

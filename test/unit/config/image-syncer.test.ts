@@ -158,6 +158,28 @@ describe('sources and targets', () => {
     expect(notes('nginx: x.io/n\ndocker.io/library/nginx: x.io/n\n')).toHaveLength(1);
   });
 
+  it('a target may say the tags that it has anyway', () => {
+    expect(notes('"nginx:1,2": [x.io/n, "x.io/n:1,2", "x.io/n:a,b"]')[0]?.targets).toEqual([
+      'x.io/n',
+      'x.io/n:a,b',
+    ]);
+  });
+
+  it('entries that begin alike at length are rules of their own', () => {
+    const tags = Array.from({ length: 60 }, (_, index) => `v1.0.${1000 + index}`).join();
+    const images = { [`a/b:${tags},x`]: 'x.io/b', [`a/b:${tags},y`]: 'x.io/b', [`a/b:${tags},z`]: 'x.io/c' };
+    const { rules } = readFiles(JSON.stringify(images));
+    expect(new Set(rules.map(({ name }) => name)).size).toBe(3);
+    expect(Math.max(...rules.map(({ name }) => name.length))).toBeLessThanOrEqual(500);
+  });
+
+  it.each(['index.docker.io', 'registry-1.docker.io', 'registry.hub.docker.com'])(
+    '%s is Docker Hub',
+    (host) => {
+      expect(notes(`${host}/library/nginx: x.io/n`)).toEqual(notes('nginx: x.io/n'));
+    },
+  );
+
   it('an expression matches anywhere in a tag', () => {
     const [rule] = readFiles('nginx:/^v1|rc/: x.io/n').rules;
     const matches = rule === undefined ? () => false : matchesNames(rule);
@@ -279,7 +301,8 @@ describe('mistakes', () => {
     ['an empty target', 'a/b: ""\nc/d: x.io/d', 1, '["a/b"]', /Expected a target/],
     ['an empty list', 'c/d: x.io/d\na/b: []', 2, '["a/b"]', /Expected a target/],
     ['a number', 'c/d: x.io/d\na/b: 5', 2, '["a/b"]', /Expected a target/],
-    ['a number in a list', 'c/d: x.io/d\na/b:\n  - x.io/b\n  - 5', 2, '["a/b"]', /Expected a target/],
+    ['a number in a list', 'c/d: x.io/d\na/b:\n  - x.io/b\n  - 5', 4, '["a/b"][1]', /Expected a target/],
+    ['credentials', 'a/b: x.io/b\nx.io: {username: u, password: p}', 2, '["x.io"]', /--auth reads/],
     ['a source that is none', 'c/d: x.io/d\nA/b: x.io/b', 2, '["A/b"]', /lower case/],
     ['too few tags', 'a/b:1,2: x.io/b:1', 1, '["a/b:1,2"]', /1 tag for 2 tags/],
     ['tags for all tags', 'a/b: x.io/b:1', 1, '["a/b"]', /keeps its name/],

@@ -36,7 +36,22 @@ function refuses(rows: readonly Row[]): void {
 }
 
 describe('form', () => {
+  it('tells every key of a map that is not known, each with its line', () => {
+    const { message, line } = errorOf(() => read('version: 1\nrules: []\nregistris: {}\nextra: 1\n'));
+    expect(line).toBe(3);
+    expect(message).toBe(
+      'Unknown key "registris": did you mean registries? ' +
+        'Line 4, extra: Unknown key "extra": known are $schema, version, registries, rules.',
+    );
+  });
+
+  it('tells what is wrong once', () => {
+    const { message } = errorOf(() => read(registry('  x.io:\n    endpoint: ftp://x.io')));
+    expect(message.match(/Expected a URL/g)).toHaveLength(1);
+  });
+
   refuses([
+    ['a number for a target', 'nginx: 5\n', 1, 'nginx', /Expected a target/],
     ['an empty file', '', 1, undefined, /empty/],
     ['comments alone', '# later\n', 1, undefined, /empty/],
     ['a list', '- source: a\n', 1, undefined, /Expected a map of keys, found a list/],

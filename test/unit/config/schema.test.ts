@@ -45,6 +45,13 @@ describe('the JSON Schema for editors', () => {
     });
   });
 
+  it('bounds a size in bytes, and takes a URL in either case, as the reader', () => {
+    const part = (key: string) =>
+      JSON.stringify(all.filter(([path]) => path.endsWith(key)).map(([, it]) => it));
+    expect(part('chunkSize')).toContain('"minimum":1024,"maximum":1073741824');
+    expect(part('endpoint')).toContain('[Hh][Tt][Tt][Pp]');
+  });
+
   it('takes durations and sizes as people write them', () => {
     const patterns = all.flatMap(([, part]) =>
       typeof part.pattern === 'string' ? [new RegExp(part.pattern, 'u')] : [],
