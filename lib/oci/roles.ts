@@ -142,7 +142,7 @@ export interface ReferrerListOptions extends CallOptions {
 export interface ReferrerLister {
   /**
    * What says that it is about this digest: by the referrers API, else by the tag schema's index.
-   * `api` tells which of the two answered; `fallback` is the tag schema's index as it is now.
+   * `api` tells which of the two answered.
    */
   listReferrers(digest: Digest, options?: ReferrerListOptions): Promise<Referrers>;
 }
@@ -150,6 +150,8 @@ export interface ReferrerLister {
 export interface Referrers {
   readonly api: boolean;
   readonly descriptors: readonly Descriptor[];
+  /** The digest of the tag schema's index, where that answered. */
+  readonly index?: Digest;
 }
 
 export interface TagDeleter {

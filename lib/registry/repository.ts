@@ -272,15 +272,16 @@ export class Repository implements Target {
       if (descriptors !== undefined) return { api: true, descriptors };
     }
     if (options?.tagged === false) return { api: false, descriptors: [] };
-    return { api: false, descriptors: (await this.#referrersByTag(digest, options)) ?? [] };
+    return { api: false, ...(await this.#referrersByTag(digest, options)) };
   }
 
   /** Looks by HEAD first: most digests have none, and a GET may be billed. */
-  async #referrersByTag(digest: Digest, options?: CallOptions): Promise<readonly Descriptor[] | undefined> {
+  async #referrersByTag(digest: Digest, options?: CallOptions): Promise<Omit<Referrers, 'api'>> {
     const tag = referrerTag(digest);
-    if ((await this.#head(tag, options)) === undefined) return undefined;
-    const manifest = await this.fetchManifest(tag, options);
-    return manifest && childrenIn(manifest);
+    const isThere = (await this.#head(tag, options)) !== undefined;
+    const manifest = isThere ? await this.fetchManifest(tag, options) : undefined;
+    if (manifest === undefined) return { descriptors: [] };
+    return { descriptors: childrenIn(manifest) ?? [], index: manifest.descriptor.digest };
   }
 
   #manifest(reference: string): string {

@@ -18,7 +18,7 @@ import { type Pair, SameLine } from './same-line.ts';
 export interface Compared extends Pair {
   /** What the rule's platforms make of a digest, as far as it is remembered. */
   readonly derived: ReadonlyMap<Digest, Remembered>;
-  /** Absent where the source was not listed. */
+  /** Absent where the rule leaves them behind. */
   readonly referrers: LateReferrers | undefined;
   readonly facts: Facts;
   readonly derive: Derive;

@@ -428,12 +428,13 @@ class Carriage {
   }
 
   async #copyReferrers(manifest: Manifest, passage: Passage): Promise<void> {
-    const tags = this.#request.referrerTags?.map(({ tag, digest }) => [tag, digest] as const);
-    const listed = tags === undefined ? undefined : new Map(tags);
-    const { tags: brought, subjects } = await this.#referrers.copyFor(manifest, passage, listed);
+    const { referrerTags = [], moreReferrers } = this.#request;
+    const isAll = this.#request.referrerTags !== undefined && !moreReferrers;
+    const tags = new Map(referrerTags.map(({ tag, digest }) => [tag, digest] as const));
+    const { tags: brought, subjects } = await this.#referrers.copyFor(manifest, passage, { tags, isAll });
     const { name } = passage.target;
     for (const [tag, digest] of brought) await this.#facts.noteReferrer(name, tag, digest);
-    if (listed !== undefined) await this.#recall(name, subjects);
+    if (isAll) await this.#recall(name, subjects);
   }
 
   /** A plan that came before its subject did may have put aside what this request does not name. */
@@ -501,7 +502,7 @@ class Carriage {
   #followUp(): CopyRequest | undefined {
     const digest = this.#moved[0]?.digest;
     if (digest === undefined) return undefined;
-    const { referrerTags: _, ...request } = this.#request;
+    const { referrerTags: _, moreReferrers: __, ...request } = this.#request;
     const tags = this.#moved.filter((moved) => moved.digest === digest).map((moved) => moved.pair);
     return { ...request, digest, tags, reason: 'moved', attempt: 0 };
   }

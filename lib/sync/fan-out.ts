@@ -20,7 +20,7 @@ export interface Plan {
   readonly lines: readonly PlanLine[];
   /** For the lines that say `copy` or `delete`. */
   readonly tasks: readonly Task[];
-  /** Absent where the source's tags were not listed. */
+  /** Absent where the rule leaves them behind. */
   readonly referrers: LateReferrers | undefined;
 }
 
@@ -58,7 +58,7 @@ function copyOf(
   const [first] = group;
   const digest = first?.digest;
   const reason = first?.line.reason ?? '';
-  const referrerTags = digest === undefined ? undefined : referrers?.concerning(digest);
+  const referrerTags = digest === undefined ? undefined : referrers?.concerning(digest, reason);
   const names = tags.map((tag) => tag.target);
   const request: CopyRequest = {
     ...base,
@@ -68,6 +68,7 @@ function copyOf(
     ...(digest === undefined ? {} : { digest }),
     reason,
     ...(referrerTags === undefined ? {} : { referrerTags }),
+    ...(referrerTags !== undefined && referrers?.hasMore ? { moreReferrers: true } : {}),
     attempt: 0,
   };
   return { request, lines: group.map(({ line }) => line) };

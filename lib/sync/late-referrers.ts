@@ -1,6 +1,7 @@
 /** Which referrers of a source's listing concern what, and which of them were not brought yet. */
 import type { Digest } from '../oci/descriptor.ts';
 import type { ReferrerTag, ReferrerTags } from './referrer-tags.ts';
+import { lateReferrers } from './referrers.ts';
 
 /** More than so many are not named in a message: each digest is asked for then. */
 const maxReferrerTags = 100;
@@ -8,17 +9,25 @@ const maxReferrerTags = 100;
 export class LateReferrers {
   readonly #tags: ReferrerTags;
   readonly #known: ReadonlySet<string>;
+  readonly #isWhole: boolean;
   /** What is said about digests that no selected tag stands for, such as the platforms of an index. */
   readonly #strays: readonly (readonly [Digest, readonly ReferrerTag[]])[];
 
   /**
    * @param tagged digests of the selected tags
    * @param known what was brought or put aside before, each as `tag@digest`
+   * @param isWhole whether the tags are all that the source has; otherwise they are all about digests that were asked for
    */
-  constructor(tags: ReferrerTags, tagged: ReadonlySet<Digest>, known: ReadonlySet<string>) {
+  constructor(tags: ReferrerTags, tagged: ReadonlySet<Digest>, known: ReadonlySet<string>, isWhole: boolean) {
     this.#tags = tags;
     this.#known = known;
-    this.#strays = [...tags.roots].filter(([root]) => !tagged.has(root));
+    this.#isWhole = isWhole;
+    this.#strays = isWhole ? [...tags.roots].filter(([root]) => !tagged.has(root)) : [];
+  }
+
+  /** Whether a request has to ask for more than it is told of. */
+  get hasMore(): boolean {
+    return !this.#isWhole;
   }
 
   /** Whether something about this digest was not brought yet. */
@@ -36,9 +45,10 @@ export class LateReferrers {
 
   /**
    * What a request for a digest has to look at: all that is said about it, and what no tag leads to, since that may be
-   * about its platforms, or about what is said about it. `undefined`: too much for a message.
+   * about its platforms, or about what is said about it. `undefined`: nobody looked, or too much for a message.
    */
-  concerning(digest: Digest): ReferrerTag[] | undefined {
+  concerning(digest: Digest, reason: string): ReferrerTag[] | undefined {
+    if (!this.#isWhole && reason !== lateReferrers) return undefined;
     const found = [...this.#tags.about(digest)];
     for (const [root, tags] of this.#strays) {
       if (root !== digest) found.push(...tags);

@@ -15,7 +15,7 @@ import type { Limits } from './limits.ts';
 import type { Listings } from './listing.ts';
 import { TagNames } from './names.ts';
 import { type Pruned, prune } from './prune.ts';
-import { referrerTagsIn } from './referrer-tags.ts';
+import { lookForReferrerTags, referrerTagsIn } from './referrer-tags.ts';
 import type { Claims } from './rivals.ts';
 import { selectTags } from './select.ts';
 
@@ -75,7 +75,7 @@ export class Planner {
     const asked = askedFor(input);
     const { selected, young, absent, unwanted } = await this.#readSource(input, asked);
     await this.#readTarget(input, selected, names, asked);
-    const referrers = await this.#referrersIn(input, [...selected, ...young]);
+    const referrers = await this.#referrersIn(input, [...selected, ...young], names);
     const facts = this.#facts;
     const derived = rule.platforms.length === 0 ? nothing : await facts.derived(rule.platforms);
     const derive = this.#derive;
@@ -109,17 +109,22 @@ export class Planner {
         unwanted: [],
       };
     }
+    const named = new Set(selector.kind === 'tags' ? selector.tags : []);
     if (asked !== undefined && isFew(asked.length, rule) && !source.isWhole) {
       const { minimumAge, pushedWithin } = rule.tags;
       const timed = minimumAge !== undefined || pushedWithin !== undefined;
       await source.look(asked, { signal, width, timed });
-    } else await readAll(input);
+    } else {
+      await readAll(input);
+      // A listing can hide a tag, where others go while it is read.
+      const hidden = asked?.filter((tag) => named.has(tag) && !source.has(tag)) ?? [];
+      await source.look(hidden, { signal, width });
+    }
     const entries =
       asked === undefined ? source.entries : [...new Set(asked)].flatMap((tag) => source.get(tag) ?? []);
     const { selected, young } = selectTags(entries, rule, Date.now());
     await source.complete(selected, { signal, width });
-    const named = selector.kind === 'tags' ? selector.tags : [];
-    const absent = named.filter((tag) => asked?.includes(tag) && !source.has(tag));
+    const absent = [...new Set(asked)].filter((tag) => named.has(tag) && !source.has(tag));
     const taken = new Set([...selected, ...young, ...absent]);
     const unwanted = input.only?.filter((tag) => !taken.has(tag)) ?? [];
     return { selected, young, absent: absent.sort(), unwanted: unwanted.sort() };
@@ -141,17 +146,26 @@ export class Planner {
     await target.look(new Set(wanted), options);
   }
 
-  /** What the source's listing shows of signatures and the like, with what was brought before. */
-  async #referrersIn(input: PlanInput, tags: readonly string[]): Promise<LateReferrers | undefined> {
+  /** What the source shows of signatures and the like, with what was brought before. */
+  async #referrersIn(
+    input: PlanInput,
+    tags: readonly string[],
+    names: TagNames,
+  ): Promise<LateReferrers | undefined> {
     const { rule, sides, signal, listings } = input;
-    const { source } = listings;
-    if (!source.isWhole || !rule.referrers) return undefined;
-    const found = await referrerTagsIn(source, { signal, width: this.#limits.lookups });
-    if (found.isEmpty) return new LateReferrers(found, new Set(), new Set());
+    const { source, target } = listings;
+    if (!rule.referrers) return undefined;
+    const options = { signal, width: this.#limits.lookups };
+    if (!source.isWhole) {
+      const equal = tags.filter((tag) => source.digestOf(tag) === target.digestOf(names.target(tag)));
+      await lookForReferrerTags(source, new Set(equal.flatMap((tag) => source.digestOf(tag) ?? [])), options);
+    }
+    const found = await referrerTagsIn(source, options);
+    if (found.isEmpty) return new LateReferrers(found, new Set(), new Set(), source.isWhole);
     const tagged = new Set(tags.flatMap((tag) => source.digestOf(tag) ?? []));
     const known = await this.#facts.referrers(sides.target.name);
     for (const { tag, digest } of await this.#facts.asides(sides.target.name)) known.add(`${tag}@${digest}`);
-    return new LateReferrers(found, tagged, known);
+    return new LateReferrers(found, tagged, known, source.isWhole);
   }
 
   async #prune(input: PlanInput, names: TagNames): Promise<Pruned> {

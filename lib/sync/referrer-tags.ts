@@ -1,9 +1,9 @@
 /** The referrer tags of a listing (cosign's, and the tag schema's), sorted by what they are in the end about. */
 import type { Digest } from '../oci/descriptor.ts';
-import { isReferrerTag, referrerTagSubject } from '../oci/reference.ts';
+import { isReferrerTag, type ReferrerSuffix, referrerTag, referrerTagSubject } from '../oci/reference.ts';
 import type { TagEntry } from '../oci/roles.ts';
 import type { Listing, LookOptions } from './listing.ts';
-import { maxReferrerDepth } from './referrers.ts';
+import { cosignSuffixes, maxReferrerDepth } from './referrers.ts';
 
 export interface ReferrerTag {
   readonly tag: string;
@@ -54,6 +54,22 @@ export async function referrerTagsIn(listing: Listing, options: LookOptions): Pr
   await listing.complete(names, options);
   return new ReferrerTags(names.flatMap((name) => listing.get(name) ?? []));
 }
+
+/** Asks for the referrer tags of digests, and of what these stand for: of a few tags that is cheaper than a listing. */
+export async function lookForReferrerTags(
+  listing: Listing,
+  digests: ReadonlySet<Digest>,
+  options: LookOptions,
+): Promise<void> {
+  let subjects = digests;
+  for (let depth = 0; depth < maxReferrerDepth && subjects.size > 0; depth += 1) {
+    const tags = [...subjects].flatMap((digest) => suffixes.map((suffix) => referrerTag(digest, suffix)));
+    await listing.look(tags, options);
+    subjects = new Set(tags.flatMap((tag) => listing.digestOf(tag) ?? []));
+  }
+}
+
+const suffixes: readonly ReferrerSuffix[] = ['', ...cosignSuffixes];
 
 /** Where a chain of signatures of signatures begins; `undefined` for one that is longer than it is followed. */
 function rootOf(subject: Digest, subjects: ReadonlyMap<Digest, Digest>): Digest | undefined {

@@ -24,8 +24,12 @@ const subjectsAtOnce = 4;
 /** The reason of a request for a tag that is as it is to be, and lacks only what was said about it later. */
 export const lateReferrers = 'new referrers';
 
-/** Referrer tags of the source's listing with their digests; `undefined`: it was not read, each digest is asked for. */
-export type ListedReferrers = ReadonlyMap<string, Digest | undefined> | undefined;
+/** Referrer tags that the source was seen to have. */
+export interface SeenReferrers {
+  readonly tags: ReadonlyMap<string, Digest | undefined>;
+  /** Whether it has no others; else each digest is asked for. */
+  readonly isAll: boolean;
+}
 
 export interface BroughtReferrers {
   /** Source tags that were dealt with, with the digest that they had. */
@@ -44,8 +48,8 @@ export class ReferrerCopier {
   }
 
   /** Copies what refers to a manifest and to every manifest below it; the target has all of these. */
-  async copyFor(manifest: Manifest, passage: Passage, listed: ListedReferrers): Promise<BroughtReferrers> {
-    const walk = new ReferrerWalk(this.#graph, this.#locks, passage, listed);
+  async copyFor(manifest: Manifest, passage: Passage, seen: SeenReferrers): Promise<BroughtReferrers> {
+    const walk = new ReferrerWalk(this.#graph, this.#locks, passage, seen);
     const { descriptor } = manifest;
     const children = parseManifest(manifest).manifests.map(({ digest }) => digest);
     // What lies deeper was walked, unless the target knew it before: then so it does its referrers.
@@ -64,14 +68,14 @@ class ReferrerWalk implements BroughtReferrers {
   readonly #graph: GraphCopier;
   readonly #locks: TagLocks;
   readonly #passage: Passage;
-  readonly #listed: ListedReferrers;
+  readonly #known: SeenReferrers;
   #seen = 0;
 
-  constructor(graph: GraphCopier, locks: TagLocks, passage: Passage, listed: ListedReferrers) {
+  constructor(graph: GraphCopier, locks: TagLocks, passage: Passage, seen: SeenReferrers) {
     this.#graph = graph;
     this.#locks = locks;
     this.#passage = passage;
-    this.#listed = listed;
+    this.#known = seen;
   }
 
   async copyOf(subject: Digest, depth: number): Promise<void> {
@@ -85,14 +89,14 @@ class ReferrerWalk implements BroughtReferrers {
   }
 
   #mayHave(tag: string): boolean {
-    return this.#listed === undefined || this.#listed.has(tag);
+    return !this.#known.isAll || this.#known.tags.has(tag);
   }
 
   async #copyManifests(subject: Digest, depth: number): Promise<void> {
     const { source, target, work } = this.#passage;
     const tag = referrerTag(subject);
     const tagged = this.#mayHave(tag);
-    const { descriptors } = await source.listReferrers(subject, { signal: work.stop, tagged });
+    const { descriptors, index } = await source.listReferrers(subject, { signal: work.stop, tagged });
     this.#count(descriptors.length, subject);
     if (descriptors.length > 0) {
       const there = await target.listReferrers(subject, { signal: work.stop });
@@ -101,7 +105,7 @@ class ReferrerWalk implements BroughtReferrers {
         await this.#copyReferrer(subject, descriptor, digests.has(descriptor.digest), depth);
       }
     }
-    const digest = this.#listed?.get(tag);
+    const digest = index ?? this.#known.tags.get(tag);
     if (digest !== undefined) this.tags.set(tag, digest);
   }
 

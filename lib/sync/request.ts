@@ -57,11 +57,13 @@ export const copyRequestSchema = z.strictObject({
   /** As the plan or the push saw it. Absent in a push: the copier resolves. */
   digest: digest.optional(),
   reason: name,
-  /** Referrer tags of the source's listing that may concern the digest; absent: the listing was not read. */
+  /** Referrer tags of the source that may concern the digest; absent: nobody looked for any. */
   referrerTags: z
     .array(z.strictObject({ tag, digest: digest.optional() }))
     .max(200)
     .optional(),
+  /** There may be more of them: they were not read from a whole listing. */
+  moreReferrers: z.literal(true).optional(),
   force: z.boolean().default(false),
   /** When the push was told, in milliseconds since the epoch; measures push to mirror. */
   pushedAt: z.number().optional(),

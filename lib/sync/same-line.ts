@@ -42,8 +42,9 @@ export class SameLine implements Line<'unchanged'> {
   }
 
   get digest(): Digest {
-    // A tag without a digest is not compared.
-    return this.#pair.listings.source.digestOf(this.#tag) as Digest;
+    // The same as the source's, which other rules read too and may find another by now.
+    const { listings, names } = this.#pair;
+    return listings.target.digestOf(names.target(this.#tag)) as Digest;
   }
 
   /** All of it, as an object of its own. */

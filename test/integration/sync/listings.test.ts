@@ -94,6 +94,15 @@ describe('a tag that is deleted in the middle of a listing', () => {
     expect(told(await world.sync(prunes))).toContain('v000 deleted (gone at source)');
   });
 
+  it('hides a tag that a rule names, which is copied all the same', async () => {
+    await push(names);
+    betweenPages(() => hub().removeTag('v000'));
+    const named = `- { source: "docker.io/acme/app:${names.slice(-25).join()},gone", target: $acr/app }`;
+    const report = await world.sync(named);
+    expect(report.totals).toMatchObject({ copied: 25, failed: 1 });
+    expect(told(report)).toContain('gone failed (ERR_TAG_UNKNOWN)');
+  });
+
   it('after it was listed is gone at the source, and no failure', async () => {
     await push(names);
     mirrored(names.slice(2));
@@ -110,6 +119,25 @@ describe('a tag that is deleted in the middle of a listing', () => {
     const report = await world.sync('- { source: docker.io/acme/app, target: $acr/app }');
     expect(report.totals).toMatchObject({ unchanged: 99, skipped: 1, failed: 0 });
   });
+});
+
+it('a line tells the digest that the target has, whatever the source has since', async () => {
+  const rules = `- { source: docker.io/acme/app, target: $acr/one }
+- { source: docker.io/acme/app, target: $acr/two }`;
+  await push(['v1']);
+  await world.sync(rules);
+  // The second rule finds its tag gone and asks the source, where it has moved since the listing.
+  world.acr.repository('two').removeTag('v1');
+  const moved = buildManifest({ seed: 'moved' });
+  world.hub.registry.intercept = () => {
+    put(world.hub, 'acme/app', 'v1', moved);
+    return undefined;
+  };
+  const { tags } = await world.plan(rules);
+  expect(tags.map((line) => [line.outcome, line.digest])).toEqual([
+    ['unchanged', digest],
+    ['copy', moved.descriptor.digest],
+  ]);
 });
 
 describe('a source', () => {

@@ -278,6 +278,47 @@ describe('a signature made after the fact', () => {
     await expectIdle();
   });
 
+  describe.each([
+    { where: 'Docker Hub', rules: '- { source: "docker.io/acme/app:1.0", target: $acr/app }' },
+    { where: 'a registry', rules: '- { source: "$plain/acme/app:1.0", target: $acr/app }' },
+  ])('about a tag that a rule names, at $where', ({ where, rules }) => {
+    const repository = () => (where === 'Docker Hub' ? world.hub : world.plain).repository('acme/app');
+    const sbom = referrerOf(content, sbomType);
+    const ofSignature = cosignTag(cosignSignature(digest).descriptor.digest, 'att');
+    const ofSbom = cosignTag(sbom.descriptor.digest, 'sig');
+
+    it('is brought with what is said about it, and then costs HEADs alone', async () => {
+      world.plain.behaviour.referrersApi = false;
+      put({ repository }, '', '1.0', content);
+      await world.sync(rules);
+      put({ repository }, '', signatureTag, cosignSignature(digest));
+      put({ repository }, '', ofSignature, cosignSignature(cosignSignature(digest).descriptor.digest));
+      attach(repository(), content, sbom, false);
+      put({ repository }, '', ofSbom, cosignSignature(sbom.descriptor.digest));
+      expect(told(await world.sync(rules))).toEqual(['1.0 copied (new referrers)']);
+      expect(world.acr.repository('app').tagNames()).toEqual(
+        expect.arrayContaining([signatureTag, ofSignature, ofSbom]),
+      );
+      await expectHeads(rules);
+    });
+
+    it('is not brought a second time after it came with the tag', async () => {
+      world.plain.behaviour.referrersApi = false;
+      put({ repository }, '', '1.0', content);
+      put({ repository }, '', signatureTag, cosignSignature(digest));
+      attach(repository(), content, sbom, false);
+      expect(told(await world.sync(rules))).toEqual(['1.0 copied (new tag)']);
+      await expectHeads(rules);
+    });
+  });
+
+  async function expectHeads(rules: string): Promise<void> {
+    world.forgetRequests();
+    expect(told(await world.sync(rules))).toEqual(['1.0 unchanged']);
+    const about = world.sourceRequests.filter(({ url }) => url.includes('/manifests/'));
+    expect(new Set(about.map(({ method }) => method))).toEqual(new Set(['HEAD']));
+  }
+
   it('about a locked tag is brought all the same', async () => {
     await world.hub.push('acme/app', '1.0', content);
     await world.sync(toAcr);
