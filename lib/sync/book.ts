@@ -131,16 +131,17 @@ export class RunBook {
   /**
    * Writes how a request stands, and closes the run where it may have been the last one. A look costs a listing, so it is
    * left out while many are out for certain; `close` at the next full minute makes up for what that misses.
-   * @returns what stands: the first end, if the request has ended before.
+   * @returns what stands: the first end, if the request has ended before; `undefined` where the run was closed already.
    */
-  async write(run: string, part: Part, announce: Announce): Promise<Part> {
+  async write(run: string, part: Part, announce: Announce): Promise<Part | undefined> {
     const stands = await (part.parkedUntil === undefined ? this.#put(run, part) : this.#park(run, part));
     this.#looks.count(run, part.id);
     const closing = this.#looks.isDue(run)
       ? await this.#rounds.run(run, () => this.close(run, announce))
       : await this.#isOver(run);
-    if (closing === 'closed before') await this.#runs.delete(keyOfPart(run, part));
-    return stands;
+    if (closing !== 'closed before') return stands;
+    await this.#runs.delete(keyOfPart(run, part));
+    return (await this.#isTold(run, part)) ? stands : undefined;
   }
 
   /** Whether the request has ended in this run. */
@@ -244,6 +245,13 @@ export class RunBook {
     return (await this.#header(run)) === undefined ? 'closed before' : 'open';
   }
 
+  /** Somebody else may have closed the run in between, with this part in it. */
+  async #isTold(run: string, { lines: [first] }: Part): Promise<boolean> {
+    const report = await readRun(this.#runs, run);
+    const lines: readonly Line[] = report?.tags ?? [];
+    return lines.some((line) => line.target === first?.target && line.startedAt === first.startedAt);
+  }
+
   async #isReported(run: string): Promise<boolean> {
     return (await readRun(this.#runs, run)) !== undefined;
   }
@@ -317,8 +325,7 @@ export class RunBook {
   async #finish(header: Header, announce: Announce): Promise<void> {
     const { id, closing } = header;
     if (closing?.announced !== true) {
-      const report = (await readRun(this.#runs, id)) ?? (await this.#finished(header));
-      await this.#runs.put(reportKey(id), encode(report), { ifAbsent: true });
+      const report = await this.#kept(header);
       await noteRun(this.#runs, report);
       await announce(report);
       await this.#runs.put(headerKey(id), encode({ ...header, closing: { ...closing, announced: true } }));
@@ -328,6 +335,16 @@ export class RunBook {
     });
     await this.#runs.delete(headerKey(id));
     this.#looks.forget(id);
+  }
+
+  /** The report of the first who wrote one: another, who was taken for dead, may be at it too. */
+  async #kept(header: Header): Promise<AnyReport> {
+    const before = await readRun(this.#runs, header.id);
+    if (before !== undefined) return before;
+    const report = await this.#finished(header);
+    const isFirst =
+      (await this.#runs.put(reportKey(header.id), encode(report), { ifAbsent: true })) !== undefined;
+    return isFirst ? report : ((await readRun(this.#runs, header.id)) ?? report);
   }
 
   /** The report, in which what is still out was given up. */

@@ -2,7 +2,8 @@
  * Reports of finished runs, one document each, and what the last ones came to: one small document for each trigger, so that
  * a look at the last runs is a handful of reads, however many tags they had, and pushes do not push the daily runs out.
  */
-import { type ErrorCode, errorCodes } from '../errors.ts';
+import * as z from 'zod';
+import { type ErrorCode, errorCodes, HubferryError } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import {
   type AnyReport,
@@ -64,9 +65,13 @@ export async function saveRun(store: DocumentStore, report: AnyReport): Promise<
   await noteRun(store, report);
 }
 
+/** @throws ERR_STORAGE for a document that is none of hubferry's */
 export async function readRun(store: DocumentStore, id: string): Promise<AnyReport | undefined> {
   const document = await store.get(reportKey(id));
-  return document === undefined ? undefined : (decode(document.bytes) as AnyReport);
+  if (document === undefined) return undefined;
+  const report = decode(document.bytes);
+  if (reportShape.safeParse(report).success) return report as AnyReport;
+  throw new HubferryError('ERR_STORAGE', `${reportKey(id)} is no report: it was damaged, and may be deleted`);
 }
 
 /** Notes a report among the last ones of its trigger, and drops what is too old. */
@@ -74,7 +79,7 @@ export async function noteRun(store: DocumentStore, report: AnyReport): Promise<
   const key = recentKey(report.run.trigger);
   for (;;) {
     const document = await store.get(key);
-    const known = document === undefined ? [] : (decode(document.bytes) as RunOverview[]);
+    const known = recentIn(document);
     const others = known.filter(({ run }) => run.id !== report.run.id);
     const recent = [...others, overviewOf(report)].sort(newestFirst);
     const condition = document === undefined ? { ifAbsent: true } : { ifMatch: document.etag };
@@ -88,8 +93,7 @@ export async function noteRun(store: DocumentStore, report: AnyReport): Promise<
 export async function listRuns(store: DocumentStore): Promise<RunOverview[]> {
   const recent = await Promise.all(
     triggers.map(async (trigger) => {
-      const document = await store.get(recentKey(trigger));
-      return document === undefined ? [] : (decode(document.bytes) as RunOverview[]).slice(0, runsShown);
+      return recentIn(await store.get(recentKey(trigger))).slice(0, runsShown);
     }),
   );
   return recent.flat().sort(newestFirst);
@@ -155,6 +159,32 @@ function encode(value: unknown): Uint8Array {
   return Buffer.from(JSON.stringify(value));
 }
 
+/** Nothing for what is no JSON. */
 function decode(bytes: Uint8Array): unknown {
-  return JSON.parse(Buffer.from(bytes).toString());
+  try {
+    return JSON.parse(Buffer.from(bytes).toString());
+  } catch {
+    return undefined;
+  }
+}
+
+/** As far as all that reads them relies on it. */
+const overviewShape = z.object({
+  run: z.object({ id: z.string(), trigger: z.enum(triggers), startedAt: z.string() }),
+  totals: z.object({}),
+  failures: z.array(z.object({})),
+  rules: z.array(z.object({})),
+  causes: z.array(z.object({})),
+  longestBlobs: z.array(z.object({})),
+});
+const reportShape = z.object({
+  run: overviewShape.shape.run,
+  totals: z.object({}),
+  tags: z.array(z.object({ rule: z.string(), source: z.string(), target: z.string(), outcome: z.string() })),
+});
+
+/** A list that was damaged begins anew: it is made of reports, and holds up no run. */
+function recentIn(document: { readonly bytes: Uint8Array } | undefined): RunOverview[] {
+  const list = document === undefined ? [] : decode(document.bytes);
+  return Array.isArray(list) ? list.filter((one) => overviewShape.safeParse(one).success) : [];
 }

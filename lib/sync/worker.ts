@@ -237,7 +237,7 @@ export class Worker {
     if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
     const wishes = await this.#options.control.wishes();
     if (run in wishes.cancelled)
-      return this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() });
+      return void (await this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() }));
     if (wishes.pausedSince !== undefined)
       return this.#park(request, 'plan', Date.now(), paused, this.#pausedLines(request));
     const { core, rules, state, pruneLimit, queues } = this.#options;
@@ -395,8 +395,9 @@ export class Worker {
     await this.#options.parked.park(request, lane, until, reason);
     for (const line of lines) if (line.outcome === 'deferred') this.#tellLine(line, request, lane);
     const part = { opened: [], lines, ...costOf(tally), parkedUntil: until, paused: reason === paused };
-    if (request.kind === 'plan') return this.#write(request.run, { ...part, id: request.id });
-    await this.#options.outstanding.park(request, until, (waiter) => this.#tell(waiter, request, part));
+    if (request.kind === 'plan') return void (await this.#write(request.run, { ...part, id: request.id }));
+    const teller = this.#teller();
+    await this.#options.outstanding.park(request, until, (waiter) => teller(waiter, part));
   }
 
   async #end(
@@ -409,15 +410,19 @@ export class Worker {
     const { outstanding } = this.#options;
     for (const line of lines) this.#tellLine(line, request, operationOf(request, lane));
     const part = { opened: [], lines, ...costOf(tally) };
+    const teller = this.#teller();
     await outstanding.end(request, async (waiter) => {
       const opened = followUp === undefined ? [] : await this.#ask(followedBy(followUp, lane, waiter), lane);
-      await this.#tell(waiter, request, { ...part, opened });
+      await teller(waiter, { ...part, opened });
     });
     const [first] = lines;
     if (lane !== 'push' || first?.digest === undefined || request.digest !== undefined) return;
     if (first.outcome !== 'copied' && first.outcome !== 'unchanged') return;
     const taken = { ...request, digest: first.digest as Digest };
-    await outstanding.takeOver(taken, (waiter) => this.#tell(waiter, request, part));
+    // The push itself has counted what it cost.
+    await outstanding.takeOver(taken, async ({ run, id }) => {
+      await this.#write(run, { ...withoutCost(part), id });
+    });
   }
 
   /** What is told of the work on a request says whose it is. */
@@ -442,18 +447,16 @@ export class Worker {
     this.#log('info', 'pulls left', { run, host: rule.source.host, pullsLeft: allowance.remaining });
   }
 
-  /** The run that sent a request counts what it cost; those that joined it see its end alone. */
-  async #tell({ run, id }: Waiter, request: CopyRequest, part: Omit<Part, 'id'>): Promise<void> {
-    if (run === request.run) return this.#write(run, { ...part, id });
-    const lines = part.lines.map(({ bytes: _, ...line }) => line);
-    await this.#write(run, {
-      id,
-      opened: part.opened,
-      lines,
-      parkedUntil: part.parkedUntil,
-      paused: part.paused,
-      transfer: noTransfer(),
-    });
+  /**
+   * Tells the runs that wait for a request, the one that sent it first: the first that is still open counts what it cost, the
+   * others see its end alone.
+   */
+  #teller(): (waiter: Waiter, part: Omit<Part, 'id'>) => Promise<void> {
+    let isCounted = false;
+    return async ({ run, id }, part) => {
+      const told = isCounted ? withoutCost(part) : part;
+      if (await this.#write(run, { ...told, id })) isCounted = true;
+    };
   }
 
   /** The same request once more, as a message of its own: no delivery of this one is burned. What was done so far is noted. */
@@ -514,14 +517,14 @@ export class Worker {
 
   /** Sends parked requests whose time has come, as far as the allowance reaches; closes runs; tidies checkpoints. */
   async release(): Promise<void> {
-    const { parked, book, queues, checkpoints, control, announce } = this.#options;
+    const { parked, book, checkpoints, control } = this.#options;
     const signal = this.#deadline();
     const { pausedSince, resumedAt } = await control.wishes();
     if (pausedSince === undefined) await this.#releaseParked(await parked.due(Date.now()), signal);
+    const failures: unknown[] = [];
     for (const run of await book.openRuns()) {
-      for (const { queue, message } of await book.unheard(run, Date.now() - sentMs))
-        await queues.send(queue, message);
-      await book.close(run, announce, { before: lostBefore(pausedSince, resumedAt) });
+      // What goes wrong with one run keeps no other open.
+      await this.#attend(run, lostBefore(pausedSince, resumedAt)).catch((error) => failures.push(error));
     }
     await tidyPlans(this.#options.state, stalePlanMs);
     await tidyCheckpoints(
@@ -530,6 +533,15 @@ export class Worker {
       (checkpoint) => this.#cancelUpload(checkpoint),
       signal,
     );
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** Sends once more what of an open run was lost, and closes it where it can be. */
+  async #attend(run: string, lost: number): Promise<void> {
+    const { book, queues, announce } = this.#options;
+    for (const { queue, message } of await book.unheard(run, Date.now() - sentMs))
+      await queues.send(queue, message);
+    await book.close(run, announce, { before: lost });
   }
 
   async #releaseParked(due: readonly Parking[], signal: AbortSignal): Promise<void> {
@@ -612,7 +624,8 @@ export class Worker {
       return this.#end(request, lane, linesOf(request, 'failed', { error }), new Tally());
     if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
     const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
-    const lines = rule === undefined ? [] : linesOf(namesOfRule(rule), 'failed', { error });
+    const named = rule && namesOfRule(forRepository(rule, request.repository ?? rule.source.path));
+    const lines = named === undefined ? [] : linesOf(named, 'failed', { error });
     await this.#write(run, { id, opened: [], lines, transfer: noTransfer() });
   }
 
@@ -620,8 +633,9 @@ export class Worker {
     this.#options.onEvent({ type: 'log', level, message, fields });
   }
 
-  async #write(run: string, part: Part): Promise<void> {
-    await this.#options.book.write(run, part, this.#options.announce);
+  /** False where the run was closed already. */
+  async #write(run: string, part: Part): Promise<boolean> {
+    return (await this.#options.book.write(run, part, this.#options.announce)) !== undefined;
   }
 
   async #close(run: string): Promise<void> {
@@ -677,6 +691,11 @@ function secondsFor({ size }: BusyError): number {
 }
 
 /** What a part tells of the work that was done for it. */
+function withoutCost({ lines, opened, parkedUntil, paused }: Omit<Part, 'id'>): Omit<Part, 'id'> {
+  const free = lines.map(({ bytes: _, ...line }) => line);
+  return { opened, lines: free, parkedUntil, paused, transfer: noTransfer() };
+}
+
 function costOf(tally: Tally): Pick<Part, 'transfer' | 'pullsLeft' | 'longestBlobs'> {
   const transfer = tally.totals();
   return { transfer, pullsLeft: tally.allowance?.remaining, longestBlobs: tally.blobs.longest };

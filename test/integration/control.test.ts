@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { repairsOf } from '../../lib/sync/repairs.ts';
 import type { AnyReport, Line } from '../../lib/sync/report.ts';
-import { copyRequestSchema } from '../../lib/sync/request.ts';
+import { copyRequestSchema, planRequestSchema } from '../../lib/sync/request.ts';
 import { handOver, startApp } from '../local/app.ts';
 import { buildManifest, type Content } from '../local/content.ts';
 
@@ -166,6 +166,7 @@ describe('cancelling a run', () => {
     await app.deliver();
     expect(told(first)).toEqual(['1.0 skipped cancelled']);
     expect(told(second)).toEqual(['1.0 copied']);
+    expect(app.reportOf(second)?.totals.bytesCopied).toBeGreaterThan(0);
     expect(app.digestAt('1.0')).toBe(content.descriptor.digest);
   });
 
@@ -274,6 +275,30 @@ describe('a request that is outstanding', () => {
     expect(app.reportOf(first)).toBeUndefined();
   });
 
+  it('costs the next run what it costs, where it was parked past its own', async () => {
+    await push('1.0');
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+    app.target.intercept = ({ method }) =>
+      method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '90000' } } : undefined;
+    const first = await app.schedule();
+    await app.deliver();
+    expect(told(first)).toEqual(['1.0 deferred rate limit']);
+    app.target.intercept = undefined;
+    vi.advanceTimersByTime(24 * 3600_000);
+    const second = await app.schedule();
+    await app.deliver();
+    vi.advanceTimersByTime(2 * 3600_000);
+    await app.worker().release();
+    await app.deliver();
+    await app.worker().release();
+    vi.useRealTimers();
+    expect(told(second)).toEqual(['1.0 copied']);
+    expect(app.reportOf(second)?.totals.bytesCopied).toBeGreaterThan(0);
+    expect(app.reportOf(second)?.tags.map(({ bytes }) => bytes)).toEqual([expect.any(Number)]);
+    const pulls = app.reports.map(({ totals }) => totals.pulls);
+    expect(pulls.reduce((sum, one) => sum + one, 0)).toBe(app.hub.pulls);
+  });
+
   it('is joined for the tags that it is about; other tags of the digest are asked for beside it', async () => {
     await push('1.0', 'same');
     const first = await planned();
@@ -331,6 +356,22 @@ describe('a request that is outstanding', () => {
     };
     await app.deliver();
     expect(told(run)).toEqual(['1.0 copied', '2.0 copied']);
+  });
+
+  it('tells of each repository of a namespace whose plan was poisoned', async () => {
+    app.rewrite('\n  - { name: all, source: docker.io/acme/*, target: $target/m/* }');
+    await push('1.0');
+    await app.hub.push('acme/web', '1.0', buildManifest({ seed: 'web' }));
+    const run = await planned();
+    const plans = app.queues.messages.splice(0).map(({ text }) => planRequestSchema.parse(JSON.parse(text)));
+    for (const plan of plans) await app.worker().poison(plan, 'plan');
+    expect(app.reportOf(run)?.tags.map(({ source, outcome }) => `${source} ${outcome}`)).toEqual([
+      'docker.io/acme/app failed',
+      'docker.io/acme/web failed',
+    ]);
+    await app.worker().retry('again', run);
+    const asked = app.queues.messages.map(({ text }) => planRequestSchema.parse(JSON.parse(text)).repository);
+    expect(asked.sort()).toEqual(['acme/app', 'acme/web']);
   });
 
   it('ends as failed where it was poisoned, and can be tried again', async () => {

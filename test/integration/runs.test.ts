@@ -8,7 +8,7 @@ import { RunBook } from '../../lib/sync/book.ts';
 import { forEachOf } from '../../lib/sync/concurrency.ts';
 import type { Opened, Part } from '../../lib/sync/parts.ts';
 import type { AnyReport, Line } from '../../lib/sync/report.ts';
-import { readRun } from '../../lib/sync/runs.ts';
+import { listRuns, readRun } from '../../lib/sync/runs.ts';
 import { noTransfer } from '../../lib/sync/tally.ts';
 import { type Azurite, startAzurite } from '../local/azurite.ts';
 
@@ -144,7 +144,7 @@ describe('a run', () => {
     await open(book, ['a', 'b']);
     await book.write(run, partOf({ id: 'a' }), announce);
     const again = await book.write(run, partOf({ id: 'a', outcome: 'unchanged' }), announce);
-    expect(again.lines).toEqual([lineOf('a')]);
+    expect(again?.lines).toEqual([lineOf('a')]);
     await book.write(run, partOf({ id: 'b' }), announce);
     expect(told[0]?.totals).toMatchObject({ copied: 2, unchanged: 0 });
   });
@@ -305,6 +305,47 @@ describe('a crash', () => {
     }
     expect(calls).toBeGreaterThan(30);
     expect(told).toHaveLength(1);
+  });
+
+  it('tells one report, also where somebody who was taken for dead goes on', async () => {
+    const held = Promise.withResolvers<void>();
+    const slow: DocumentStore = {
+      ...bound(runs),
+      async put(key, bytes, options) {
+        if (key.startsWith('reports/')) await held.promise;
+        return runs.put(key, bytes, options);
+      },
+    };
+    await open(new RunBook(runs), ['a']);
+    const first = new RunBook(slow).write(run, partOf({ id: 'a' }), announce);
+    await expect.poll(() => new RunBook(aged(runs)).close(run, announce)).toBe('closed');
+    held.resolve();
+    await first;
+    expect(told.length).toBeGreaterThan(0);
+    expect(new Set(told.map((report) => report.run.finishedAt)).size).toBe(1);
+    expect(told.at(-1)).toEqual(await readRun(runs, run));
+  });
+
+  it('is not held up by a list of runs that was damaged', async () => {
+    const before = await runs.get('recent/schedule.json');
+    for (const text of ['[{"run":', '{}', '[{"run":{}}]', 'null']) {
+      run = `run-${randomUUID()}`;
+      await runs.put('recent/schedule.json', Buffer.from(text));
+      const book = new RunBook(runs);
+      await open(book, ['a']);
+      await book.write(run, partOf({ id: 'a' }), announce);
+      expect((await listRuns(runs)).map((one) => one.run.id)).toEqual([run]);
+    }
+    if (before !== undefined) await runs.put('recent/schedule.json', before.bytes);
+  });
+
+  it('names a report that was damaged', async () => {
+    await runs.put(`reports/${run}.json`, Buffer.from('{"run":'));
+    await expect(readRun(runs, run)).rejects.toMatchObject({
+      code: 'ERR_STORAGE',
+      message: expect.stringContaining(`reports/${run}.json`),
+    });
+    await runs.delete(`reports/${run}.json`);
   });
 
   it('is told from another one that is closing the run just now', async () => {
