@@ -40,6 +40,8 @@ const letterSchema = z.object({
 type Letter = z.infer<typeof letterSchema>;
 
 const prefix = 'notify/outbox/';
+/** Until when the receiver asked to wait, in milliseconds since the epoch. */
+const restKey = 'notify/rest.json';
 const firstPauseMs = 60_000;
 const longestPauseMs = 6 * 3600_000;
 /** Whom nobody could tell for so long is not told any more, in milliseconds. */
@@ -58,7 +60,7 @@ export class Notifier {
   async note(report: AnyReport, prunes: Prunes = () => false): Promise<void> {
     const { state, on } = this.#options;
     if (!this.#isAsked() || report.run.dryRun) return;
-    const recovered = await this.#troubles.recoveredIn(report);
+    const recovered = await this.#troubles.takeRecovered(report);
     const message = messageOf(report, recovered, on, prunes);
     if (message !== undefined) {
       const now = Date.now();
@@ -71,7 +73,10 @@ export class Notifier {
   /** Sends what is written down, the oldest first, until the receiver refuses. */
   async deliver(log: Log): Promise<void> {
     const { state } = this.#options;
+    let isAsked = false;
     for await (const { key } of state.list(prefix)) {
+      if (!isAsked && (await this.#isResting())) return;
+      isAsked = true;
       const document = await state.get(key);
       if (document === undefined) continue;
       const letter = parseLetter(document.bytes);
@@ -109,6 +114,7 @@ export class Notifier {
     const pause = Math.min(firstPauseMs * 2 ** letter.attempts, longestPauseMs);
     const notBefore = Math.max(Date.now() + pause, Math.min(retryAt ?? 0, letter.writtenAt + givenUpMs));
     await state.put(key, encode({ ...letter, attempts, notBefore }));
+    if (retryAt !== undefined) await state.put(restKey, encode(notBefore));
     log('warn', 'notification failed', {
       run: run.id,
       attempts,
@@ -117,6 +123,12 @@ export class Notifier {
       until: new Date(notBefore).toISOString(),
     });
     return false;
+  }
+
+  /** Whether the receiver asked to be left alone: that holds for all that is to be told. */
+  async #isResting(): Promise<boolean> {
+    const document = await this.#options.state.get(restKey);
+    return document !== undefined && Number(Buffer.from(document.bytes).toString()) > Date.now();
   }
 
   async #post(message: Message): Promise<{ status?: number; retryAt?: number | undefined; error?: string }> {

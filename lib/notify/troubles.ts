@@ -1,4 +1,5 @@
 /** Which targets failed the last time that something was said of them, so that recovery can be told, once. */
+import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import type { AnyReport, Line } from '../sync/report.ts';
 
@@ -7,6 +8,10 @@ const mostRemembered = 5000;
 const bad: ReadonlySet<string> = new Set(['failed', 'missing', 'moved', 'incomplete']);
 const good: ReadonlySet<string> = new Set(['copied', 'unchanged', 'deleted', 'same']);
 
+/** `toldBy`: the run whose notification tells that it is well again; it is forgotten when that is written down. */
+const troublesSchema = z.array(z.object({ target: z.string(), toldBy: z.string().optional() }));
+type Trouble = z.infer<typeof troublesSchema>[number];
+
 export class Troubles {
   readonly #state: DocumentStore;
 
@@ -14,30 +19,45 @@ export class Troubles {
     this.#state = state;
   }
 
-  /** Targets that had failed and are well in this report. */
-  async recoveredIn(report: AnyReport): Promise<string[]> {
-    const { targets } = await this.#read();
+  /** Targets that had failed and are well in this report, for its run alone to tell, also when it is asked again. */
+  async takeRecovered(report: AnyReport): Promise<string[]> {
     const { well } = newsOf(report);
-    return targets.filter((target) => well(target));
+    const isOurs = ({ target, toldBy = report.run.id }: Trouble) => toldBy === report.run.id && well(target);
+    const troubles = await this.#change((all) =>
+      all.map((one) => (isOurs(one) ? { ...one, toldBy: report.run.id } : one)),
+    );
+    return troubles.filter(isOurs).map(({ target }) => target);
   }
 
+  /** Notes what failed, and forgets what was taken to be told. */
   async note(report: AnyReport): Promise<void> {
-    const { well, gone, failed } = newsOf(report);
+    const { gone, failed } = newsOf(report);
+    const stays = ({ target, toldBy }: Trouble) =>
+      toldBy !== report.run.id && !gone.has(target) && !failed.has(target);
+    await this.#change((all) =>
+      [...all.filter(stays), ...[...failed].map((target) => ({ target }))].slice(-mostRemembered),
+    );
+  }
+
+  async #change(change: (troubles: readonly Trouble[]) => readonly Trouble[]): Promise<readonly Trouble[]> {
     for (;;) {
-      const { targets, etag } = await this.#read();
-      const left = targets.filter((target) => !well(target) && !gone.has(target));
-      const now = [...new Set([...left, ...failed])].slice(-mostRemembered);
-      if (now.join() === targets.join()) return;
-      const condition = etag === undefined ? { ifAbsent: true } : { ifMatch: etag };
-      if ((await this.#state.put(key, Buffer.from(JSON.stringify(now)), condition)) !== undefined) return;
+      const document = await this.#state.get(key);
+      const before = document === undefined ? [] : parse(document.bytes);
+      const after = change(before);
+      const text = JSON.stringify(after);
+      if (text === JSON.stringify(before)) return after;
+      const condition = document === undefined ? { ifAbsent: true } : { ifMatch: document.etag };
+      if ((await this.#state.put(key, Buffer.from(text), condition)) !== undefined) return after;
     }
   }
+}
 
-  async #read(): Promise<{ targets: readonly string[]; etag: string | undefined }> {
-    const document = await this.#state.get(key);
-    if (document === undefined) return { targets: [], etag: undefined };
-    const targets = JSON.parse(Buffer.from(document.bytes).toString()) as string[];
-    return { targets, etag: document.etag };
+/** Nothing for what is none: it is made of reports, and begins anew. */
+function parse(bytes: Uint8Array): readonly Trouble[] {
+  try {
+    return troublesSchema.parse(JSON.parse(Buffer.from(bytes).toString()));
+  } catch {
+    return [];
   }
 }
 
@@ -48,14 +68,18 @@ interface News {
   readonly gone: ReadonlySet<string>;
 }
 
-/** A rule that had failed as a whole has its repositories for a target: each is well when a tag of it is. */
+/**
+ * A rule that had failed as a whole has its repositories for a target: each is well when a tag of it is, unless a push alone
+ * was looked at, which lists nothing.
+ */
 function newsOf(report: AnyReport): News {
   const lines: readonly Line[] = report.tags;
   const withOutcome = (fits: (outcome: string) => boolean) =>
     lines.filter(({ outcome }) => fits(outcome)).flatMap(({ target }) => target.split(', '));
   const failed = new Set(withOutcome((outcome) => bad.has(outcome)));
   const tags = withOutcome((outcome) => good.has(outcome));
-  const repositories = tags.map((target) => target.replace(/[:@][^/]*$/, ''));
+  const listed = report.run.trigger === 'webhook' ? [] : tags;
+  const repositories = listed.map((target) => target.replace(/[:@][^/]*$/, ''));
   const namespaces = repositories.map((repository) => repository.replace(/[^/]*$/, '*'));
   const well = new Set([...tags, ...repositories, ...namespaces]);
   // What was cancelled is as it was.

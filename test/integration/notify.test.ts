@@ -44,9 +44,19 @@ afterEach(async () => {
 
 const all: readonly Notification[] = ['failed', 'parked', 'changed', 'recovered'];
 
-function notifier(on: readonly Notification[] = all): Notifier {
+function notifier(on: readonly Notification[] = all, store = state): Notifier {
   const url = () => `${receiver.url}/services/T000/secret-path?sig=secret-signature`;
-  return new Notifier({ state, on: new Set(on), url, patienceMs: 200 });
+  return new Notifier({ state: store, on: new Set(on), url, patienceMs: 200 });
+}
+
+function boundTo(store: DocumentStore): DocumentStore {
+  return {
+    get: (...values) => store.get(...values),
+    put: (...values) => store.put(...values),
+    delete: (...values) => store.delete(...values),
+    list: (...values) => store.list(...values),
+    lease: (...values) => store.lease(...values),
+  };
 }
 
 const deliver = (from = notifier()) =>
@@ -147,6 +157,40 @@ describe('what is told', () => {
       [['recovered'], ['x.azurecr.io/b:1']],
       [['recovered'], ['x.azurecr.io/b:2']],
     ]);
+  });
+
+  it('is recovery in one of two runs that close together', async () => {
+    const from = notifier(['recovered']);
+    await from.note(reportOf('r1', { 1: 'failed' }));
+    await Promise.all(['r2', 'r3'].map((id) => notifier(['recovered']).note(reportOf(id, { 1: 'copied' }))));
+    await deliver(from);
+    expect(received).toHaveLength(1);
+  });
+
+  it('is recovery also where the run crashed while it was written down', async () => {
+    const from = notifier(['recovered']);
+    await from.note(reportOf('r1', { 1: 'failed' }));
+    const dying: DocumentStore = {
+      ...boundTo(state),
+      put: async (key, bytes, options) => {
+        if (key.startsWith('notify/outbox/')) throw new Error('crashed');
+        return state.put(key, bytes, options);
+      },
+    };
+    const well = reportOf('r2', { 1: 'copied' });
+    await expect(notifier(['recovered'], dying).note(well)).rejects.toThrow('crashed');
+    await from.note(well);
+    await deliver(from);
+    expect(received.map(({ body }) => body.recovered)).toEqual([['x.azurecr.io/b:1']]);
+  });
+
+  it('is no recovery of a listing when a push brings one tag', async () => {
+    const from = notifier(['recovered']);
+    await from.note(reportOf('r1', { 1: 'failed' }, { target: 'x.azurecr.io/b' }));
+    const pushed = reportOf('r2', { 1: 'copied' });
+    await from.note({ ...pushed, run: { ...pushed.run, trigger: 'webhook' } } as AnyReport);
+    await deliver(from);
+    expect(received).toEqual([]);
   });
 
   it.each([
@@ -263,6 +307,19 @@ describe('a receiver', () => {
     const [letter] = await waiting();
     expect(letter?.notBefore).toBeGreaterThan(Date.now() + 70_000_000);
     expect(logs.join()).toContain('ERR_RATE_LIMITED');
+  });
+
+  it('that answers 429 is asked for nothing else meanwhile', async () => {
+    receiver.intercept = () => ({ kind: 'answer', status: 429, headers: { 'retry-after': '3600' } });
+    for (const id of ['r1', 'r2', 'r3']) await notifier().note(reportOf(id, { 1: 'failed' }));
+    await deliver();
+    await deliver();
+    expect(receiver.requests).toHaveLength(1);
+    receiver.intercept = undefined;
+    await later();
+    await state.delete('notify/rest.json');
+    await deliver();
+    expect(received).toHaveLength(3);
   });
 
   it('that breaks the connection, or is not there, is asked again', async () => {
