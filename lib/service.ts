@@ -176,6 +176,12 @@ export class Service {
     // What no run can be called is not looked for in storage.
     if ('run' in wish && !idShape.test(wish.run))
       throw new HubferryError('ERR_RUN_UNKNOWN', 'There is no such run');
+    const done = await this.#carryOut(wish, onEvent);
+    onEvent({ type: 'log', level: 'info', message: 'control', fields: { ...wish } });
+    return done;
+  }
+
+  async #carryOut(wish: Wish, onEvent: OnEvent): Promise<Controlled> {
     switch (wish.action) {
       case 'pause':
         await this.#control.pause();
@@ -295,7 +301,8 @@ function whyRefused(error: unknown): ErrorSummary {
 function closed({ run, totals }: AnyReport): SyncEvent {
   const { requests: _, bytesCopied: bytes, ...counters } = totals;
   const durationMs = Date.parse(run.finishedAt ?? run.startedAt) - Date.parse(run.startedAt);
-  const fields = { run: run.id, trigger: run.trigger, durationMs, bytes, ...counters };
+  const marks = { ...(run.cancelled && { cancelled: true }), ...(run.dryRun && { dryRun: true }) };
+  const fields = { run: run.id, trigger: run.trigger, durationMs, bytes, ...counters, ...marks };
   return { type: 'log', level: 'info', message: 'run closed', fields };
 }
 

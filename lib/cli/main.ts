@@ -5,8 +5,14 @@ import { createEngine } from '../app.ts';
 import { runCommandLine } from './commands.ts';
 import { listenForInterrupt } from './interrupt.ts';
 
-// A reader that went away (`hubferry plan | head`) is no reason to end a run.
-process.stdout.on('error', () => undefined);
+// A reader that went away (`hubferry plan | head`) is no reason to end a run; what could not be written is lost, and said.
+process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+  if (code === 'EPIPE') return;
+  process.stderr.write(`hubferry: the output was not written: ${message}\n`);
+  process.once('exit', () => {
+    process.exitCode ||= 1;
+  });
+});
 process.stderr.on('error', () => undefined);
 
 const interrupt = listenForInterrupt(process, (exitCode) => process.exit(exitCode));

@@ -21,7 +21,7 @@ import {
   randomBlob,
 } from '../local/content.ts';
 import { type DockerRegistry, hasProgram, startDockerRegistry } from '../local/docker-registry.ts';
-import { type Running, Workplace } from '../local/program.ts';
+import { mainFile, type Running, Workplace } from '../local/program.ts';
 import { type LocalRegistry, type RegistryOptions, startRegistry } from '../local/registry.ts';
 import { digestOf, type StoredBlob } from '../local/store.ts';
 
@@ -323,6 +323,16 @@ describe('a sync', () => {
     const report = await workplace.report(args);
     expect(report.totals).toMatchObject({ tags: 1, copied: 1 });
     expect(report.stderr).toContain('run not saved');
+  });
+
+  it.runIf(process.platform === 'linux')('fails where its output cannot be written', async () => {
+    const command = '"$0" "$1" sync --json "$2" "$3" >/dev/full';
+    const names = [`${source.host}/a/b:1`, `${target.host}/a/b:1`];
+    put(source, 'a/b', '1', buildManifest());
+    const error = await run('sh', ['-c', command, process.execPath, mainFile, ...names], {
+      cwd: workplace.folder,
+    }).catch((thrown: { code: number; stderr: string }) => thrown);
+    expect(error).toMatchObject({ code: 1, stderr: expect.stringContaining('the output was not written') });
   });
 
   // Node's own way to make folders would never end there.

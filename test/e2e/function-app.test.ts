@@ -136,6 +136,10 @@ describe('the function app', () => {
     expect(digestAt('paused')).toBeUndefined();
     expect((await call('GET', 'status')).json).toMatchObject({ paused: true });
     await call('POST', 'control', { action: 'resume' });
+    const asked = cloud.host.logs.flatMap(
+      ({ message }) => /"message":"control".*"action":"(\w+)"/.exec(message)?.[1] ?? [],
+    );
+    expect(asked).toEqual(['pause', 'resume']);
     await cloud.host.invokeTimer('release');
     await call('POST', 'webhook', webhookBody('acme/app', 'paused'));
     await cloud.host.idle();

@@ -8,7 +8,7 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import type { RunHeader } from '../../lib/sync/report.ts';
 
-const main = fileURLToPath(new URL('../../lib/cli/main.ts', import.meta.url));
+export const mainFile = fileURLToPath(new URL('../../lib/cli/main.ts', import.meta.url));
 
 /** The keys of a report of any kind, as `--json` prints it. */
 export interface ReportDocument {
@@ -58,7 +58,7 @@ export class Workplace {
   }
 
   start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Running {
-    const child = spawn(process.execPath, [main, ...args], {
+    const child = spawn(process.execPath, [mainFile, ...args], {
       cwd: this.folder,
       env: { HOME: this.folder, DOCKER_CONFIG: this.folder, PATH: process.env.PATH, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
