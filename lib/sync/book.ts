@@ -330,11 +330,17 @@ export class RunBook {
       await announce(report);
       await this.#runs.put(headerKey(id), encode({ ...header, closing: { ...closing, announced: true } }));
     }
-    await forEachOf(this.#runs.list(prefixOf(id)), partsAtOnce, async ({ key }) => {
+    await this.#sweep(id);
+    await this.#runs.delete(headerKey(id));
+    // Who wrote a part meanwhile saw the run still open.
+    await this.#sweep(id);
+    this.#looks.forget(id);
+  }
+
+  async #sweep(run: string): Promise<void> {
+    await forEachOf(this.#runs.list(prefixOf(run)), partsAtOnce, async ({ key }) => {
       await this.#runs.delete(key);
     });
-    await this.#runs.delete(headerKey(id));
-    this.#looks.forget(id);
   }
 
   /** The report of the first who wrote one: another, who was taken for dead, may be at it too. */

@@ -326,6 +326,25 @@ describe('a crash', () => {
     expect(told.at(-1)).toEqual(await readRun(runs, run));
   });
 
+  it('leaves nothing of a result that comes while it is tidied away', async () => {
+    let late: Promise<unknown> | undefined;
+    const slow: DocumentStore = {
+      ...bound(runs),
+      async delete(key, options) {
+        if (key === `open/${run}.json`) {
+          late = new RunBook(runs).write(run, partOf({ id: 'b' }), announce);
+          await late;
+        }
+        return runs.delete(key, options);
+      },
+    };
+    const book = new RunBook(slow);
+    await open(book, ['a']);
+    await book.write(run, partOf({ id: 'a' }), announce);
+    expect(late).toBeDefined();
+    expect(await keysOf(`parts/${run}/`)).toEqual([]);
+  });
+
   it('is not held up by a list of runs that was damaged', async () => {
     const before = await runs.get('recent/schedule.json');
     for (const text of ['[{"run":', '{}', '[{"run":{}}]', 'null']) {
