@@ -198,9 +198,9 @@ export class Comparison {
     return deriving;
   }
 
-  /** Docker Hub's listing tells the platforms of an index for nothing. */
+  /** Docker Hub's listing tells the platforms of an index for nothing, though not always with the version of the system. */
   #refuseWithoutPlatform({ name, platforms = [] }: TagEntry): void {
-    const kept = this.#with.input.rule.platforms;
+    const kept = this.#with.input.rule.platforms.map(({ osVersion: _, ...pattern }) => pattern);
     if (platforms.length < 2 || platforms.some((platform) => matchesPlatform(platform, kept))) return;
     const offered = platforms.map(formatPlatform).join(', ');
     throw new HubferryError(

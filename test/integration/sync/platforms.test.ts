@@ -155,6 +155,12 @@ describe('an index', () => {
     expect(told(await world.sync(rules))).toContain('1.0 unchanged');
   });
 
+  it('of which the listing does not tell the version of Windows is looked into', async () => {
+    await world.hub.push('acme/app', '1.0', buildIndex([child(amd64), child(windows)]));
+    const report = await world.sync(rulesFor('["windows(10.0.17763)/amd64"]'));
+    expect(told(report)).toEqual(['1.0 copied (new tag)']);
+  });
+
   it('that has none of them fails, names what there is, and leaves the tag alone', async () => {
     const rules = rulesFor('[linux/s390x]');
     await world.hub.push('acme/app', '1.0', buildIndex([first, second, attestationOf(first.manifest)]));
