@@ -13,6 +13,8 @@ const smallestRead = 64 * 1024;
 /** What a socket begins with, and goes on with while it reads but heads of answers: dozens of these wait for their next request. */
 const headSize = 64 * 1024;
 const smallestHead = 16 * 1024;
+/** A fast socket fills a block in one read, and goes on while that is parsed. */
+const mostUnparsed = 8;
 /** Blocks that wait for their next use: more than downloads hold at once, for what is dropped is soon taken anew. */
 const maxFree = 64;
 
@@ -45,10 +47,10 @@ export class ReadBuffer {
     if (memory.length - written < least) {
       const before = this.#block;
       before.full = true;
-      before.before = undefined;
       reuse(before);
       this.#block = this.#lastRead < smallestHead ? headBlock() : takeBlock();
-      this.#block.before = before;
+      this.#block.before = before.parsed ? undefined : before;
+      forgetBeyond(before, mostUnparsed);
     }
     return this.#block.memory.subarray(this.#block.written);
   }
@@ -68,10 +70,21 @@ export function lend(piece: Uint8Array): void {
   const block = blocks.get(piece.buffer);
   if (block === undefined) return;
   block.lent += piece.length;
-  if (block.before === undefined) return;
-  block.before.parsed = true;
-  reuse(block.before);
+  for (let { before } = block; before !== undefined; ) {
+    const earlier: Block | undefined = before.before;
+    before.parsed = true;
+    before.before = undefined;
+    reuse(before);
+    before = earlier;
+  }
   block.before = undefined;
+}
+
+/** Of a socket that reads but heads of answers nothing is ever lent. */
+function forgetBeyond(block: Block, most: number): void {
+  let last: Block | undefined = block;
+  for (let count = 1; count < most; count += 1) last = last?.before;
+  if (last !== undefined) last.before = undefined;
 }
 
 /** An answer has ended with this piece: until the next request its socket has read nothing more. */

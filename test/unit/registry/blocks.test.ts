@@ -43,6 +43,20 @@ describe('memory that sockets read into', () => {
     expect(read(buffer, room, 3).buffer).toBe(first.buffer);
   });
 
+  it('is used again where whole blocks were read before anything of them was parsed', () => {
+    const buffer = busy();
+    const pieces = [1, 2, 3].map((value) => readHead(buffer, room, value));
+    buffer.next();
+    for (const piece of pieces) {
+      lend(piece);
+      giveBack(piece);
+    }
+    read(buffer, room, 4);
+    const again = new Set(pieces.map((piece) => piece.buffer));
+    const next = [5, 6, 7].map((value) => read(buffer, room, value).buffer);
+    expect(next.filter((memory) => again.has(memory))).toHaveLength(3);
+  });
+
   it('is used again although heads of answers were read into it', () => {
     const buffer = busy();
     readHead(buffer, 300, 1);
