@@ -1,6 +1,6 @@
 /** Settings by registry: what `registries` says of a host or of a namespace there, and what holds without it. */
 import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { HubferryError } from '../errors.ts';
 import { parseRepository } from '../oci/reference.ts';
 import type { Path } from './document.ts';
@@ -11,6 +11,8 @@ const mebibyte = 1024 * 1024;
 /** ACR answers 413 to a body above some 20 MB, and names no exact limit. */
 const largestAcrChunk = 16 * mebibyte;
 const defaultAcrChunk = 8 * mebibyte;
+/** The certificates that systems trust, all together, are some 250 KB. */
+const maxCertificates = mebibyte;
 
 /** What a file may say of a registry; variables are expanded. */
 export interface RegistryEntry {
@@ -73,7 +75,11 @@ function readEntry({ key, entry, path }: RegistryDraft, origin: Origin): KeyedSe
   if (mistake !== undefined) throw origin.mistake([...path, mistake.key], mistake.message);
   const { ca } = entry;
   if (ca !== undefined) readAt(origin, [...path, 'ca'], () => checkCertificates(ca));
-  return { ...parsed, settings: completeSettings(parsed.host, entry) };
+  const settings = completeSettings(parsed.host, entry);
+  if (settings.identity && !mayKnowIdentity(settings.endpoint)) {
+    throw origin.mistake([...path, entry.endpoint === undefined ? 'kind' : 'endpoint'], strangerToIdentity);
+  }
+  return { ...parsed, settings };
 }
 
 /** Two keys may be two names of one registry, as `docker.io` and `index.docker.io`. */
@@ -121,6 +127,7 @@ function completeSettings(host: string, entry: RegistryEntry): RegistrySettings 
   const kind = entry.kind ?? kindOf(host);
   const { username, password, ca } = entry;
   const hubApi = kind === 'dockerhub' ? (entry.hubApi ?? 'https://hub.docker.com') : undefined;
+  const identity = kind === 'acr' && (entry.identity ?? username === undefined);
   const chunkSize = entry.chunkSize ?? (kind === 'acr' ? defaultAcrChunk : undefined);
   return Object.freeze({
     host,
@@ -129,10 +136,11 @@ function completeSettings(host: string, entry: RegistryEntry): RegistrySettings 
     ...(hubApi !== undefined && { hubApi }),
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),
-    identity: kind === 'acr' && (entry.identity ?? username === undefined),
+    identity,
     audience: entry.audience ?? 'https://containerregistry.azure.net',
     skipTlsVerify: entry.skipTlsVerify ?? false,
-    allowHttpFallback: entry.allowHttpFallback ?? false,
+    // Whoever can break TLS to Azure must not get the identity's token instead.
+    allowHttpFallback: !identity && (entry.allowHttpFallback ?? false),
     ...(ca !== undefined && { ca }),
     ...(chunkSize !== undefined && { chunkSize }),
   });
@@ -144,9 +152,20 @@ function isLoopback(host: string): boolean {
   return name === 'localhost' || name === '[::1]' || /^127(?:\.\d{1,3}){3}$/.test(name);
 }
 
+const azureHost = /\.azurecr\.(?:io|cn|us)$/;
+
 function kindOf(host: string): RegistryKind {
   if (host === 'docker.io') return 'dockerhub';
-  return /\.azurecr\.(?:io|cn|us)$/.test(host) ? 'acr' : 'oci';
+  return azureHost.test(host) ? 'acr' : 'oci';
+}
+
+const strangerToIdentity =
+  'The Azure identity logs in at *.azurecr.io, *.azurecr.cn and *.azurecr.us over TLS, and on this machine: give a username and a password, or identity: false.';
+
+/** Its tokens go to Azure alone: whoever writes rules must not be able to collect them. */
+function mayKnowIdentity(endpoint: string): boolean {
+  const { protocol, hostname } = new URL(endpoint);
+  return isLoopback(hostname) || (protocol === 'https:' && azureHost.test(hostname));
 }
 
 function defaultEndpoint(host: string): string {
@@ -182,6 +201,10 @@ function findMistake(kind: RegistryKind, entry: RegistryEntry): EntryMistake | u
 /** @throws ERR_CONFIG for a file that is not there or holds no certificate */
 function checkCertificates(file: string): void {
   try {
+    const facts = statSync(file);
+    // A device or a pipe may never end, and nor may what /proc shows as an empty file.
+    const isFit = facts.isFile() && facts.size > 0 && facts.size <= maxCertificates;
+    if (!isFit) throw new Error('No file of 1 byte to 1 MiB');
     new X509Certificate(readFileSync(file, 'utf8'));
   } catch (cause) {
     const message = `The file holds no certificate in PEM form, or cannot be read: ${file}`;

@@ -56,6 +56,13 @@ const baseUrl = z
   .refine((value) => URL.canParse(value), urlText)
   .transform((value) => value.replace(/\/+$/, ''));
 
+/** Of Azure Container Registry, by cloud. A token for anything else would let its receiver act there as this identity. */
+const audiences = [
+  'https://containerregistry.azure.net',
+  'https://containerregistry.azure.us',
+  'https://containerregistry.azure.cn',
+] as const;
+
 const registrySchema = record({
   kind: z
     .enum(['dockerhub', 'acr', 'oci'], { error: 'one of dockerhub, acr and oci' })
@@ -70,8 +77,9 @@ const registrySchema = record({
   identity: flag()
     .describe('Log in with the Azure identity. Only for kind acr. Default: true when no username is given.')
     .optional(),
-  audience: text('an audience such as https://containerregistry.azure.net')
-    .describe('The Entra audience. Only for kind acr.')
+  audience: z
+    .enum(audiences, { error: `one of ${audiences.join(', ')}` })
+    .describe('The Entra audience. Only for kind acr. Default: https://containerregistry.azure.net.')
     .optional(),
   skipTlsVerify: flag().describe('Accept any certificate.').default(false),
   ca: text('the path of a PEM file')

@@ -9,6 +9,7 @@ import { type Queue, queues } from '../../../lib/storage/ports.ts';
 import { buildApp, type Cloud, startCloud } from '../../local/cloud.ts';
 import { buildManifest } from '../../local/content.ts';
 import { webhookBody } from '../../local/dockerhub.ts';
+import { reply } from '../../local/server.ts';
 import { serve } from './support.ts';
 
 const password = 'canary-password-9f2c';
@@ -282,17 +283,56 @@ describe('whoever may write the rules', () => {
     const host = new URL(stranger.url).host;
     const text = `rules:\n  - { source: ${host}/x, target: $ACR/mirror/x }\n`;
     const registries = `  ${host}: { username: x, password: ${JSON.stringify(password)} }\n`;
-    await cloud.writeRules(`${registries}${text}`);
-    const timer = cloud.host.invokeTimer('schedule');
-    await timer;
+    await refusesRules(`${registries}${text}`, 'ERR_VARIABLE_UNSET');
+    expect(stranger.requests).toEqual([]);
+  });
+
+  it.each([
+    ['at a host of theirs', '{ kind: acr, endpoint: "https://evil.example" }'],
+    ['at a host of theirs, by its name', '{ kind: acr, identity: true }'],
+    ['without TLS', '{ kind: acr, endpoint: "http://evil.azurecr.io" }'],
+    ['for another service', '{ kind: acr, audience: "https://vault.azure.net" }'],
+  ])("does not get the app's identity logged in %s", async (_, entry) => {
+    const asked = cloud.identity.requests.length;
+    const text = 'rules:\n  - { source: docker.io/acme/app, target: evil.example/x }\n';
+    await refusesRules(`  evil.example: ${entry}\n${text}`, 'ERR_CONFIG');
+    expect(cloud.identity.requests.slice(asked).filter(({ url }) => url.includes('vault'))).toEqual([]);
+  });
+
+  it.each(['/dev/zero', '/dev/stdin', '/proc/self/mem'])(
+    'does not stop the app with certificates from %s',
+    async (file) => {
+      const text = 'rules:\n  - { source: docker.io/acme/app, target: evil.example/x }\n';
+      await refusesRules(`  evil.example: { ca: ${file} }\n${text}`, 'ERR_CONFIG');
+    },
+  );
+
+  it('gets a login that they name sent to the registry that they name, and nothing else', async () => {
+    const stranger = await serve(() => reply(401, { 'www-authenticate': 'Basic realm="x"' }));
+    const host = new URL(stranger.url).host;
+    const registries = `  ${host}: { username: $DOCKERHUB_USERNAME, password: $DOCKERHUB_TOKEN }\n`;
+    await cloud.writeRules(`${registries}rules:\n  - { source: ${host}/x, target: $ACR/mirror/x }\n`);
+    await cloud.host.invokeTimer('schedule');
+    await cloud.host.idle();
+    await cloud.writeRules(rules);
+    const logins = new Set(stranger.requests.map(({ headers }) => headers.authorization));
+    const named = `Basic ${Buffer.from(`robot:${password}`).toString('base64')}`;
+    expect(logins).toEqual(new Set([undefined, named]));
+    const sent = JSON.stringify(stranger.requests);
+    for (const secret of [otherSetting, cloud.azurite.accountKey, cloud.identity.env.IDENTITY_HEADER, 'eyJ'])
+      expect(sent).not.toContain(secret);
+  });
+
+  /** The last good rules stay in force. */
+  async function refusesRules(text: string, code: string): Promise<void> {
+    await cloud.writeRules(text);
+    await cloud.host.invokeTimer('schedule');
     await cloud.host.idle();
     const { text: status } = await call('GET', 'status');
-    expect(JSON.parse(status).rulesError.code).toBe('ERR_VARIABLE_UNSET');
-    expect(stranger.requests).toEqual([]);
-    // The last good rules are still in force.
-    expect(digestAt('latest')).toBe(second.descriptor.digest);
     await cloud.writeRules(rules);
-  });
+    expect(JSON.parse(status).rulesError.code).toBe(code);
+    expect(digestAt('latest')).toBe(second.descriptor.digest);
+  }
 
   it('gets no script into the page, which shows data as text alone', async () => {
     await cloud.hub.push('acme/html', '1', first);

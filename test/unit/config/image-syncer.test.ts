@@ -223,6 +223,12 @@ describe('credentials', () => {
     expect(rules.registryFor({ host: 'x.io', path: 'a' }, 'source').allowHttpFallback).toBe(true);
   });
 
+  it("insecure takes no TLS from the Azure identity's login", () => {
+    const rules = readFiles('{}', 'x.azurecr.io: {insecure: true}');
+    const settings = rules.registryFor({ host: 'x.azurecr.io', path: 'a' }, 'target');
+    expect(settings).toMatchObject({ identity: true, allowHttpFallback: false });
+  });
+
   it('keys that image-syncer does not know are passed over, misspelt ones are not', () => {
     expect(login('x.io: {username: u, password: p, comment: ours}', 'x.io/a')).toBe('u:p');
     expect(errorOf(() => readFiles('{}', 'x.io: {username: u, pasword: p}'))).toMatchObject({

@@ -452,7 +452,7 @@ describe('registries', () => {
     ],
     [
       'an audience elsewhere',
-      registry('  x.io:\n    audience: https://a'),
+      registry('  x.io:\n    audience: https://containerregistry.azure.net'),
       4,
       'registries["x.io"].audience',
       /kind acr/,

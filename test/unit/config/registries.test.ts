@@ -109,6 +109,18 @@ describe('an entry', () => {
     }
   });
 
+  it('names a file of certificates that ends, and is no larger than those of a whole system', () => {
+    const [certificate = ''] = rootCertificates;
+    const large = fileWith(`${certificate}\n${'#'.repeat(1024 * 1024)}`);
+    for (const ca of ['/dev/zero', folder, large]) {
+      expect(() => settings('x.io/a', { 'x.io': { ca } })).toThrow(
+        expect.objectContaining({ code: 'ERR_CONFIG', path: 'registries["x.io"].ca' }),
+      );
+    }
+    const ca = fileWith(certificate);
+    expect(settings('x.io/a', { 'x.io': { ca } }).ca).toBe(ca);
+  });
+
   it.each([
     [5_000_000, 5_000_000],
     ['5000000', 5_000_000],
@@ -123,10 +135,53 @@ describe('an entry', () => {
       false,
     );
     expect(settings('x.azurecr.io/a', { 'x.azurecr.io': { identity: false } }).identity).toBe(false);
-    expect(settings('x.azurecr.io/a', { 'x.azurecr.io': { audience: 'https://a' } })).toMatchObject({
+  });
+
+  it.each(['net', 'us', 'cn'])('takes the audience of registries in each cloud: %s', (end) => {
+    const audience = `https://containerregistry.azure.${end}`;
+    expect(settings('x.azurecr.io/a', { 'x.azurecr.io': { audience } })).toMatchObject({
       identity: true,
-      audience: 'https://a',
+      audience,
     });
+  });
+
+  it.each([
+    'https://vault.azure.net',
+    'https://management.azure.com',
+    'https://containerregistry.azure.net.evil.example',
+    'https://containerregistry.azure.net/.default https://vault.azure.net',
+    '',
+  ])('takes no audience of another service: %j', (audience) => {
+    const expected = { code: 'ERR_CONFIG', path: 'registries["x.azurecr.io"].audience' };
+    expect(() => settings('x.azurecr.io/a', { 'x.azurecr.io': { audience } })).toThrow(
+      expect.objectContaining(expected),
+    );
+  });
+
+  it.each([
+    ['x.azurecr.io', {}],
+    ['x.azurecr.us', { endpoint: 'https://x.eastus.geo.azurecr.us' }],
+    ['acr.example', { kind: 'acr', endpoint: 'https://x.azurecr.io' }],
+    ['acr.example', { kind: 'acr', endpoint: 'http://127.0.0.1:5000' }],
+    ['acr.example', { kind: 'acr', endpoint: 'https://localhost:5000' }],
+    ['[::1]:5000', { kind: 'acr' }],
+  ])('lets the identity log in at Azure and on this machine: %s %j', (host, entry) => {
+    expect(settings(`${host}/a`, { [host]: entry }).identity).toBe(true);
+  });
+
+  it.each([
+    ['x.azurecr.io', { endpoint: 'https://evil.example' }, 'endpoint'],
+    ['x.azurecr.io', { endpoint: 'http://x.azurecr.io' }, 'endpoint'],
+    ['x.azurecr.io', { endpoint: 'https://x.azurecr.io.evil.example' }, 'endpoint'],
+    ['x.azurecr.io', { endpoint: 'https://evilazurecr.io' }, 'endpoint'],
+    ['x.azurecr.io', { endpoint: 'https://evil.example/.azurecr.io' }, 'endpoint'],
+    ['x.azurecr.io', { endpoint: 'https://127.0.0.1.evil.example' }, 'endpoint'],
+    ['evil.example', { kind: 'acr', identity: true, endpoint: 'http://10.0.0.1' }, 'endpoint'],
+    ['evil.example', { kind: 'acr' }, 'kind'],
+  ])('lets the identity log in nowhere else: %s %j', (host, entry, key) => {
+    const expected = { code: 'ERR_CONFIG', path: `registries["${host}"].${key}` };
+    expect(() => settings(`${host}/a`, { [host]: entry })).toThrow(expect.objectContaining(expected));
+    expect(settings(`${host}/a`, { [host]: { ...entry, identity: false } }).identity).toBe(false);
   });
 
   it('is frozen, and the same each time', () => {
