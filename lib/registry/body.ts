@@ -60,6 +60,13 @@ export class ResponseBody implements AsyncIterable<Uint8Array>, AsyncIterator<Ui
     reader?.reject(error);
   }
 
+  /** Gives it up: whoever reads it gets the error, and the connection is closed. */
+  breakOff(error: Error): void {
+    if (this.#state !== 'open') return;
+    this.fail(error);
+    this.#source.abort(error);
+  }
+
   [Symbol.asyncIterator](): this {
     return this;
   }

@@ -17,6 +17,8 @@ export interface Timeouts {
   readonly commitMs: number;
   /** Between two reads of a body. */
   readonly bodyMs: number;
+  /** For all of a body that is read into memory: one that drips never stalls. A blob may take as long as it needs. */
+  readonly wholeMs: number;
 }
 
 export const defaultTimeouts: Timeouts = {
@@ -24,6 +26,7 @@ export const defaultTimeouts: Timeouts = {
   headersMs: 60_000,
   commitMs: 300_000,
   bodyMs: 60_000,
+  wholeMs: 120_000,
 };
 
 /**

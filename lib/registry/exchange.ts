@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { lend, settle } from './blocks.ts';
 import { ResponseBody } from './body.ts';
-import { networkFailure } from './failure.ts';
+import { networkFailure, protocolFailure } from './failure.ts';
 import type { ResponseHeaders } from './headers.ts';
 
 export interface ExchangeRequest {
@@ -49,6 +49,9 @@ function framed({ headers, body }: ExchangeRequest): Record<string, string> {
   return { ...headers, 'content-length': String(body.reduce((sum, piece) => sum + piece.length, 0)) };
 }
 
+/** Before one answer. Servers send one or two. */
+const maxInterim = 10;
+
 /** Receives one answer from undici. */
 class Answer implements Dispatcher.DispatchHandler {
   readonly #response = Promise.withResolvers<ExchangeResponse>();
@@ -57,6 +60,7 @@ class Answer implements Dispatcher.DispatchHandler {
   #body: ResponseBody | undefined;
   /** Its last piece so far. */
   #piece: Buffer | undefined;
+  #interim = 0;
 
   constructor(request: ExchangeRequest) {
     this.#request = request;
@@ -75,10 +79,20 @@ class Answer implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: ResponseHeaders): void {
-    // Interim answers, such as 100 and 103, say nothing.
-    if (status < 200) return;
-    this.#body = new ResponseBody(controller);
-    this.#response.resolve({ status, headers, body: this.#body });
+    if (status < 200) {
+      this.#onInterim(controller, status);
+    } else {
+      this.#body = new ResponseBody(controller);
+      this.#response.resolve({ status, headers, body: this.#body });
+    }
+  }
+
+  /** An answer such as 103 says nothing. Each gives the next more time, so there must not be many. */
+  #onInterim(controller: Dispatcher.DispatchController, status: number): void {
+    this.#interim += 1;
+    if (this.#interim <= maxInterim) return;
+    const { method, url } = this.#request;
+    controller.abort(protocolFailure('Interim answers have no end', { method, url: url.href, status }));
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {

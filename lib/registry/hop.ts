@@ -1,5 +1,5 @@
 import { HubferryError, RegistryError, redactUrl } from '../errors.ts';
-import { bodyOf } from './body.ts';
+import { bodyOf, type ResponseBody } from './body.ts';
 import type { Connections, Timeouts } from './connections.ts';
 import type { Endpoint } from './endpoint.ts';
 import { type ExchangeResponse, exchange } from './exchange.ts';
@@ -43,7 +43,7 @@ export function createHop(options: HopOptions): SendOutgoing {
       endpoint.settle();
       options.onAnswer?.(answer, observer);
     }
-    const response = await complete(request, answer);
+    const response = await complete(request, answer, timeouts.wholeMs);
     if (options.countPulls && request.pull === true && response.status === 200) observer?.onPull?.();
     return response;
   }
@@ -85,17 +85,21 @@ function refuseInside({ method, url }: Outgoing, connections: Connections): void
 }
 
 /** Reads the body where it belongs to the attempt: that of an error, and one asked for as a whole. */
-async function complete(request: Outgoing, answer: ExchangeResponse): Promise<TransportResponse> {
+async function complete(
+  request: Outgoing,
+  answer: ExchangeResponse,
+  wholeMs: number,
+): Promise<TransportResponse> {
   const { status, headers } = answer;
   const facts = { method: request.method, url: request.url.href, status, headers };
   if (status >= 400) {
-    const bytes = await errorBody(request, answer);
+    const bytes = await errorBody(request, answer, wholeMs);
     return { ...facts, faults: parseFaults(bytes), body: bodyOf(bytes) };
   }
   if (status < 200 || status >= 300 || request.limit === undefined) {
     return { ...facts, faults: [], body: answer.body };
   }
-  const whole = await answer.body.head(request.limit);
+  const whole = await headInTime(request, answer, request.limit, wholeMs);
   if (whole.complete) return { ...facts, faults: [], body: bodyOf(whole.bytes) };
   const url = redactUrl(request.url);
   const message = `${request.method} ${url} answered more than ${request.limit} bytes`;
@@ -103,11 +107,31 @@ async function complete(request: Outgoing, answer: ExchangeResponse): Promise<Tr
 }
 
 /** The status counts: a broken body of an error takes nothing away from it. */
-async function errorBody(request: Outgoing, answer: ExchangeResponse): Promise<Uint8Array> {
+async function errorBody(request: Outgoing, answer: ExchangeResponse, wholeMs: number): Promise<Uint8Array> {
   try {
-    return (await answer.body.head(maxErrorBody)).bytes;
+    return (await headInTime(request, answer, maxErrorBody, wholeMs)).bytes;
   } catch {
     request.signal?.throwIfAborted();
     return new Uint8Array();
+  }
+}
+
+async function headInTime(
+  { method, url: { href } }: Outgoing,
+  { status, body }: ExchangeResponse,
+  limit: number,
+  wholeMs: number,
+): ReturnType<ResponseBody['head']> {
+  const url = redactUrl(href);
+  const message = `No end of the answer in time: ${method} ${url}`;
+  const timer = setTimeout(
+    () =>
+      body.breakOff(new RegistryError('ERR_TIMEOUT', message, { method, url, status }, { retryable: true })),
+    wholeMs,
+  );
+  try {
+    return await body.head(limit);
+  } finally {
+    clearTimeout(timer);
   }
 }

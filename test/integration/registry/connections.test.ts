@@ -97,6 +97,16 @@ describe('plain HTTP in place of TLS', () => {
   });
 });
 
+/** A server whose bodies come as one byte each few milliseconds, as long as `more` says so. */
+function dripping(status: number, more: () => boolean): Promise<string> {
+  const server = createServer((request, response) => {
+    response.writeHead(status).write(' ');
+    const timer = setInterval(() => (more() ? response.write(' ') : response.end()), 5);
+    request.socket.once('close', () => clearInterval(timer));
+  });
+  return listen(server);
+}
+
 describe('time', () => {
   it('runs out where no answer comes', async () => {
     const server = await serve(() => new Promise(() => {}));
@@ -111,6 +121,55 @@ describe('time', () => {
     );
     const response = await transportTo(url, { timeouts: { bodyMs: 100 } }).send(root);
     await expect(response.body.bytes(1000)).rejects.toMatchObject({ code: 'ERR_TIMEOUT', retryable: true });
+  });
+
+  it.each([
+    [200, 'the error', { code: 'ERR_TIMEOUT', retryable: true }],
+    [403, 'the answer, without words', { status: 403, faults: [] }],
+  ])(
+    'runs out where a body with %i that is read as a whole drips, and %s is told',
+    async (status, _, told) => {
+      let drops = 0;
+      const url = await dripping(status, () => {
+        drops += 1;
+        return true;
+      });
+      const transport = transportTo(url, { retries: 0, timeouts: { wholeMs: 100 } });
+      const answer = transport.send({ ...root, limit: 1000 }).catch((error: unknown) => error);
+      expect(await answer).toMatchObject(told);
+      expect(drops).toBeGreaterThan(1);
+    },
+  );
+
+  it('does not run out where a blob drips', async () => {
+    let left = 40;
+    const url = await dripping(200, () => {
+      left -= 1;
+      return left > 0;
+    });
+    const { body } = await transportTo(url, { timeouts: { wholeMs: 100 } }).send(root);
+    expect((await body.bytes(1000)).length).toBe(40);
+  });
+
+  it('does not run on with interim answers', async () => {
+    const url = await listen(
+      createServer((request, response) => {
+        const timer = setInterval(() => response.writeEarlyHints({ link: '</x>' }), 5);
+        request.socket.once('close', () => clearInterval(timer));
+      }),
+    );
+    const send = transportTo(url, { retries: 0, timeouts: { headersMs: 1000 } }).send(root);
+    await expect(send).rejects.toMatchObject({ code: 'ERR_PROTOCOL', retryable: false });
+  });
+
+  it('is there for a few interim answers', async () => {
+    const url = await listen(
+      createServer((_request, response) => {
+        for (let count = 0; count < 10; count += 1) response.writeEarlyHints({ link: '</x>' });
+        response.end('{}');
+      }),
+    );
+    expect((await transportTo(url).send(root)).status).toBe(200);
   });
 
   it('does not run out while it is the reader who waits', async () => {
