@@ -1,3 +1,5 @@
+import { withoutSecrets } from './errors/secrets.ts';
+
 /**
  * Every code that an error of hubferry can carry, with its meaning and what a person does about it.
  * The README's table is this one; a test compares them.
@@ -242,29 +244,9 @@ const secretShapes: readonly [RegExp, string][] = [
   [/(\/\/)[^/\s:@]+:[^/\s@]+@/g, '$1***@'],
 ];
 
-/** The newest values that were sent as a login, in the forms in which others write them down. */
-const secrets = new Set<string>();
-const maxSecrets = 1000;
-/** Anything shorter would take words out of every message. */
-const shortestSecret = 5;
-
-/** From now on `redact` takes this value out, whatever it looks like: whoever was sent it may repeat it. */
-export function keepSecret(value: string): void {
-  if (value.length < shortestSecret) return;
-  for (const form of [value, encodeURIComponent(value.toWellFormed()), JSON.stringify(value).slice(1, -1)]) {
-    secrets.delete(form);
-    secrets.add(form);
-  }
-  for (const oldest of secrets) {
-    if (secrets.size <= maxSecrets) return;
-    secrets.delete(oldest);
-  }
-}
-
 /** Takes secrets, and what looks like one, out of a text that goes to a log, a report, a message or a person. */
 export function redact(text: string): string {
-  let out = text;
-  for (const secret of secrets) out = out.replaceAll(secret, '***');
+  let out = withoutSecrets(text);
   for (const [shape, replacement] of secretShapes) out = out.replace(shape, replacement);
   return out;
 }

@@ -1,5 +1,6 @@
 import type { AccessToken, TokenCredential } from '@azure/core-auth';
-import { HubferryError, keepSecret, redact } from '../errors.ts';
+import { keepSecret } from '../errors/secrets.ts';
+import { HubferryError, redact } from '../errors.ts';
 import type { Clock } from '../registry/clock.ts';
 import { failureOf, isRecord, parseJson, protocolFailure } from '../registry/failure.ts';
 import { SharedFlights } from '../registry/flight.ts';

@@ -1,4 +1,5 @@
-import { HubferryError, keepSecret } from '../errors.ts';
+import { keepSecret } from '../errors/secrets.ts';
+import { HubferryError } from '../errors.ts';
 import type { AuthorizationRequest, Authorizer } from '../registry/authorization.ts';
 import type { Challenge } from '../registry/challenge.ts';
 import type { Clock } from '../registry/clock.ts';

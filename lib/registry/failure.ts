@@ -14,6 +14,8 @@ export interface Fault {
 export const maxErrorBody = 64 * 1024;
 const maxFaults = 10;
 const maxMessage = 400;
+/** Of a message that is longer by far, only the beginning is looked at. */
+const maxMessageRead = 10 * maxMessage;
 
 /** What an error answer says of itself; nothing where it is not understood. */
 export function parseFaults(bytes: Uint8Array): readonly Fault[] {
@@ -25,17 +27,20 @@ export function parseFaults(bytes: Uint8Array): readonly Fault[] {
 
 function faultIn(value: unknown): Fault {
   if (!isRecord(value)) return { code: '', message: '' };
-  const code =
-    typeof value.code === 'string' && /^\w{1,64}$/.test(value.code) ? value.code.toUpperCase() : '';
+  const code = typeof value.code === 'string' && /^\w{1,64}$/.test(value.code) ? redact(value.code) : '';
   // Beside the registries' `message`: OAuth2 (RFC 6749 section 5.2), and Docker Hub's token service and web API.
   const texts = [value.message, value.error_description, value.error, value.details, value.detail];
   const message = texts.find((text) => typeof text === 'string' && text !== '');
-  return { code, message: typeof message === 'string' ? oneLine(message) : '' };
+  return { code: code.toUpperCase(), message: typeof message === 'string' ? oneLine(message) : '' };
 }
 
 function oneLine(text: string): string {
-  // Redacted before it is cut: half a secret is no longer known as one.
-  return redact(text.replace(/[\p{C}\s]+/gu, ' ').trim()).slice(0, maxMessage);
+  const words = text
+    .slice(0, maxMessageRead)
+    .replace(/[\p{C}\s]+/gu, ' ')
+    .trim();
+  // Redacted before it is cut: a few characters of a secret are no longer known as one.
+  return redact(words).slice(0, maxMessage);
 }
 
 export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -2,7 +2,9 @@
  * Logs in at a registry the two ways that registries know: Basic, and Bearer with the tokens of a token service
  * (distribution's "Docker Registry v2 authentication via central service").
  */
-import { keepSecret, RegistryError, redactUrl } from '../errors.ts';
+
+import { keepSecret } from '../errors/secrets.ts';
+import { RegistryError, redactUrl } from '../errors.ts';
 import type { Observer } from '../oci/roles.ts';
 import type { AuthorizationRequest, Authorizer } from './authorization.ts';
 import type { Challenge } from './challenge.ts';

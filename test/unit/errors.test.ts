@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { keepSecret } from '../../lib/errors/secrets.ts';
 import { errorCodes, HubferryError, redact, redactUrl, summarize } from '../../lib/errors.ts';
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
@@ -32,5 +34,80 @@ describe('what people see of an error', () => {
       message: 'one two',
     });
     expect(summarize(new TypeError('x')).code).toBe('ERR_INTERNAL');
+  });
+});
+
+describe('a login that was sent', () => {
+  const password = `S3cr3tPa/ss+w0rd&x=Zq~(9)"'<é`;
+  const bytes = Buffer.from(password);
+  const encoded = encodeURIComponent(password);
+  const names: Readonly<Record<string, string>> = { '&': 'amp', '<': 'lt', '"': 'quot', "'": '#39' };
+  const html = password.replace(/[&<"']/g, (character) => `&${names[character]};`);
+
+  it.each([
+    ['as it is', password],
+    ['in capitals', password.toUpperCase()],
+    ['in a URL', encoded],
+    ['in a URL, in small letters', encoded.replace(/%../g, (byte) => byte.toLowerCase())],
+    ['in a form', new URLSearchParams({ password }).toString().slice('password='.length)],
+    ['in JSON', JSON.stringify(password).slice(1, -1)],
+    ['in HTML', html],
+    ['in hexadecimal', bytes.toString('hex')],
+    ['in hexadecimal, in capitals', bytes.toString('hex').toUpperCase()],
+    ['in base64', bytes.toString('base64')],
+    ['in base64 for URLs', bytes.toString('base64url')],
+    ['in base64 after one byte more', Buffer.from(`:${password}`).toString('base64')],
+    ['in base64 amid other bytes', Buffer.from(`robot:${password}!`).toString('base64url')],
+    ['broken into lines', password.replace(/.{7}/gu, '$&\r\n  ')],
+    ['broken by what nobody sees', [...password].join('\u200b\u00ad')],
+    ['cut off', password.slice(0, 20)],
+    ['in base64, cut off', bytes.toString('base64').slice(0, 16)],
+  ])('is taken out of what others say, %s', (_, told) => {
+    keepSecret(password);
+    const out = redact(`you sent "${told}", robot`);
+    expect(out).toMatch(/^you sent "\S{0,8}\*\*\*\S{0,4}", robot$/);
+  });
+
+  it('is taken out in every place, and nothing else is', () => {
+    keepSecret('correct horse battery');
+    keepSecret('hunter2');
+    expect(redact('a hunter2 HUNTER2hunter2\nb correcthorse\tbattery  c correct horse')).toBe(
+      'a *** ******\nb ***  c ***',
+    );
+    expect(redact('correct hors, hunter')).toBe('correct hors, hunter');
+  });
+
+  it('is taken out of any text, whatever stands around it', () => {
+    const secret = fc.string({ unit: 'binary', minLength: 12, maxLength: 60 });
+    fc.assert(
+      fc.property(
+        secret,
+        fc.string({ unit: 'binary' }),
+        fc.string({ unit: 'binary' }),
+        (told, before, after) => {
+          fc.pre(told.replace(/[\p{C}\s]/gu, '').length >= 12);
+          keepSecret(told);
+          for (const form of [
+            told,
+            told.toWellFormed().toLowerCase(),
+            encodeURIComponent(told.toWellFormed()),
+          ])
+            expect(redact(before + form + after)).not.toContain(form);
+        },
+      ),
+    );
+  });
+
+  it('is taken out whole, also where it repeats its own beginning', () => {
+    keepSecret('abababababababab-end');
+    expect(redact('abababababababababab-end')).toBe('***');
+  });
+
+  it('is known for as long as it is used, however many there are', () => {
+    for (let count = 0; count < 2000; count += 1) {
+      keepSecret('used-all-the-time');
+      keepSecret(`token-number-${count}-of-many`);
+    }
+    expect(redact('used-all-the-time, token-number-1999-of-many')).toBe('***, ***');
   });
 });

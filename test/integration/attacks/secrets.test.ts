@@ -12,23 +12,36 @@ import { type Mirrored, mirror, registry, serve, sourceRepository } from './supp
 const canary = 'canary "ü/9+x';
 const login = `robot:${canary}`;
 
-const forms = [
-  canary,
-  encodeURIComponent(canary),
-  JSON.stringify(canary).slice(1, -1),
-  Buffer.from(login).toString('base64'),
-  'token-canary',
-];
+function formsOf(secret: string): string[] {
+  const form = new URLSearchParams({ '': secret }).toString().slice(1);
+  const basic = Buffer.from(`robot:${secret}`);
+  return [
+    secret,
+    encodeURIComponent(secret),
+    form,
+    JSON.stringify(secret).slice(1, -1),
+    secret.replaceAll('"', '&quot;'),
+    Buffer.from(secret).toString('hex'),
+    Buffer.from(secret).toString('base64'),
+    Buffer.from(secret).toString('base64url'),
+    basic.toString('base64'),
+    basic.toString('base64url'),
+  ];
+}
 
-function leaksIn({ report, log, state }: Mirrored): string[] {
-  const all = JSON.stringify(report) + log + state;
-  return forms.filter((form) => all.includes(form));
+/** As a person would still recognize it. */
+const plain = (text: string) => text.replace(/[\p{C}\s]+/gu, '').toLowerCase();
+
+function leaksIn({ report, log, state }: Mirrored, secret = canary): string[] {
+  const all = plain(JSON.stringify(report) + log + state);
+  return [...formsOf(secret), 'token-canary'].filter((form) => all.includes(plain(form)));
 }
 
 /** Says everything that it was told, in all the ways in which an answer can. */
 function confession({ basic, bearer, headers }: Exchange): string {
-  const told = [basic?.password, bearer, headers.authorization].filter(Boolean);
-  return `you sent ${told.join(' and ')}; ${encodeURIComponent(basic?.password ?? '')}`;
+  const { password = '' } = basic ?? {};
+  const told = [bearer, headers.authorization, ...formsOf(password), password.toUpperCase()].filter(Boolean);
+  return `you sent ${told.join(' and ')}; ${[...password].join('\u200b')}, ${password.replace(/../g, '$&\n')}`;
 }
 
 const asksForBasic = { 'www-authenticate': 'Basic realm="x"' };
@@ -102,6 +115,17 @@ describe('a login that a registry repeats', () => {
     expect(result.report.totals.failed).toBe(1);
     expect(leaksIn(result)).toEqual([]);
     expect(JSON.stringify(result.report)).not.toContain('canary');
+  });
+
+  it('as the code of an error stays out of everything', async () => {
+    const token = 'dckr_pat_AbCd1234efGH';
+    const hostile = await serve(({ headers, method, basic }) => {
+      if (headers.authorization === undefined) return reply(401, asksForBasic);
+      return method === 'HEAD' ? found : replyJson(500, { errors: [{ code: basic?.password }] });
+    });
+    const result = await mirror(hostile, await registry(), { sourceCredentials: `robot:${token}` });
+    expect(result.report.totals.failed).toBe(1);
+    expect(leaksIn(result, token)).toEqual([]);
   });
 
   it.each([400, 401, 403, 500])('by its token service with %i stays out of everything', async (status) => {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { keepSecret } from '../../../lib/errors/secrets.ts';
 import {
   codeOfAnswer,
   failureOf,
@@ -35,6 +36,12 @@ describe('the body of an error', () => {
     expect(fault?.message).not.toMatch(/\p{C}/u);
     expect(fault?.message.length).toBeLessThan(500);
     expect(parseFaults(json({ errors: Array(1000).fill({ code: 'X' }) })).length).toBeLessThan(20);
+  });
+
+  it('has no code that is a login', () => {
+    keepSecret('dckr_pat_AbCd1234efGH');
+    const [fault] = parseFaults(json({ errors: [{ code: 'dckr_pat_AbCd1234efGH', message: 'no' }] }));
+    expect(fault).toEqual({ code: '***', message: 'no' });
   });
 
   it('may be anything', () => {
