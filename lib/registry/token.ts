@@ -254,7 +254,7 @@ function tokenFailure(response: TransportResponse, host: string): RegistryError 
 
 function tokenIn(bytes: Uint8Array, response: TransportResponse, sentAt: number): Token {
   const body = parseJson(bytes);
-  const value = isRecord(body) ? (body.token ?? body.access_token) : undefined;
+  const value = isRecord(body) ? body.token || body.access_token : undefined;
   // It becomes a header's value: nothing but visible ASCII.
   if (!isRecord(body) || typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
     throw protocolFailure('The token service gave no token', response);

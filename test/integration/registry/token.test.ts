@@ -97,6 +97,7 @@ describe('the token service', () => {
 
   it.each([
     ['a minute', { token: 't' }, 40_000, 20_000],
+    ['a minute, also beside an empty token,', { token: '', access_token: 't' }, 40_000, 20_000],
     [
       'what its JWT says',
       { access_token: `e.${Buffer.from('{"iat":0,"exp":4500}').toString('base64url')}.s` },

@@ -22,6 +22,24 @@ describe('addresses', () => {
     '::ffff:10.0.0.1',
     '::ffff:7f00:1',
     '64:ff9b::a00:1',
+    '64:ff9b:0:0:0:0:7f00:1',
+    '64:ff9b::127.0.0.1',
+    '0064:FF9B::10.0.0.1',
+    '::ffff:0:7f00:1',
+    '::ffff:0:10.0.0.1',
+    '::10.0.0.1',
+    '::7f00:1',
+    '2002:a9fe:a9fe::1',
+    '2002:7f00:1::',
+    '2002:a00:1:2:3:4:5:6',
+    '2001:0:a9fe:a9fe::1',
+    '2001::1',
+    'fec0::1',
+    'fe80::1%eth0',
+    '168.63.129.16',
+    '::ffff:168.63.129.16',
+    '100::1',
+    '5f00::1',
   ])('%s is inside', (address) => {
     expect(isInsideAddress(address)).toBe(true);
   });
@@ -32,8 +50,13 @@ describe('addresses', () => {
     '100.128.0.1',
     '192.0.2.1',
     '2606:4700::1111',
+    '2001:4860:4860::8888',
     '64:ff9b::808:808',
+    '64:ff9b:0:0:0:0:8.8.8.8',
     '::ffff:8.8.8.8',
+    '2002:808:808::1',
+    '2a9f:e000::a9fe:a9fe',
+    '168.63.129.17',
   ])('%s is outside', (address) => {
     expect(isInsideAddress(address)).toBe(false);
   });
@@ -59,5 +82,25 @@ describe('addresses', () => {
   it('takes any text for a host', () => {
     fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => void isInsideHost(text)));
     fc.assert(fc.property(fc.ipV6(), (address) => void isInsideAddress(address)));
+  });
+
+  it('sees the IPv4 address inside of an IPv6 one however that is spelled', () => {
+    const octet = fc.integer({ min: 0, max: 255 });
+    fc.assert(
+      fc.property(fc.tuple(octet, octet, octet, octet), (parts) => {
+        const dotted = parts.join('.');
+        const [a, b, c, d] = parts.map((part) => part.toString(16).padStart(2, '0'));
+        const groups = `${a}${b}:${c}${d}`;
+        for (const address of [
+          `64:ff9b::${dotted}`,
+          `64:ff9b:0:0:0:0:${groups}`,
+          `::ffff:${groups}`,
+          `::ffff:0:${groups}`,
+          `2002:${groups}::1`,
+          `2002:${groups}:0:0:0:0:1`,
+        ])
+          expect(isInsideAddress(address), address).toBe(isInsideAddress(dotted));
+      }),
+    );
   });
 });
