@@ -109,7 +109,7 @@ async function bundle(options: BuildOptions): Promise<Bundle> {
     bytes: contents,
   }));
   const packages = await packagesIn(metafile);
-  return { files, licences: await licencesOf(packages), sbom: json(sbomOf(packages)) };
+  return { files, licences: await licencesOf(packages), sbom: json(sbomOf(packages, metafile)) };
 }
 
 /** The licence texts of packages. */

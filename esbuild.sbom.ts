@@ -21,12 +21,17 @@ export async function packagesIn({ outputs }: Metafile): Promise<BundledPackage[
   const folders = new Set<string>();
   for (const { inputs } of Object.values(outputs)) {
     for (const [file, { bytesInOutput }] of Object.entries(inputs)) {
-      const [folder] = /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file) ?? [];
+      const folder = folderOf(file);
       if (folder && bytesInOutput > 0) folders.add(folder);
     }
   }
   const packages = await Promise.all([...folders].map(readPackage));
   return packages.sort((a, b) => (purlOf(a) < purlOf(b) ? -1 : 1));
+}
+
+/** Of the package that a file belongs to; `undefined` for our own. */
+function folderOf(file: string): string | undefined {
+  return /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0];
 }
 
 async function readPackage(folder: string): Promise<BundledPackage> {
@@ -37,7 +42,7 @@ async function readPackage(folder: string): Promise<BundledPackage> {
 }
 
 /** The same packages give the same document: it carries no time and no serial number. */
-export function sbomOf(packages: readonly BundledPackage[]): object {
+export function sbomOf(packages: readonly BundledPackage[], metafile: Metafile): object {
   const { name, version, license } = packageJson;
   const application = { ...componentOf({ folder: '', name, version, license }), type: 'application' };
   const components = packages.map(componentOf);
@@ -49,7 +54,26 @@ export function sbomOf(packages: readonly BundledPackage[]): object {
     metadata: { component: application },
     // A package of one version may lie in two folders.
     components: [...new Map(components.map((component) => [component['bom-ref'], component])).values()],
+    dependencies: dependenciesOf(packages, application['bom-ref'], metafile),
   };
+}
+
+/** Which component imports which, as the bundler found it. */
+function dependenciesOf(packages: readonly BundledPackage[], application: string, { inputs }: Metafile) {
+  const references = new Map(packages.map((bundled) => [bundled.folder, purlOf(bundled)]));
+  const imported = new Map([application, ...references.values()].map((ref) => [ref, new Set<string>()]));
+  const referenceTo = (file: string) => {
+    const folder = folderOf(file);
+    return folder === undefined ? application : references.get(folder);
+  };
+  for (const [file, { imports }] of Object.entries(inputs)) {
+    const from = referenceTo(file);
+    for (const { path: target, external } of imports) {
+      const to = external ? undefined : referenceTo(target);
+      if (from !== undefined && to !== undefined && to !== from) imported.get(from)?.add(to);
+    }
+  }
+  return [...imported].map(([ref, on]) => ({ ref, dependsOn: [...on].sort() }));
 }
 
 function componentOf(bundled: BundledPackage) {

@@ -135,6 +135,25 @@ describe('the packaged folder', () => {
     expect(read('hubferry.cdx.json').components.length).toBeGreaterThan(10);
   });
 
+  it.each(['hubferry.cdx.json', 'hubferry-app.cdx.json'])(
+    'has in %s what each part needs of the others',
+    (file) => {
+      const { metadata, components, dependencies } = JSON.parse(readFileSync(path.join(out, file), 'utf8'));
+      const references: string[] = components.map((component: { 'bom-ref': string }) => component['bom-ref']);
+      const application: string = metadata.component['bom-ref'];
+      const needs = new Map<string, string[]>(
+        dependencies.map(({ ref, dependsOn }: { ref: string; dependsOn: string[] }) => [ref, dependsOn]),
+      );
+      expect([...needs.keys()].sort()).toEqual([application, ...references].sort());
+      const reached = new Set([application]);
+      for (const ref of reached) for (const other of needs.get(ref) ?? []) reached.add(other);
+      expect([...reached].sort()).toEqual([application, ...references].sort());
+      const of = (name: string) => references.find((ref) => ref.startsWith(`pkg:npm/${name}@`)) ?? name;
+      expect(needs.get(application)).toContain(of('undici'));
+      expect(needs.get(of('%40azure/storage-blob'))).toContain(of('%40azure/core-rest-pipeline'));
+    },
+  );
+
   it('is the same, byte for byte, when it is made again', async () => {
     const again = await build();
     for (const file of readdirSync(path.join(out, 'app'))) {

@@ -1,11 +1,13 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access, glob, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import * as z from 'zod';
+import packageJson from '../../../package.json' with { type: 'json' };
 import { hasProgram } from '../../local/docker-registry.ts';
 import { type Answer, type LocalServer, reply, replyJson, startServer } from '../../local/server.ts';
 
@@ -124,28 +126,56 @@ describe('a release', () => {
     return stepsOf('release.yml', text).flatMap(({ run }) => (run === undefined ? [] : [run]));
   };
 
-  it("packs the package with its repository's address, without which npm refuses the provenance", async () => {
+  /** Of a checkout with all that is built in it. */
+  const packIn = async (folder: string) => {
     const pack = (await runs()).find((run) => run.includes('npm pack')) ?? '';
+    await writeFile(join(folder, 'package.json'), JSON.stringify(packageJson));
+    await mkdir(join(folder, 'dist'));
+    for (const file of [...packageJson.files, 'dist/other.txt']) await writeFile(join(folder, file), file);
+    const env = {
+      PATH: process.env.PATH,
+      HOME: folder,
+      GITHUB_SERVER_URL: 'https://github.com',
+      GITHUB_REPOSITORY: 'owner/name',
+    };
+    const bash = spawn('bash', ['-eo', 'pipefail', '-c', pack], { cwd: folder, env, stdio: 'ignore' });
+    expect(await once(bash, 'exit')).toEqual([0, null]);
+    const archive = join(folder, `dist/hubferry-${packageJson.version}.tgz`);
+    await promisify(execFile)('tar', ['--extract', '--gzip', '--file', archive, '--directory', folder]);
+    return join(folder, 'package');
+  };
+
+  it('packs the files that the package names, its repository, without which npm refuses the provenance, and no need of other packages', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'hubferry-pack-'));
     try {
-      await mkdir(join(folder, 'dist'));
-      const manifest = join(folder, 'package.json');
-      await writeFile(manifest, JSON.stringify({ name: 'hubferry', version: '1.2.3' }));
-      const env = {
-        PATH: process.env.PATH,
-        HOME: folder,
-        GITHUB_SERVER_URL: 'https://github.com',
-        GITHUB_REPOSITORY: 'owner/name',
-      };
-      const bash = spawn('bash', ['-eo', 'pipefail', '-c', pack], { cwd: folder, env, stdio: 'ignore' });
-      expect(await once(bash, 'exit')).toEqual([0, null]);
-      expect(JSON.parse(await readFile(manifest, 'utf8'))).toMatchObject({
-        repository: { url: 'git+https://github.com/owner/name.git' },
-      });
-      await access(join(folder, 'dist/hubferry-1.2.3.tgz'));
+      const packed = await packIn(folder);
+      const manifest: unknown = JSON.parse(await readFile(join(packed, 'package.json'), 'utf8'));
+      const { name, version, bin, engines } = packageJson;
+      const repository = { url: 'git+https://github.com/owner/name.git' };
+      expect(manifest).toMatchObject({ name, version, bin, engines, repository });
+      for (const kind of ['', 'dev', 'peer', 'optional'])
+        expect(manifest).not.toHaveProperty(kind === '' ? 'dependencies' : `${kind}Dependencies`);
+      const files = await Array.fromAsync(glob('**/*.*', { cwd: packed }));
+      const licences = 'dist/THIRD_PARTY_LICENSES';
+      expect([...files, licences].sort()).toEqual([...packageJson.files, 'package.json'].sort());
+      await access(join(packed, licences));
+      // Nothing runs where it is installed.
+      expect(
+        Object.keys(packageJson.scripts).filter((script) => /install|prepare|pack/.test(script)),
+      ).toEqual(['package']);
     } finally {
       await rm(folder, { recursive: true });
     }
+  });
+
+  it('hands the licences on with every file that contains the work of others', async () => {
+    const release = (await runs()).find((run) => run.includes('gh release create')) ?? '';
+    expect(release).toMatch(/ dist\/hubferry\.mjs dist\/THIRD_PARTY_LICENSES /);
+    const text = await readFile(new URL('.github/workflows/release.yml', root), 'utf8');
+    const { with: handed } = z
+      .looseObject({ with: z.looseObject({ path: z.string() }) })
+      .parse(stepsOf('release.yml', text).find(({ uses }) => uses?.startsWith('actions/upload-artifact@')));
+    expect(handed.path.split('\n')).toContain('dist/THIRD_PARTY_LICENSES');
   });
 
   it('publishes that very file', async () => {
