@@ -64,10 +64,10 @@ function base64Amid(bytes: string, before: number): string {
   return text.slice(Math.ceil((before * 8) / 6), Math.floor(((before + bytes.length) * 8) / 6));
 }
 
-/** A text as secrets are looked for in it: in any case, whatever breaks it, and base64 in both alphabets. */
+/** A text as secrets are looked for in it: in any case, whatever breaks or escapes it, and base64 in both alphabets. */
 function comparable(text: string): string {
   return text
-    .replace(/[\p{C}\s]+/gu, '')
+    .replace(/[\p{C}\s\\%]+/gu, '')
     .toLowerCase()
     .replaceAll('-', '+')
     .replaceAll('_', '/');
