@@ -29,6 +29,14 @@ export interface RunReport extends RunSummary {
   readonly longestBlobs?: readonly BlobTime[] | undefined;
 }
 
+/** What pushes said of tags since the last run that looked at every one. */
+export interface PushesReport extends RunReport {
+  readonly full?: string | undefined;
+  /** Runs that ended since it began and are not in here. */
+  readonly others: readonly string[];
+  readonly complete: boolean;
+}
+
 export interface StatusAnswer {
   readonly paused: boolean;
   readonly pausedSince?: string | undefined;
@@ -41,6 +49,17 @@ export interface StatusAnswer {
   readonly parked?: { readonly groups: readonly ParkedGroup[] };
   /** The newest first. */
   readonly runs: readonly RunSummary[];
+  /** What all runs moved, the listed ones and others, by the hour. */
+  readonly traffic?: readonly TrafficHour[];
+}
+
+export interface TrafficHour {
+  readonly from: string;
+  readonly runs: number;
+  /** Tags. */
+  readonly copied: number;
+  readonly bytes: number;
+  readonly pulls: number;
 }
 
 export interface OpenRun {

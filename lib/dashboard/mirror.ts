@@ -1,9 +1,12 @@
 /** What the page knows of the mirror: the newest status, and the reports behind it. */
 import { codeOf } from '../errors.ts';
-import type { RunReport, StatusAnswer } from './answers.ts';
+import type { PushesReport, RunReport, StatusAnswer } from './answers.ts';
 import { type Api, WrongKey } from './api.ts';
 import { Speeds } from './speeds.ts';
 import { lastWords, runsToRead, type TagLine } from './standing.ts';
+
+/** The report of what pushes said. */
+const pushesId = 'pushes';
 
 export class Mirror {
   readonly status: StatusAnswer;
@@ -11,21 +14,22 @@ export class Mirror {
   readonly speeds: Speeds;
   /** The last word on each tag. */
   readonly lines: readonly TagLine[];
+  /** Whether reports are missing that may tell otherwise. */
+  readonly untold: boolean;
   /** Why a report could not be read; what stands in the others is shown all the same. */
   readonly problem: unknown;
 
-  constructor(
-    status: StatusAnswer,
-    reports: ReadonlyMap<string, RunReport>,
-    speeds: Speeds,
-    problem: unknown,
-  ) {
+  constructor(status: StatusAnswer, { reports, problem }: Reading, speeds: Speeds) {
     this.problem = problem;
     this.status = status;
     this.reports = reports;
     this.speeds = speeds;
-    const known = new Set([...runsToRead(status.runs).map(({ run }) => run.id), ...status.openRuns]);
+    const pushes = reports.get(pushesId) as PushesReport | undefined;
+    const closed = closedRuns(status, pushes);
+    const known = new Set([pushesId, ...closed, ...status.openRuns]);
     this.lines = lastWords([...reports.values()].filter(({ run }) => known.has(run.id)));
+    const isWhole = pushes?.complete === true && closed.every((run) => reports.has(run));
+    this.untold = status.runs.length > 0 && !isWhole;
   }
 
   /**
@@ -36,26 +40,44 @@ export class Mirror {
     const status = await api.status();
     const speeds = before?.speeds ?? new Speeds();
     speeds.take(status.copying ?? []);
-    const reports = new Map<string, RunReport>();
-    const wanted = new Set([
-      ...status.openRuns,
-      ...runsToRead(status.runs).map(({ run }) => run.id),
-      ...(opened === undefined ? [] : [opened]),
-    ]);
-    let problem: unknown;
-    const read = async (id: string) => {
-      const known = before?.reports.get(id);
-      try {
-        const report = known?.run.finishedAt === undefined ? await readReport(api, id) : known;
-        if (report !== undefined) reports.set(id, report);
-      } catch (error) {
-        if (error instanceof WrongKey) throw error;
-        problem = error;
-        if (known !== undefined) reports.set(id, known);
-      }
-    };
-    await Promise.all([...wanted].map(read));
-    return new Mirror(status, reports, speeds, problem);
+    const reading = new Reading(api, before);
+    // Without runs there is nothing to be said of any.
+    if (status.runs.length > 0) await reading.read(pushesId);
+    const pushes = reading.reports.get(pushesId) as PushesReport | undefined;
+    const more = opened === undefined ? [] : [opened];
+    const wanted = new Set([...status.openRuns, ...closedRuns(status, pushes), ...more]);
+    await Promise.all([...wanted].map((run) => reading.read(run)));
+    return new Mirror(status, reading, speeds);
+  }
+}
+
+/** The finished runs whose reports, with what pushes said, together tell of every tag; without that, of as many as they can. */
+function closedRuns({ runs }: StatusAnswer, pushes: PushesReport | undefined): readonly string[] {
+  if (pushes === undefined) return runsToRead(runs).map(({ run }) => run.id);
+  return [...(pushes.full === undefined ? [] : [pushes.full]), ...pushes.others];
+}
+
+class Reading {
+  readonly reports = new Map<string, RunReport>();
+  problem: unknown;
+  readonly #api: Api;
+  readonly #before: Mirror | undefined;
+
+  constructor(api: Api, before: Mirror | undefined) {
+    this.#api = api;
+    this.#before = before;
+  }
+
+  async read(id: string): Promise<void> {
+    const known = this.#before?.reports.get(id);
+    try {
+      const report = known?.run.finishedAt === undefined ? await readReport(this.#api, id) : known;
+      if (report !== undefined) this.reports.set(id, report);
+    } catch (error) {
+      if (error instanceof WrongKey) throw error;
+      this.problem = error;
+      if (known !== undefined) this.reports.set(id, known);
+    }
   }
 }
 

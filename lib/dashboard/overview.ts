@@ -1,9 +1,10 @@
 /** The top of the page: in step or not, and the four numbers that go with it. */
 import type { RunSummary, StatusAnswer } from './answers.ts';
 import { type Child, h, s } from './dom.ts';
-import { bytes, count, day, duration, several } from './format.ts';
+import { bytes, count, duration, several } from './format.ts';
 import { when } from './parts.ts';
 import { type Count, isFull } from './standing.ts';
+import { lastDay } from './traffic.ts';
 import type { Tone, Verdict } from './verdict.ts';
 
 export interface Overview {
@@ -74,26 +75,13 @@ function ring({ tags, good, waiting, bad }: Count, tone: Tone): SVGElement {
   );
 }
 
-function tiles({ tags, good }: Count, { runs }: StatusAnswer, now: number): HTMLElement[] {
-  const today = runs.filter(({ run }) => now - Date.parse(run.startedAt) < day);
-  const sum = (of: (totals: RunSummary['totals']) => number) =>
-    today.reduce((all, { totals }) => all + of(totals), 0);
+function tiles({ tags, good }: Count, { runs, traffic = [] }: StatusAnswer, now: number): HTMLElement[] {
+  const today = lastDay(traffic, now);
   const full = runs.find(({ run }) => isFull(run))?.run;
   return [
     tile('Tags in step', count(good), `of ${count(tags)}`),
-    tile(
-      'Copied in 24 hours',
-      bytes(sum(({ bytesCopied }) => bytesCopied)),
-      several(
-        sum(({ copied = 0 }) => copied),
-        'tag',
-      ),
-    ),
-    tile(
-      'Pulls in 24 hours',
-      count(sum(({ pulls }) => pulls)),
-      pullsLeft(runs) ?? several(today.length, 'run'),
-    ),
+    tile('Copied in 24 hours', bytes(today.bytes), several(today.copied, 'tag')),
+    tile('Pulls in 24 hours', count(today.pulls), pullsLeft(runs) ?? several(today.runs, 'run')),
     full?.finishedAt === undefined
       ? tile('Last full run', 'none', 'yet')
       : tile(

@@ -16,12 +16,15 @@ const plotFrame = 34;
 const narrowestPlot = 240;
 
 /** @param older whether the older runs are wanted too */
-export function showMirror({ status, lines, reports, speeds }: Mirror, { older }: { older: boolean }): void {
+export function showMirror(
+  { status, lines, untold, reports, speeds }: Mirror,
+  { older }: { older: boolean },
+): void {
   const now = Date.now();
   const tags = lines.filter(isTag);
   const count = countOf(tags);
   const [failedRules, waitingRules] = [rulesThat(lines, 'bad').size, rulesThat(lines, 'waiting').size];
-  const verdict = verdictOf({ status, count, failedRules, waitingRules, now });
+  const verdict = verdictOf({ status, count, failedRules, waitingRules, untold, now });
   const going = status.openRuns.length > 0 || (status.copying ?? []).length > 0;
   const wrong = causesOf(lines);
   const waiting = parkedOf(lines, status, now);
@@ -39,7 +42,8 @@ export function showMirror({ status, lines, reports, speeds }: Mirror, { older }
   section('causes', wrong.length > 0 && causes(wrong));
   section('parked', waiting.length > 0 && parked(waiting, now));
   section('rules', tags.length > 0 && rules(rulesOf(tags)));
-  section('traffic', status.runs.length > 0 && traffic(trafficOf(status.runs, now), plotWidth()));
+  const { traffic: hours = [] } = status;
+  section('traffic', hours.length > 0 && traffic(trafficOf(hours, now), plotWidth()));
   section('runs', runs(status.runs, { now, older }));
 }
 

@@ -48,7 +48,7 @@ export function isFull({ trigger, finishedAt, interrupted, cancelled }: RunHeade
   return fullTriggers.has(trigger) && finishedAt !== undefined && !interrupted && !cancelled;
 }
 
-/** The finished runs whose reports together tell of every tag: the last one that looked at all, and what ended after it began. */
+/** The last listed run that looked at every tag, and what ended after it began. */
 export function runsToRead(runs: readonly RunSummary[]): readonly RunSummary[] {
   const full = runs.find(({ run }) => isFull(run));
   if (full === undefined) return runs;

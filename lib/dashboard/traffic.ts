@@ -1,5 +1,5 @@
 /** What the runs moved, over time. */
-import type { RunSummary } from './answers.ts';
+import type { TrafficHour } from './answers.ts';
 import { day, hour, minute } from './format.ts';
 
 export interface Bucket {
@@ -11,13 +11,26 @@ export interface Bucket {
   readonly pulls: number;
 }
 
-const widths = [1, 3, 6, 12, 24, 48].map((hours) => hours * hour);
+const widths = [1, 3, 6, 12, 24, 48].map((wide) => wide * hour);
 const week = 7 * day;
 const bucketsAtMost = 32;
 
+/** What began within the last 24 hours, the hour that these begin in included. */
+export function lastDay(hours: readonly TrafficHour[], now: number): TrafficHour {
+  const all = { from: new Date(now - day).toISOString(), runs: 0, copied: 0, bytes: 0, pulls: 0 };
+  for (const { from, runs, copied, bytes, pulls } of hours) {
+    if (Date.parse(from) + hour <= now - day) continue;
+    all.runs += runs;
+    all.copied += copied;
+    all.bytes += bytes;
+    all.pulls += pulls;
+  }
+  return all;
+}
+
 /** Slices of equal width from the first run until now, as narrow as still fits the page; days begin at the reader's midnight. */
-export function trafficOf(runs: readonly RunSummary[], now: number): Bucket[] {
-  const times = runs.map(({ run }) => Date.parse(run.startedAt));
+export function trafficOf(hours: readonly TrafficHour[], now: number): Bucket[] {
+  const times = hours.map(({ from }) => Date.parse(from));
   const first = Math.min(...times, now);
   // One more slice begins before the first run.
   const atLeast = (now - first) / (bucketsAtMost - 1);
@@ -27,12 +40,12 @@ export function trafficOf(runs: readonly RunSummary[], now: number): Bucket[] {
   const buckets: { from: number; to: number; runs: number; bytes: number; pulls: number }[] = [];
   for (let from = begin; from <= now; from += width)
     buckets.push({ from, to: from + width, runs: 0, bytes: 0, pulls: 0 });
-  for (const [index, { totals }] of runs.entries()) {
+  for (const [index, { runs, bytes, pulls }] of hours.entries()) {
     const bucket = buckets[Math.floor(((times[index] ?? now) - begin) / width)];
     if (bucket === undefined) continue;
-    bucket.runs += 1;
-    bucket.bytes += totals.bytesCopied;
-    bucket.pulls += totals.pulls;
+    bucket.runs += runs;
+    bucket.bytes += bytes;
+    bucket.pulls += pulls;
   }
   return buckets;
 }

@@ -18,10 +18,12 @@ export interface Facts {
   readonly failedRules: number;
   /** Rules that wait as a whole. */
   readonly waitingRules: number;
+  /** Tags may stand otherwise than the page knows. */
+  readonly untold: boolean;
   readonly now: number;
 }
 
-export function verdictOf({ status, count, failedRules, waitingRules, now }: Facts): Verdict {
+export function verdictOf({ status, count, failedRules, waitingRules, untold, now }: Facts): Verdict {
   const { runs, openRuns, open } = status;
   const others = count.bad > 0 && count.waiting > 0 ? `${counted(count.waiting)} more waiting. ` : '';
   const detail = others + lastFull(status, now);
@@ -43,10 +45,14 @@ export function verdictOf({ status, count, failedRules, waitingRules, now }: Fac
   if (waitingRules > 0 && !working)
     return { tone: 'warn', title: `${several(waitingRules, 'rule')} waiting`, detail };
   if (isLate(status, now)) return { tone: 'warn', title: 'The schedule is late', detail };
+  if (untold) return { tone: 'warn', title: 'Not all is known', detail: notKnown };
   if (working) return { tone: 'busy', title: 'Catching up', detail };
   if (count.tags === 0) return { tone: 'warn', title: 'No tag is mirrored', detail };
   return { tone: 'good', title: 'Everything is in step', detail };
 }
+
+const notKnown =
+  'Some of what happened since the last full run could not be read, or was more than is kept: the next one tells how every tag stands.';
 
 function lastFull({ runs }: StatusAnswer, now: number): string {
   const last = runs.find(({ run }) => isFull(run))?.run;

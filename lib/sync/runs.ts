@@ -5,6 +5,7 @@
 import * as z from 'zod';
 import { type ErrorCode, errorCodes, HubferryError } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
+import { notePushes } from './pushes.ts';
 import {
   type AnyReport,
   type BlobTime,
@@ -13,6 +14,7 @@ import {
   type Trigger,
   triggers,
 } from './report.ts';
+import { noteTraffic } from './traffic.ts';
 
 /** What people look at first. */
 export interface RunSummary {
@@ -74,8 +76,20 @@ export async function readRun(store: DocumentStore, id: string): Promise<AnyRepo
   throw new HubferryError('ERR_STORAGE', `${reportKey(id)} is no report: it was damaged, and may be deleted`);
 }
 
-/** Notes a report among the last ones of its trigger, and drops what is too old. */
+/** Notes a report in all that is told of several runs, once however often it is called, and drops what is too old. */
 export async function noteRun(store: DocumentStore, report: AnyReport): Promise<void> {
+  await noteRecent(store, report);
+  await noteTraffic(store, report);
+  const kept = () => recentRuns(store, runsKept);
+  await notePushes(store, report, { kept, read: (run) => readRun(store, run) });
+}
+
+/** The last runs of each trigger, the newest first. */
+export function listRuns(store: DocumentStore): Promise<RunOverview[]> {
+  return recentRuns(store, runsShown);
+}
+
+async function noteRecent(store: DocumentStore, report: AnyReport): Promise<void> {
   const key = recentKey(report.run.trigger);
   for (;;) {
     const document = await store.get(key);
@@ -89,11 +103,10 @@ export async function noteRun(store: DocumentStore, report: AnyReport): Promise<
   }
 }
 
-/** The last runs of each trigger, the newest first. */
-export async function listRuns(store: DocumentStore): Promise<RunOverview[]> {
+async function recentRuns(store: DocumentStore, ofEach: number): Promise<RunOverview[]> {
   const recent = await Promise.all(
     triggers.map(async (trigger) => {
-      return recentIn(await store.get(recentKey(trigger))).slice(0, runsShown);
+      return recentIn(await store.get(recentKey(trigger))).slice(0, ofEach);
     }),
   );
   return recent.flat().sort(newestFirst);

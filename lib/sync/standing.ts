@@ -7,6 +7,7 @@ import type { Parking, ParkingLot } from './parked.ts';
 import { linesOf } from './parts.ts';
 import type { RunHeader } from './report.ts';
 import { listRuns, type RunOverview } from './runs.ts';
+import { readTraffic, type TrafficHour } from './traffic.ts';
 
 export interface Status {
   readonly paused: boolean;
@@ -18,6 +19,8 @@ export interface Status {
   readonly parked: ParkedRequests;
   /** The last runs of each trigger, the newest first. */
   readonly runs: readonly RunOverview[];
+  /** What all runs moved, hour by hour, the oldest first. */
+  readonly traffic: readonly TrafficHour[];
 }
 
 export interface OpenRun {
@@ -66,14 +69,23 @@ export async function readStatus(desk: Desk, now: number): Promise<Status> {
   const { pausedSince } = await desk.control.wishes();
   const paused = pausedSince !== undefined;
   const openRuns = await desk.book.openRuns();
-  const [open, copying, parked, runs] = await Promise.all([
+  const [open, copying, parked, runs, traffic] = await Promise.all([
     Promise.all(shownOf(openRuns).map((run) => openRun(desk.book, run, paused, now))),
     uploadsUnderWay(desk.checkpoints, now),
     parkedRequests(desk.parked),
     listRuns(desk.runs),
+    readTraffic(desk.runs),
   ]);
-  const since = paused ? { pausedSince } : {};
-  return { paused, ...since, openRuns, open: open.flatMap((run) => run ?? []), copying, parked, runs };
+  return {
+    paused,
+    ...(paused ? { pausedSince } : {}),
+    openRuns,
+    open: open.flatMap((run) => run ?? []),
+    copying,
+    parked,
+    runs,
+    traffic,
+  };
 }
 
 /** The newest, and the oldest, which may be stuck. */

@@ -116,6 +116,16 @@ const copying = z.strictObject({
   savedAt: z.number(),
 });
 
+const trafficHour = z.strictObject({
+  /** When the hour begins. */
+  from: time,
+  runs: count,
+  /** Tags. */
+  copied: count,
+  bytes: count,
+  pulls: count,
+});
+
 export const statusSchema = z.strictObject({
   paused: z.boolean(),
   pausedSince: time.optional(),
@@ -127,6 +137,8 @@ export const statusSchema = z.strictObject({
   parked,
   /** The last runs of each trigger, the newest first. */
   runs: z.array(overview),
+  /** What all runs moved in the last thirty days, by the hour in which they began, the oldest first. */
+  traffic: z.array(trafficHour),
 });
 
 export const reportSchema = z.strictObject({
@@ -135,4 +147,14 @@ export const reportSchema = z.strictObject({
   pullsLeft: z.number().optional(),
   longestBlobs: z.array(blobTime).optional(),
   tags: z.array(line),
+});
+
+/** What `GET /api/status/pushes` answers. */
+export const pushesSchema = reportSchema.extend({
+  /** The last run that looked at every tag. */
+  full: z.string().optional(),
+  /** Runs that ended since it began and are not in here. */
+  others: z.array(z.string()),
+  /** Not so where more went wrong, or more of those runs ended, than is kept. */
+  complete: z.boolean(),
 });

@@ -11,6 +11,7 @@ import {
   type DashboardServer,
   dashboardKey,
   lineOf,
+  pushesOf,
   realisticHistory,
   reportOf,
   runAt,
@@ -164,7 +165,8 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
     await enter(page);
     await page.getByText('Reading …').waitFor();
     answer();
-    await page.getByRole('heading', { name: 'Everything is in step' }).waitFor();
+    await page.getByRole('heading', { name: 'Not all is known' }).waitFor();
+    expect(await page.locator('#lines tbody tr').count()).toBe(1);
     await page.getByRole('alert').getByText('The app answers with status 500.').waitFor();
   });
 
@@ -188,6 +190,27 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
     expect(await page.locator('details.numbers').getAttribute('open')).not.toBeNull();
     expect(await page.getByLabel('Rule', { exact: true }).inputValue()).toBe('redis');
     expect(await hasFocus(page.getByLabel('Search'))).toBe(true);
+  });
+
+  it('tells of a tag that failed in a push whose run is listed no more, and lets it be tried again', async () => {
+    const reports = [fullRun([lineOf('nginx', '1.0', 'unchanged')])];
+    const error = { code: 'ERR_SERVER', message: 'The registry is ill' } as const;
+    const lines = [lineOf('nginx', '2.0', 'failed', { error })];
+    const pushes = pushesOf({ reports }, lines);
+    const page = await show({ reports, pushes });
+    expect(await page.locator('#verdict h2').textContent()).toBe('1 tag not in step');
+    await page.getByRole('button', { name: 'Try failed tags again' }).click();
+    await page.getByText('What failed is asked for again.').waitFor();
+    expect(server.controls).toEqual([{ action: 'retry', run: 'pushes' }]);
+  });
+
+  it('calls nothing in step where more happened than is kept, or a report is gone', async () => {
+    const reports = [fullRun([lineOf('nginx', '1.0', 'unchanged')])];
+    const pushes = pushesOf({ reports });
+    for (const partial of [{ complete: false }, { others: ['gone'] }]) {
+      const page = await show({ reports, pushes: { ...pushes, ...partial } });
+      expect(await page.locator('#verdict h2').textContent()).toBe('Not all is known');
+    }
   });
 
   it('groups what is wrong by its cause, with the remedy, and what is parked by its time', async () => {

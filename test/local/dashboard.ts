@@ -6,7 +6,9 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import type { DashboardAnswer } from '../../esbuild.dashboard.ts';
 import { buildDashboard } from '../../esbuild.dashboard.ts';
+import { isFull, runsToRead } from '../../lib/dashboard/standing.ts';
 import type { ErrorSummary } from '../../lib/errors.ts';
+import { type PushesReport, pushesId } from '../../lib/sync/pushes.ts';
 import {
   type AnyReport,
   buildReport,
@@ -18,6 +20,8 @@ import {
 } from '../../lib/sync/report.ts';
 import { overviewOf } from '../../lib/sync/runs.ts';
 import type { Status } from '../../lib/sync/standing.ts';
+import { noTransfer } from '../../lib/sync/tally.ts';
+import type { TrafficHour } from '../../lib/sync/traffic.ts';
 import { launchBrowser } from './browser.ts';
 import { seeded } from './random.ts';
 import { type Answer, type Exchange, type LocalServer, reply, replyJson, startServer } from './server.ts';
@@ -26,6 +30,8 @@ export const dashboardKey = 'the-right-key';
 
 /** What the canned app knows; a test may change it at any time. */
 export interface Canned extends Partial<Omit<Status, 'openRuns' | 'runs'>> {
+  /** Unless given, every run is told by its own report. */
+  readonly pushes?: PushesReport;
   readonly rulesError?: ErrorSummary;
   /** In any order; those without an end are open. */
   readonly reports: AnyReport[];
@@ -62,23 +68,50 @@ async function respond(
   }
   const run = rest.join('/');
   if (run === '') return replyJson(200, statusOf(canned));
-  const report = canned.reports.find((one) => one.run.id === run);
+  const all = [...canned.reports, canned.pushes ?? pushesOf(canned)];
+  const report = all.find((one) => one.run.id === run);
   const unknown = { error: { code: 'ERR_RUN_UNKNOWN', message: 'There is no such run' } };
   return report === undefined ? replyJson(404, unknown) : replyJson(200, report);
 }
 
 /** As the app makes it of its reports. */
-export function statusOf({ reports, ...canned }: Canned): Status {
+export function statusOf({ reports, pushes: _, ...canned }: Canned): Status {
   const sorted = reports.toSorted((a, b) => (a.run.startedAt < b.run.startedAt ? 1 : -1));
   return {
     paused: false,
     open: [],
     copying: [],
     parked: { count: 0, groups: [] },
+    traffic: trafficOf(reports),
     ...canned,
     openRuns: sorted.filter(({ run }) => run.finishedAt === undefined).map(({ run }) => run.id),
     runs: sorted.filter(({ run }) => run.finishedAt !== undefined).map(overviewOf),
   };
+}
+
+export function pushesOf(canned: Canned, lines: readonly Line[] = []): PushesReport {
+  const told = runsToRead(statusOf(canned).runs).map(({ run }) => run);
+  const full = told.findLast(isFull);
+  return {
+    ...buildReport(runAt('webhook', 0), syncOutcomes, lines as Line<SyncOutcome>[], noTransfer()),
+    run: { id: pushesId, trigger: 'webhook', startedAt: full?.startedAt ?? iso(0) },
+    ...(full === undefined ? {} : { full: full.id }),
+    others: told.filter((run) => run !== full).map(({ id }) => id),
+    complete: true,
+  };
+}
+
+/** Each run in an hour of its own. */
+function trafficOf(reports: readonly AnyReport[]): TrafficHour[] {
+  return reports
+    .filter(({ run }) => run.finishedAt !== undefined)
+    .map(({ run, totals }) => ({
+      from: run.startedAt,
+      runs: 1,
+      copied: 'copied' in totals ? totals.copied : 0,
+      bytes: totals.bytesCopied,
+      pulls: totals.pulls,
+    }));
 }
 
 const hour = 3_600_000;

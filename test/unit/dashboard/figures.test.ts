@@ -3,7 +3,7 @@ import type { RunSummary, StatusAnswer } from '../../../lib/dashboard/answers.ts
 import { bytes, day, distance, duration, hour, minute, several } from '../../../lib/dashboard/format.ts';
 import { Speeds } from '../../../lib/dashboard/speeds.ts';
 import { countOf } from '../../../lib/dashboard/standing.ts';
-import { trafficOf } from '../../../lib/dashboard/traffic.ts';
+import { lastDay, trafficOf } from '../../../lib/dashboard/traffic.ts';
 import { verdictOf } from '../../../lib/dashboard/verdict.ts';
 import type { Trigger } from '../../../lib/sync/report.ts';
 import { lineOf, reportOf, runAt } from '../../local/dashboard.ts';
@@ -20,10 +20,15 @@ function ran(
   return reportOf(runAt(trigger, now - ago, minute), lines, pulls);
 }
 
-function verdict(runs: readonly RunSummary[], outcomes: readonly string[], more: Partial<StatusAnswer> = {}) {
+function verdict(
+  runs: readonly RunSummary[],
+  outcomes: readonly string[],
+  more: Partial<StatusAnswer> = {},
+  untold = false,
+) {
   const status = { paused: false, openRuns: [], runs, ...more };
   const count = countOf(outcomes.map((outcome) => lineOf('nginx', '1', outcome)));
-  return verdictOf({ status, count, failedRules: 0, waitingRules: 0, now });
+  return verdictOf({ status, count, failedRules: 0, waitingRules: 0, untold, now });
 }
 
 describe('the verdict', () => {
@@ -43,15 +48,34 @@ describe('the verdict', () => {
       title: '2 tags not in step',
     });
     const status = { paused: false, openRuns: [], runs: daily };
-    const failed = verdictOf({ status, count: countOf([]), failedRules: 1, waitingRules: 0, now });
+    const failed = verdictOf({
+      status,
+      count: countOf([]),
+      failedRules: 1,
+      waitingRules: 0,
+      untold: false,
+      now,
+    });
     expect(failed).toMatchObject({ tone: 'bad', title: '1 rule failed' });
   });
 
   it('is not good where there is nothing, or a whole rule waits', () => {
     expect(verdict(daily, [])).toMatchObject({ tone: 'warn', title: 'No tag is mirrored' });
     const status = { paused: false, openRuns: [], runs: daily };
-    const waiting = verdictOf({ status, count: countOf([]), failedRules: 0, waitingRules: 1, now });
+    const waiting = verdictOf({
+      status,
+      count: countOf([]),
+      failedRules: 0,
+      waitingRules: 1,
+      untold: false,
+      now,
+    });
     expect(waiting).toMatchObject({ tone: 'warn', title: '1 rule waiting' });
+  });
+
+  it('is not good where not all that happened is known', () => {
+    expect(verdict(daily, ['copied'], {}, true)).toMatchObject({ tone: 'warn', title: 'Not all is known' });
+    expect(verdict(daily, ['failed'], {}, true)).toMatchObject({ tone: 'bad' });
   });
 
   it('waits with what waits, and is busy while a run is open', () => {
@@ -93,16 +117,25 @@ describe('the verdict', () => {
 });
 
 describe('traffic', () => {
+  const moved = (ago: number, pulls = 0) => {
+    return { from: new Date(now - ago).toISOString(), runs: 2, copied: 3, bytes: 4, pulls };
+  };
+
   it('is summed up in slices that reach from the first run until now', () => {
-    const slices = trafficOf([ran('webhook', hour, ['copied'], 3), ran('webhook', 2 * day, [], 4)], now);
+    const slices = trafficOf([moved(2 * day, 4), moved(hour, 3)], now);
     expect(slices.reduce((sum, { pulls }) => sum + pulls, 0)).toBe(7);
     expect(slices.length).toBeLessThanOrEqual(32);
     expect(slices.at(-1)?.to).toBeGreaterThan(now);
-    expect(slices.filter(({ runs }) => runs > 0)).toHaveLength(2);
+    expect(slices.filter(({ runs }) => runs === 2)).toHaveLength(2);
   });
 
   it('stays readable over years', () => {
-    expect(trafficOf([ran('schedule', 3 * 365 * day)], now).length).toBeLessThanOrEqual(32);
+    expect(trafficOf([moved(3 * 365 * day)], now).length).toBeLessThanOrEqual(32);
+  });
+
+  it('of the last day is that of the hours that reach into it', () => {
+    const hours = [moved(25 * hour, 1), moved(25 * hour - minute, 2), moved(3 * hour, 4)];
+    expect(lastDay(hours, now)).toMatchObject({ runs: 4, copied: 6, bytes: 8, pulls: 6 });
   });
 });
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import * as z from 'zod';
-import { reportSchema, statusSchema } from '../../../lib/sync/status.ts';
+import { pushesSchema, statusSchema } from '../../../lib/sync/status.ts';
 
 const readme = readFileSync(path.join(import.meta.dirname, '../../../README.md'), 'utf8');
 const section = readme.slice(readme.indexOf('`GET /api/status` answers'), readme.indexOf('| app setting |'));
@@ -17,7 +17,7 @@ function keysOf(schema: unknown): string[] {
 describe('the description of the status', () => {
   it.each([
     ['status', statusSchema],
-    ['report', reportSchema],
+    ['report', pushesSchema],
   ])('in the README names every key of a %s', (_, schema) => {
     const keys = [...new Set(keysOf(z.toJSONSchema(schema)))].filter((key) => key !== 'type');
     expect(keys.length).toBeGreaterThan(20);
