@@ -78,11 +78,33 @@ export function lastWords(reports: readonly RunReport[]): TagLine[] {
       if (compare(words.get(key)?.at ?? '', at) <= 0) words.set(key, { line: { ...line, run: run.id }, at });
     }
   }
+  const isOver = overIn(done);
   return [...words.values()]
-    .filter(({ line }) => line.outcome !== 'deleted')
+    .filter(({ line, at }) => line.outcome !== 'deleted' && !isOver(line, at))
     .sort((a, b) => compare(b.at, a.at))
     .map(({ line }) => line)
     .sort(worstFirst);
+}
+
+/**
+ * What stops a rule as a whole has no tag, and no line says that it is over: it is when a later run tells of tags in each of its
+ * repositories, or in one of its namespace. A push looks at one tag alone, and a cancelled run may have looked at none.
+ */
+function overIn(reports: readonly RunReport[]): (line: Line, at: string) => boolean {
+  const looked = new Map<string, string>();
+  for (const { run, tags } of reports) {
+    if (run.trigger === 'webhook' || run.cancelled) continue;
+    for (const line of tags.filter(isTag)) {
+      const repository = repositoryOf(line.target);
+      for (const name of [repository, repository.replace(/[^/]*$/, '*')]) {
+        const key = `${line.rule}\n${name}`;
+        if (compare(looked.get(key) ?? '', run.startedAt) < 0) looked.set(key, run.startedAt);
+      }
+    }
+  }
+  return (line, at) =>
+    !isTag(line) &&
+    line.target.split(', ').every((name) => compare(looked.get(`${line.rule}\n${name}`) ?? '', at) > 0);
 }
 
 function compare(a: string, b: string): number {

@@ -96,6 +96,53 @@ describe('the last word on a tag', () => {
   });
 });
 
+describe('what stops a rule as a whole', () => {
+  const whole = (target: string, outcome = 'failed', more: Partial<Line> = {}): Line => {
+    return { rule: 'nginx', source: 'docker.io/library/nginx', target, outcome, ...more };
+  };
+  const repository = 'contoso.azurecr.io/mirror/nginx';
+  const failed = (target = repository) => reportOf(run('schedule', 0, 1), [whole(target)]);
+  const outcomes = (...reports: readonly RunReport[]) =>
+    lastWords(reports)
+      .map(({ outcome }) => outcome)
+      .sort();
+
+  it.each(['manual', 'schedule', 'cli'] as const)(
+    'is over when a later %s run tells of its tags',
+    (trigger) => {
+      const well = reportOf(run(trigger, 2, 3), [lineOf('nginx', '1', 'copied')]);
+      expect(outcomes(failed(), well)).toEqual(['copied']);
+      const cancelled = whole(repository, 'skipped', { reason: 'cancelled' });
+      expect(outcomes(reportOf(run('schedule', 0, 1), [cancelled]), well)).toEqual(['copied']);
+    },
+  );
+
+  it('is not over by a push, which looks at one tag alone, by another rule, or by what the same run did', () => {
+    const tag = lineOf('nginx', '1', 'copied', { startedAt: at(5) });
+    for (const other of [
+      reportOf(run('webhook', 2, 6), [tag]),
+      reportOf(run('manual', 2, 6), [{ ...tag, rule: 'other' }]),
+      reportOf(run('manual', 2, 6), [lineOf('nginx/more', '1', 'copied')]),
+      reportOf({ ...run('manual', 2, 6), dryRun: true }, [tag]),
+    ])
+      expect(outcomes(failed(), other)).toContain('failed');
+    expect(outcomes(reportOf(run('manual', 0, 6), [whole(repository), tag]))).toEqual(['copied', 'failed']);
+  });
+
+  it('is over for several repositories when each has been told of, and for a namespace by one of its own', () => {
+    const tagIn = (name: string, hour: number) =>
+      reportOf(run('manual', hour, hour + 1), [
+        lineOf('nginx', '1', 'copied', { target: `contoso.azurecr.io/${name}:1` }),
+      ]);
+    const two = failed('contoso.azurecr.io/a, contoso.azurecr.io/b');
+    expect(outcomes(two, tagIn('a', 2))).toEqual(['copied', 'failed']);
+    expect(outcomes(two, tagIn('a', 2), tagIn('b', 4))).toEqual(['copied', 'copied']);
+    const namespace = failed('contoso.azurecr.io/acme/*');
+    expect(outcomes(namespace, tagIn('other/a', 2))).toEqual(['copied', 'failed']);
+    expect(outcomes(namespace, tagIn('acme/a', 2))).toEqual(['copied']);
+  });
+});
+
 describe('the answers of the app', () => {
   it('are what this page reads, and what its tests are made of', () => {
     const canned = realisticHistory(Date.now());
