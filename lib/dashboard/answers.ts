@@ -77,7 +77,8 @@ export interface OpenRun {
 export interface ParkedGroup {
   readonly reason: string;
   readonly count: number;
-  readonly until: string;
+  /** Absent where no time is known. */
+  readonly until?: string | undefined;
   /** Some of their targets. */
   readonly examples: readonly string[];
 }

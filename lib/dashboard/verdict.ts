@@ -24,10 +24,13 @@ export interface Facts {
 }
 
 export function verdictOf({ status, count, failedRules, waitingRules, untold, now }: Facts): Verdict {
-  const { runs, openRuns, open } = status;
+  const { paused, runs, openRuns, open } = status;
   const others = count.bad > 0 && count.waiting > 0 ? `${counted(count.waiting)} more waiting. ` : '';
   const detail = others + lastFull(status, now);
   const working = openRuns.length > 0;
+  if (failedRules > 0) return { tone: 'bad', title: `${several(failedRules, 'rule')} failed`, detail };
+  if (count.bad > 0) return { tone: 'bad', title: `${several(count.bad, 'tag')} not in step`, detail };
+  if (paused) return { tone: 'warn', title: 'Copying is paused', detail };
   if (runs.length === 0 && count.tags === 0) {
     return working
       ? { tone: 'busy', title: 'The first run is under way', detail: 'Tags appear here as they are copied.' }
@@ -37,8 +40,6 @@ export function verdictOf({ status, count, failedRules, waitingRules, untold, no
           detail: 'The schedule or a push to Docker Hub starts the first one.',
         };
   }
-  if (failedRules > 0) return { tone: 'bad', title: `${several(failedRules, 'rule')} failed`, detail };
-  if (count.bad > 0) return { tone: 'bad', title: `${several(count.bad, 'tag')} not in step`, detail };
   if (open?.some(({ state }) => state === 'stuck')) return { tone: 'warn', title: 'A run is stuck', detail };
   if (count.waiting > 0 && !working)
     return { tone: 'warn', title: `${several(count.waiting, 'tag')} waiting`, detail };
@@ -60,11 +61,12 @@ function lastFull({ runs }: StatusAnswer, now: number): string {
   return `Every tag was looked at ${distance(Date.parse(last.finishedAt), now)}.`;
 }
 
-/** A schedule keeps its own pace: it is late when it has paused for twice its longest gap. */
-export function isLate({ runs }: StatusAnswer, now: number): boolean {
-  const times = runs
+/** A schedule keeps its own pace: it is late when it has begun nothing for twice its longest gap. */
+export function isLate({ runs, open = [] }: StatusAnswer, now: number): boolean {
+  const times = [...open, ...runs]
     .filter(({ run }) => run.trigger === 'schedule')
-    .map(({ run }) => Date.parse(run.startedAt));
+    .map(({ run }) => Date.parse(run.startedAt))
+    .sort((a, b) => b - a);
   const [last, before] = times;
   if (last === undefined || before === undefined) return last !== undefined && now - last > 8 * day;
   const gaps = times.slice(1).map((time, index) => (times[index] ?? time) - time);

@@ -39,7 +39,7 @@ export interface OpenRun {
 
 export interface ParkedRequests {
   readonly count: number;
-  /** When the first comes back. */
+  /** When the first comes back; none while people have paused everything. */
   readonly next?: string;
   /** By reason, of the first ones. */
   readonly groups: readonly ParkedGroup[];
@@ -48,7 +48,8 @@ export interface ParkedRequests {
 export interface ParkedGroup {
   readonly reason: string;
   readonly count: number;
-  readonly until: string;
+  /** When the last comes back; absent where people have to let it go on, or where its time has come. */
+  readonly until?: string;
   readonly examples: readonly string[];
 }
 
@@ -72,7 +73,7 @@ export async function readStatus(desk: Desk, now: number): Promise<Status> {
   const [open, copying, parked, runs, traffic] = await Promise.all([
     Promise.all(shownOf(openRuns).map((run) => openRun(desk.book, run, paused, now))),
     uploadsUnderWay(desk.checkpoints, now),
-    parkedRequests(desk.parked),
+    parkedRequests(desk.parked, paused, now),
     listRuns(desk.runs),
     readTraffic(desk.runs),
   ]);
@@ -148,7 +149,10 @@ function reasonFor(state: OpenRun['state'], { missing, parked }: Standing, since
   }
 }
 
-async function parkedRequests(lot: ParkingLot): Promise<ParkedRequests> {
+/** The reason of what waits until people let it go on: the time that it is parked under is that of the pause. */
+const byPeople = 'paused';
+
+async function parkedRequests(lot: ParkingLot, paused: boolean, now: number): Promise<ParkedRequests> {
   let count = 0;
   const first: Parking[] = [];
   for await (const parking of lot.all()) {
@@ -159,13 +163,18 @@ async function parkedRequests(lot: ParkingLot): Promise<ParkedRequests> {
     first.map(async (parking) => ({ parking, parked: await lot.load(parking) })),
   );
   const groups = [...Map.groupBy(read, ({ parked }) => parked?.reason ?? 'gone meanwhile')];
-  const next = first[0] === undefined ? {} : { next: timeOf(first[0]) };
-  return { count, ...next, groups: groups.map(([reason, of]) => groupOf(reason, of)) };
+  const timed = paused ? undefined : read.find(({ parked }) => parked?.reason !== byPeople)?.parking;
+  return {
+    count,
+    ...(timed === undefined ? {} : { next: timeOf(timed.until) }),
+    groups: groups.map(([reason, of]) => groupOf(reason, of, now)),
+  };
 }
 
 function groupOf(
   reason: string,
   of: readonly { parking: Parking; parked: Awaited<ReturnType<ParkingLot['load']>> }[],
+  now: number,
 ): ParkedGroup {
   const examples = of.slice(0, examplesShown).flatMap(({ parked }) => {
     if (parked === undefined) return [];
@@ -178,11 +187,11 @@ function groupOf(
   return {
     reason,
     count: of.length,
-    until: new Date(last).toISOString(),
+    ...(reason === byPeople || last <= now ? {} : { until: timeOf(last) }),
     examples: examples.slice(0, examplesShown),
   };
 }
 
-function timeOf({ until }: Parking): string {
-  return new Date(until).toISOString();
+function timeOf(time: number): string {
+  return new Date(time).toISOString();
 }

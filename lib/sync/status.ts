@@ -100,10 +100,18 @@ const openRun = z.strictObject({
 
 const parked = z.strictObject({
   count,
-  /** When the first comes back. */
+  /** When the first comes back; none while people have paused everything. */
   next: time.optional(),
   /** By reason, of the first hundred. */
-  groups: z.array(z.strictObject({ reason: z.string(), count, until: time, examples: z.array(z.string()) })),
+  groups: z.array(
+    z.strictObject({
+      reason: z.string(),
+      count,
+      /** When the last comes back; absent where people have to let it go on, or where its time has come. */
+      until: time.optional(),
+      examples: z.array(z.string()),
+    }),
+  ),
 });
 
 const copying = z.strictObject({

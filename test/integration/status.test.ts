@@ -84,6 +84,27 @@ describe('an open run', () => {
     expect(reportSchema.parse(JSON.parse(JSON.stringify(reports))).totals).toMatchObject({ deferred: 2 });
   });
 
+  it('names no time for what waits until people let it go on, or whose time has come', async () => {
+    await planned();
+    app.hub.abuse = { retryAfter: '7200' };
+    await app.deliver();
+    expect((await status(3 * 3600_000)).parked.groups).toEqual([
+      { reason: 'rate limit', count: 2, examples: expect.any(Array) },
+    ]);
+    await app.control.pause();
+    await app.schedule();
+    await app.deliver();
+    const { parked } = await status();
+    expect(parked).not.toHaveProperty('next');
+    expect(parked.groups.find(({ reason }) => reason === 'paused')).toEqual({
+      reason: 'paused',
+      count: 1,
+      examples: ['app'],
+    });
+    await app.control.resume();
+    expect(Date.parse((await status()).parked.next ?? '')).toBeGreaterThan(Date.now() + 3600_000);
+  });
+
   it('is paused where all is', async () => {
     await planned();
     await app.control.pause();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { RunSummary, StatusAnswer } from '../../../lib/dashboard/answers.ts';
+import type { OpenRun, RunSummary, StatusAnswer } from '../../../lib/dashboard/answers.ts';
 import { bytes, day, distance, duration, hour, minute, several } from '../../../lib/dashboard/format.ts';
 import { Speeds } from '../../../lib/dashboard/speeds.ts';
 import { countOf } from '../../../lib/dashboard/standing.ts';
@@ -29,6 +29,11 @@ function verdict(
   const status = { paused: false, openRuns: [], runs, ...more };
   const count = countOf(outcomes.map((outcome) => lineOf('nginx', '1', outcome)));
   return verdictOf({ status, count, failedRules: 0, waitingRules: 0, untold, now });
+}
+
+function openSince(trigger: Trigger, ago: number): OpenRun {
+  const run = runAt(trigger, now - ago);
+  return { run, state: 'working', since: run.startedAt, why: '', out: 1, parked: 0 };
 }
 
 describe('the verdict', () => {
@@ -71,6 +76,29 @@ describe('the verdict', () => {
       now,
     });
     expect(waiting).toMatchObject({ tone: 'warn', title: '1 rule waiting' });
+  });
+
+  it('tells of a pause before what follows from it, and after what is wrong', () => {
+    const title = 'Copying is paused';
+    const paused = { paused: true };
+    const late = [ran('schedule', 3 * day), ran('schedule', 4 * day)];
+    expect(verdict(daily, ['copied'], paused)).toMatchObject({ tone: 'warn', title });
+    expect(verdict(daily, ['deferred'], { ...paused, openRuns: ['r'] })).toMatchObject({ title });
+    expect(verdict(late, ['copied'], paused)).toMatchObject({ title });
+    expect(verdict([], [], paused)).toMatchObject({ title });
+    expect(verdict(daily, ['failed'], paused)).toMatchObject({ title: '1 tag not in step' });
+  });
+
+  it('does not call a schedule late whose runs are open', () => {
+    const closed = [ran('schedule', 84 * hour), ran('schedule', 108 * hour), ran('schedule', 132 * hour)];
+    const open = [12, 36, 60].map((ago) => openSince('schedule', ago * hour));
+    const openRuns = open.map(({ run }) => run.id);
+    expect(verdict(closed, ['copied'])).toMatchObject({ title: 'The schedule is late' });
+    expect(verdict(closed, ['copied'], { openRuns, open })).toMatchObject({ title: 'Catching up' });
+    const pushes = [openSince('webhook', hour)];
+    expect(verdict(closed, ['copied'], { openRuns: ['w'], open: pushes })).toMatchObject({
+      title: 'The schedule is late',
+    });
   });
 
   it('is not good where not all that happened is known', () => {
