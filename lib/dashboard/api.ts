@@ -3,6 +3,14 @@ import { type ErrorCode, type ErrorSummary, errorCodes, HubferryError } from '..
 import type { ControlAction, ControlAnswer, RunReport, StatusAnswer } from './answers.ts';
 
 const patienceMs = 60_000;
+/** A header carries no other characters, and no key has them. */
+const keyShape = /^[\x21-\x7E\xA1-\xFF]+$/;
+/** What comes along where a key is copied out of a text. */
+const invisible = /[\s\u200B-\u200D\u2060\uFEFF]/g;
+
+export function cleanKey(typed: string): string {
+  return typed.replace(invisible, '');
+}
 
 export class WrongKey extends HubferryError {
   constructor() {
@@ -34,6 +42,7 @@ export class Api {
 
   /** @throws HubferryError with a code whose remedy a person can follow */
   async #ask(path: string, init: RequestInit = {}): Promise<unknown> {
+    if (!keyShape.test(this.#key)) throw new WrongKey();
     const headers = { 'x-functions-key': this.#key };
     const signal = AbortSignal.timeout(patienceMs);
     const answer = await fetch(path, { ...init, headers, signal, redirect: 'error' }).catch(

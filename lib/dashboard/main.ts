@@ -1,12 +1,12 @@
 /** The page's course: it asks for a key, reads the mirror again and again, and does what its buttons say. */
 import { errorCodes, HubferryError } from '../errors.ts';
 import type { ControlAction } from './answers.ts';
-import { Api, WrongKey } from './api.ts';
+import { Api, cleanKey, WrongKey } from './api.ts';
 import { byId, type Child, h, show } from './dom.ts';
 import { chooseRule, showTags, turnTo } from './finder.ts';
 import { distance, minute, second, timeOfDay } from './format.ts';
 import { Mirror } from './mirror.ts';
-import { showMirror } from './sections.ts';
+import { clearMirror, showControls, showMirror } from './sections.ts';
 import { canRetry } from './standing.ts';
 
 const keyName = 'hubferry-key';
@@ -101,6 +101,8 @@ function askForKey(why?: string): void {
   mirror = undefined;
   failures = 0;
   clearTimeout(timer);
+  sureDialog.close();
+  clearMirror();
   tellProblem();
   show(byId('key-problem'), why === undefined ? [] : [why]);
   keyField.setAttribute('aria-invalid', String(why !== undefined));
@@ -111,7 +113,8 @@ function askForKey(why?: string): void {
 
 function render(): void {
   byId('content').hidden = mirror === undefined;
-  byId('controls').hidden = mirror === undefined;
+  byId('controls').hidden = api === undefined;
+  showControls(mirror?.status.paused);
   const reading = api === undefined ? [] : ['Reading …'];
   show(byId('freshness'), mirror === undefined ? reading : [`Read at ${timeOfDay(readAt)}`]);
   if (mirror !== undefined) showMirror(mirror, { older });
@@ -164,11 +167,17 @@ function failedRuns(): string[] {
   return [...new Set(failed.map(({ run }) => run))];
 }
 
+/** What was asked for and is not yet seen on the page: a second press of the button asks for nothing more. */
+const underWay = new Set<string>();
+
 async function control(
   action: ControlAction,
   targets: readonly (string | undefined)[],
   done: string,
 ): Promise<void> {
+  const wish = [action, ...targets].join(' ');
+  if (underWay.has(wish)) return;
+  underWay.add(wish);
   try {
     let requests = 0;
     for (const run of targets) requests += (await api?.control(action, run))?.requests ?? 0;
@@ -177,6 +186,8 @@ async function control(
   } catch (error) {
     if (error instanceof WrongKey) askForKey(error.message);
     else tellProblem(error);
+  } finally {
+    underWay.delete(wish);
   }
 }
 
@@ -208,7 +219,7 @@ document.addEventListener('click', ({ target }) => {
 });
 loginForm.addEventListener('submit', (event) => {
   event.preventDefault();
-  logIn(keyField.value.trim());
+  logIn(cleanKey(keyField.value));
 });
 byId('sure-yes').addEventListener('click', () => sureDialog.close('yes'));
 byId('sure-no').addEventListener('click', () => sureDialog.close());

@@ -3,7 +3,7 @@ import { codeOf } from '../errors.ts';
 import type { PushesReport, RunReport, StatusAnswer } from './answers.ts';
 import { type Api, WrongKey } from './api.ts';
 import { Speeds } from './speeds.ts';
-import { lastWords, runsToRead, type TagLine } from './standing.ts';
+import { lastWords, openShown, runsToRead, type TagLine } from './standing.ts';
 
 /** The report of what pushes said. */
 const pushesId = 'pushes';
@@ -26,7 +26,7 @@ export class Mirror {
     this.speeds = speeds;
     const pushes = reports.get(pushesId) as PushesReport | undefined;
     const closed = closedRuns(status, pushes);
-    const known = new Set([pushesId, ...closed, ...status.openRuns]);
+    const known = new Set([pushesId, ...closed, ...openShown(status)]);
     this.lines = lastWords([...reports.values()].filter(({ run }) => known.has(run.id)));
     const isWhole = pushes?.complete === true && closed.every((run) => reports.has(run));
     this.untold = status.runs.length > 0 && !isWhole;
@@ -45,7 +45,7 @@ export class Mirror {
     if (status.runs.length > 0) await reading.read(pushesId);
     const pushes = reading.reports.get(pushesId) as PushesReport | undefined;
     const more = opened === undefined ? [] : [opened];
-    const wanted = new Set([...status.openRuns, ...closedRuns(status, pushes), ...more]);
+    const wanted = new Set([...openShown(status), ...closedRuns(status, pushes), ...more]);
     await Promise.all([...wanted].map((run) => reading.read(run)));
     return new Mirror(status, reading, speeds);
   }

@@ -28,12 +28,6 @@ export function showMirror(
   const going = status.openRuns.length > 0 || (status.copying ?? []).length > 0;
   const wrong = causesOf(lines);
   const waiting = parkedOf(lines, status, now);
-  show(byId('controls'), [
-    status.paused
-      ? button('resume', 'Resume copying', { class: 'primary' })
-      : button('pause', 'Pause copying'),
-    button('leave', 'Forget the key'),
-  ]);
   show(byId('verdict'), overview({ verdict, count, status, now }));
   // For screen readers, which hear it when it changes.
   show(byId('announcement'), [verdict.title]);
@@ -45,6 +39,23 @@ export function showMirror(
   const { traffic: hours = [] } = status;
   section('traffic', hours.length > 0 && traffic(trafficOf(hours, now), plotWidth()));
   section('runs', runs(status.runs, { now, older }));
+}
+
+/** @param paused unknown as long as the app has not answered */
+export function showControls(paused: boolean | undefined): void {
+  const more = paused
+    ? button('resume', 'Resume copying', { class: 'primary' })
+    : button('pause', 'Pause copying');
+  show(byId('controls'), [paused === undefined ? undefined : more, button('leave', 'Forget the key')]);
+}
+
+const told =
+  'announcement done verdict work causes parked rules traffic runs tags-title scope about rule outcome lines';
+
+/** Nothing of the mirror stays behind, also where it is out of sight. */
+export function clearMirror(): void {
+  for (const id of told.split(' ')) show(byId(id), []);
+  document.title = 'hubferry';
 }
 
 /** Those that are so as a whole. */

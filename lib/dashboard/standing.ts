@@ -55,6 +55,13 @@ export function runsToRead(runs: readonly RunSummary[]): readonly RunSummary[] {
   return runs.filter(({ run }) => compare(run.finishedAt ?? '', full.run.startedAt) >= 0);
 }
 
+const openAtMost = 20;
+
+/** The open runs that are read and shown: a pause may leave hundreds open, and the app tells how some of them stand. */
+export function openShown({ open, openRuns }: StatusAnswer): readonly string[] {
+  return open?.map(({ run }) => run.id) ?? openRuns.slice(0, openAtMost);
+}
+
 const order: Readonly<Record<Kind, number>> = { bad: 0, waiting: 1, good: 2, aside: 3 };
 
 /** What needs somebody's attention first. */

@@ -4,6 +4,7 @@ import { type Child, h } from './dom.ts';
 import { bytes, count, duration, second, several } from './format.ts';
 import { button, name, shares, shortDigest, when } from './parts.ts';
 import type { Speeds } from './speeds.ts';
+import { openShown } from './standing.ts';
 
 export interface Work {
   readonly status: StatusAnswer;
@@ -16,9 +17,16 @@ export interface Work {
 export function work({ status, reports, speeds, now }: Work): Child[] {
   const { openRuns, open = [], copying = [] } = status;
   const standing = new Map(open.map((one) => [one.run.id, one]));
+  const shown = openShown(status);
+  const rest = openRuns.length - shown.length;
   return [
     h('h2', { id: 'work-title' }, 'Going on now'),
-    h('ul', { class: 'open' }, ...openRuns.map((id) => openRun(id, standing.get(id), reports.get(id), now))),
+    h(
+      'ul',
+      { class: 'open' },
+      ...shown.map((id) => openRun(id, standing.get(id), reports.get(id), now)),
+      rest > 0 ? h('li', { 'data-key': '' }, `and ${count(rest)} more`) : undefined,
+    ),
     copying.length === 0
       ? undefined
       : h(

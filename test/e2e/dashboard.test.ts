@@ -127,6 +127,52 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
     await page.getByRole('heading', { name: 'Everything is in step' }).waitFor();
   });
 
+  it('takes a key with white space and invisible characters around it, and refuses what can be none', async () => {
+    const page = await open({ reports: [fullRun([lineOf('nginx', '1.0', 'unchanged')])] });
+    for (const key of ['the-right-key…', '\u200B']) {
+      await enter(page, key);
+      await page.getByText('The app refuses this key.').waitFor();
+      expect(await page.getByLabel('Function key').isVisible()).toBe(true);
+      expect(await page.evaluate('sessionStorage.length')).toBe(0);
+    }
+    await enter(page, ` \u200B${dashboardKey}\uFEFF\t`);
+    await page.getByRole('heading', { name: 'Everything is in step' }).waitFor();
+  });
+
+  it('lets the key be forgotten where the app has never answered', async () => {
+    const page = await open({ reports: [] });
+    server.intercept = ({ url }) =>
+      url.startsWith('/api/status') ? { kind: 'answer', status: 503 } : undefined;
+    await enter(page);
+    await page.getByRole('alert').getByText('The app answers with status 503.').waitFor();
+    await page.getByRole('button', { name: 'Forget the key' }).click();
+    await page.getByLabel('Function key').waitFor();
+  });
+
+  it('shows and says nothing of the mirror any more when the key ends, and can be entered again', async () => {
+    const page = await open(realisticHistory(Date.now()));
+    await page.clock.install();
+    await enter(page);
+    await page
+      .getByRole('button', { name: /^Cancel/ })
+      .first()
+      .click();
+    await page.getByRole('dialog').waitFor();
+    server.intercept = ({ url }) =>
+      url.startsWith('/api/status') ? { kind: 'answer', status: 401 } : undefined;
+    await page.clock.fastForward(3 * minute);
+    await page.getByText('The app refuses this key.').waitFor();
+    expect(await page.getByRole('dialog').isVisible()).toBe(false);
+    expect(await page.title()).toBe('hubferry');
+    expect(await page.content()).not.toContain('azurecr');
+    expect(await page.locator('#announcement').textContent()).toBe('');
+    expect(await page.getByRole('button').allTextContents()).toEqual(['Show the mirror']);
+    server.intercept = undefined;
+    await enter(page);
+    await page.locator('#verdict h2').waitFor();
+    expect(server.controls).toEqual([]);
+  });
+
   it('says what there is when there is nothing yet', async () => {
     const page = await show({ reports: [] });
     expect(await page.locator('#verdict h2').textContent()).toBe('No run yet');
@@ -288,6 +334,31 @@ describe.skipIf(!hasBrowser)('the dashboard', patience, () => {
         { action: 'retry', run: failed },
         { action: 'retry', run: failed },
       ]);
+  });
+
+  it('asks once where a button is pressed twice', async () => {
+    const page = await show(realisticHistory(Date.now()));
+    const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<void>();
+    server.intercept = async ({ method }) => {
+      if (method === 'POST') await mayAnswer;
+      return undefined;
+    };
+    await page.getByRole('button', { name: 'Try failed tags again' }).dblclick();
+    answer();
+    await page.getByText('What failed is asked for again.').waitFor();
+    await page.getByRole('button', { name: 'Pause copying' }).click();
+    await page.getByText('Copying is paused.').waitFor();
+    expect(server.controls).toMatchObject([{ action: 'retry' }, { action: 'pause' }]);
+  });
+
+  it('reads and shows the open runs that the app tells of, and how many more there are', async () => {
+    const open = Array.from({ length: 60 }, (_, nth) => runAt('webhook', Date.now() - nth * minute));
+    const reports = open.map((run) => reportOf(run, [lineOf('nginx', run.id, 'deferred')]));
+    const page = await show({ reports: [...reports, fullRun([lineOf('nginx', '1', 'unchanged')])] });
+    expect(await page.locator('#work .open > li').count()).toBe(21);
+    await page.getByText('and 40 more').waitFor();
+    const read = server.requests.filter(({ url }) => url.includes('-webhook'));
+    expect(read).toHaveLength(20);
   });
 
   it('says why an action was refused', async () => {

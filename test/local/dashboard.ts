@@ -19,7 +19,7 @@ import {
   verifyFindings,
 } from '../../lib/sync/report.ts';
 import { overviewOf } from '../../lib/sync/runs.ts';
-import type { Status } from '../../lib/sync/standing.ts';
+import type { OpenRun, Status } from '../../lib/sync/standing.ts';
 import { noTransfer } from '../../lib/sync/tally.ts';
 import type { TrafficHour } from '../../lib/sync/traffic.ts';
 import { launchBrowser } from './browser.ts';
@@ -77,16 +77,22 @@ async function respond(
 /** As the app makes it of its reports. */
 export function statusOf({ reports, pushes: _, ...canned }: Canned): Status {
   const sorted = reports.toSorted((a, b) => (a.run.startedAt < b.run.startedAt ? 1 : -1));
+  const open = sorted.filter(({ run }) => run.finishedAt === undefined);
   return {
     paused: false,
-    open: [],
+    open: [...open.slice(0, 15), ...open.slice(15).slice(-5)].map(({ run }) => standingOf(run)),
     copying: [],
     parked: { count: 0, groups: [] },
     traffic: trafficOf(reports),
     ...canned,
-    openRuns: sorted.filter(({ run }) => run.finishedAt === undefined).map(({ run }) => run.id),
+    openRuns: open.map(({ run }) => run.id),
     runs: sorted.filter(({ run }) => run.finishedAt !== undefined).map(overviewOf),
   };
+}
+
+function standingOf(run: RunHeader): OpenRun {
+  const why = '1 requests are queued or under way';
+  return { run, state: 'working', since: run.startedAt, why, out: 1, parked: 0, examples: [] };
 }
 
 export function pushesOf(canned: Canned, lines: readonly Line[] = []): PushesReport {
