@@ -4,6 +4,7 @@
  * Reports of single runs are dropped by their number, and a busy day has hundreds: a tag that failed is not to fall out of
  * sight with its run, and who looks is not to read hundreds of reports. Other runs are few, and are named here.
  */
+import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import {
   type AnyReport,
@@ -48,12 +49,32 @@ const fullTriggers: ReadonlySet<string> = new Set(['schedule', 'verify']);
 export async function notePushes(store: DocumentStore, report: AnyReport, reports: Reports): Promise<void> {
   for (;;) {
     const document = await store.get(key);
-    const known = document && (JSON.parse(Buffer.from(document.bytes).toString()) as PushesReport);
+    const known = document && decode(document.bytes);
     const begins = isFull(report.run) && report.run.startedAt > (known?.run.startedAt ?? '');
     const next = known === undefined || begins ? await begin(known, reports) : withRun(known, report);
     if (next === known) return;
     const condition = document === undefined ? { ifAbsent: true } : { ifMatch: document.etag };
     if ((await store.put(key, Buffer.from(JSON.stringify(next)), condition)) !== undefined) return;
+  }
+}
+
+/** As far as it is relied on here. */
+const shape = z.object({
+  run: z.object({ startedAt: z.string() }),
+  tags: z.array(
+    z.object({ rule: z.string(), target: z.string(), outcome: z.string(), startedAt: z.string() }),
+  ),
+  others: z.array(z.string()),
+  complete: z.boolean(),
+});
+
+/** One that was damaged is made anew: it holds up no run. */
+function decode(bytes: Uint8Array): PushesReport | undefined {
+  try {
+    const document: unknown = JSON.parse(Buffer.from(bytes).toString());
+    return shape.safeParse(document).success ? (document as PushesReport) : undefined;
+  } catch {
+    return undefined;
   }
 }
 
@@ -72,7 +93,8 @@ async function begin(known: PushesReport | undefined, { kept, read }: Reports): 
   // Without words from before nobody knows what fell out of the list.
   if (known === undefined && since.length > othersKept) pushes = { ...pushes, complete: false };
   for (const { run } of since) {
-    const report = run.trigger === 'webhook' ? await read(run.id) : undefined;
+    // One that cannot be read is missed by who looks.
+    const report = run.trigger === 'webhook' ? await read(run.id).catch(() => undefined) : undefined;
     pushes = report === undefined ? withOther(pushes, run.id) : withRun(pushes, report);
   }
   return pushes;

@@ -1,24 +1,27 @@
 /** What all runs moved, hour by hour: the list of runs forgets the older ones of a busy day, and sums of it would be too small. */
+import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import type { AnyReport } from './report.ts';
 
-/** What the runs that began within an hour came to. */
-export interface TrafficHour {
+const hourSchema = z.object({
   /** When the hour begins. */
-  readonly from: string;
-  readonly runs: number;
+  from: z.string(),
+  runs: z.number(),
   /** Tags. */
-  readonly copied: number;
-  readonly bytes: number;
-  readonly pulls: number;
-}
-
-interface Traffic {
+  copied: z.number(),
+  bytes: z.number(),
+  pulls: z.number(),
+});
+const trafficSchema = z.object({
   /** The runs that were taken in last: a run may be told twice, soon after each other. */
-  readonly noted: readonly string[];
+  noted: z.array(z.string()),
   /** The oldest first; hours without a run are left out. */
-  readonly hours: readonly TrafficHour[];
-}
+  hours: z.array(hourSchema),
+});
+type Traffic = z.infer<typeof trafficSchema>;
+
+/** What the runs that began within an hour came to. */
+export type TrafficHour = Readonly<z.infer<typeof hourSchema>>;
 
 const key = 'recent/traffic.json';
 const hourMs = 3600_000;
@@ -65,6 +68,11 @@ function withRun(hours: readonly TrafficHour[], { run, totals }: AnyReport): Tra
     .sort((a, b) => (a.from < b.from ? -1 : 1));
 }
 
+/** What was damaged begins anew: it holds up no run. */
 function decode(bytes: Uint8Array): Traffic {
-  return JSON.parse(Buffer.from(bytes).toString()) as Traffic;
+  try {
+    return trafficSchema.parse(JSON.parse(Buffer.from(bytes).toString()));
+  } catch {
+    return { noted: [], hours: [] };
+  }
 }

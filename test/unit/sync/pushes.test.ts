@@ -106,6 +106,27 @@ describe('what pushes said since the last full run', () => {
     expect(told.complete).toBe(false);
   });
 
+  it.each(['{', '{"tags":[{}]}'])('is made anew of the reports where it was damaged: %s', async (text) => {
+    await save(runOf('schedule', 0));
+    await pushed(1, 'v1', 'failed');
+    await save(runOf('manual', 2));
+    await runs.put('reports/pushes.json', Buffer.from(text));
+    await runs.put('recent/traffic.json', Buffer.from(text));
+    await pushed(3, 'v2', 'copied');
+    const facts = { full: 'schedule-0', others: ['manual-2'], complete: true };
+    expect(await pushes()).toMatchObject({ words: ['v1 failed', 'v2 copied'], ...facts });
+    expect(await readTraffic(runs)).toHaveLength(1);
+  });
+
+  it('names a run whose report is damaged, and says so where it cannot know what fell out of the list', async () => {
+    await save(runOf('schedule', 0));
+    for (let minute = 1; minute <= 30; minute += 1) await pushed(minute, 'v1', 'copied');
+    await runs.put('reports/webhook-7.json', Buffer.from('{'));
+    await runs.delete('reports/pushes.json');
+    await pushed(31, 'v2', 'copied');
+    expect(await pushes()).toMatchObject({ others: ['webhook-7'], complete: false });
+  });
+
   it('is told by several at the same time', async () => {
     await Promise.all([1, 2, 3, 4, 5, 6].map((nth) => pushed(nth, `v${nth}`, 'copied')));
     expect((await pushes()).words).toHaveLength(6);
