@@ -3,6 +3,8 @@ import { headerOf, parseDecimal, type ResponseHeaders } from '../registry/header
 
 /** The window of Docker Hub's limit since there is one, for a header that does not name it. */
 const usualWindowSeconds = 6 * 3600;
+/** Whatever is longer is no window. */
+const longestWindowSeconds = 366 * 24 * 3600;
 
 /**
  * The pull allowance in an answer's headers (docs.docker.com "Docker Hub usage and limits"): `ratelimit-limit` and
@@ -25,5 +27,7 @@ function parseQuota(
 ): { pulls: number; windowSeconds: number | undefined } | undefined {
   const [, number, window] = /^(\d{1,16})(?:;w=(\d{1,16}))?$/.exec(text?.trim() ?? '') ?? [];
   const pulls = parseDecimal(number);
-  return pulls === undefined ? undefined : { pulls, windowSeconds: parseDecimal(window) || undefined };
+  const seconds = parseDecimal(window) ?? 0;
+  const windowSeconds = seconds > 0 && seconds <= longestWindowSeconds ? seconds : undefined;
+  return pulls === undefined ? undefined : { pulls, windowSeconds };
 }

@@ -69,7 +69,7 @@ function key(host: string, traffic: Traffic): string {
 
 /** A host asks to come back later than anybody waits. */
 export function tooLong(host: string, retryAt: number): HubferryError {
-  const when = new Date(Math.min(retryAt, 8.64e15)).toISOString();
+  const when = new Date(retryAt).toISOString();
   return new HubferryError('ERR_RATE_LIMITED', `${host} asks for no request before ${when}`, {
     retryable: true,
     retryAt,

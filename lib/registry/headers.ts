@@ -47,6 +47,9 @@ export function parseContentRange(text: string | undefined): ByteRange | undefin
   return parseUploadRange(match?.[1]);
 }
 
+/** Nobody means a time that is further away: milliseconds that were sent for seconds, or a joke. */
+const longestWaitMs = 366 * 24 * 3600_000;
+
 /**
  * When to come back, in milliseconds since the epoch: `Retry-After` as seconds or as a date (RFC 9110 section 10.2.3),
  * else `X-Retry-After` as a Unix time, as Docker Hub's web API sends it. The later one of both counts.
@@ -55,20 +58,20 @@ export function parseRetryAfter(headers: ResponseHeaders, now: number): number |
   const times = [
     ...headersOf(headers, 'retry-after').map((text) => retryTime(text.trim(), now)),
     ...headersOf(headers, 'x-retry-after').map((text) => unixTime(text.trim())),
-  ].filter((time) => time !== undefined);
+  ].filter((time) => time !== undefined && time - now <= longestWaitMs) as number[];
   return times.length === 0 ? undefined : Math.max(...times);
 }
 
 function retryTime(text: string, now: number): number | undefined {
   const seconds = parseDecimal(text);
-  if (seconds !== undefined) return Math.min(now + seconds * 1000, Number.MAX_SAFE_INTEGER);
+  if (seconds !== undefined) return now + seconds * 1000;
   return httpDate(text);
 }
 
 /** A time in seconds since 2001, or a short delay: the field is no standard. */
 function unixTime(text: string): number | undefined {
   const seconds = parseDecimal(text);
-  return seconds === undefined ? undefined : Math.min(seconds * 1000, Number.MAX_SAFE_INTEGER);
+  return seconds === undefined ? undefined : seconds * 1000;
 }
 
 // The three forms of RFC 9110 section 5.6.7 begin with the name of a day; `Date.parse` alone takes far more than dates.

@@ -27,6 +27,8 @@ const parkedSchema = z.object({
 export type Parked = z.infer<typeof parkedSchema>;
 
 const prefix = 'parked/';
+/** Beyond it the texts of times are in another order than the times. */
+const lastTime = Date.UTC(9999, 11, 31);
 /** A plan that joins hundreds of requests asks for each of them. */
 const listedMs = 60_000;
 /** Pushes go first, and plans before what they bring. */
@@ -41,7 +43,8 @@ export class ParkingLot {
   }
 
   async park(request: CopyRequest | PlanRequest, lane: Lane, until: number, reason: string): Promise<void> {
-    const key = `${prefix}${new Date(until).toISOString()}/${lane}/${request.run}/${request.id}`;
+    const time = new Date(Math.min(until, lastTime)).toISOString();
+    const key = `${prefix}${time}/${lane}/${request.run}/${request.id}`;
     await this.#state.put(key, Buffer.from(JSON.stringify({ reason, request })));
   }
 

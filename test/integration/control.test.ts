@@ -299,6 +299,19 @@ describe('a request that is outstanding', () => {
     expect(pulls.reduce((sum, one) => sum + one, 0)).toBe(app.hub.pulls);
   });
 
+  it('is held up by nothing that is parked for thousands of years', async () => {
+    await push('1.0');
+    await planned();
+    const [message] = app.queues.messages.splice(0);
+    const request = copyRequestSchema.parse(JSON.parse(message?.text ?? ''));
+    for (const [id, until] of [
+      ['late', Date.UTC(57_936, 8)],
+      ['soon', Date.now() - 1000],
+    ] as const)
+      await app.parked.park({ ...request, id }, 'copy', until, 'rate limit');
+    expect((await app.parked.due(Date.now())).map(({ id }) => id)).toEqual(['soon']);
+  });
+
   it('is joined for the tags that it is about; other tags of the digest are asked for beside it', async () => {
     await push('1.0', 'same');
     const first = await planned();

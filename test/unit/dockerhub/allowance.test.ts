@@ -21,6 +21,11 @@ test('assumes six hours where no window is told', () => {
   });
 });
 
+test('takes a window of years for none', () => {
+  const headers = { 'ratelimit-limit': '100;w=9007199254740991', 'ratelimit-remaining': '1;w=900000000' };
+  expect(rateLimitOf(headers)?.windowSeconds).toBe(21_600);
+});
+
 test.each([
   ['no header', {}],
   ['a limit alone', { 'ratelimit-limit': '100;w=21600' }],
