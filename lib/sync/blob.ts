@@ -2,7 +2,7 @@
  * Moves blobs: exists, mount, upload. The bytes go through once, in chunks; where they break, they go on.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { HubferryError } from '../errors.ts';
+import { codeOf, HubferryError } from '../errors.ts';
 import type { Descriptor, Digest } from '../oci/descriptor.ts';
 import { algorithmOf, createDigester } from '../oci/digest.ts';
 import type { Source, Target, UploadSession } from '../oci/roles.ts';
@@ -75,8 +75,8 @@ export class BlobCopier {
   readonly #slots: Budget;
   readonly #memory: ChunkMemory;
   readonly #waiting = new Waiting(mostWaiting);
-  /** Blobs that this process has seen at a target. A blob that vanished since shows as ERR_BLOB_UNKNOWN at the manifest. */
-  readonly #present = new Set<string>();
+  /** Sizes of blobs that this process has seen at a target. A blob that vanished since shows as ERR_BLOB_UNKNOWN at the manifest. */
+  readonly #present = new Map<string, number>();
 
   constructor(options: BlobCopierOptions) {
     this.#options = options;
@@ -87,13 +87,16 @@ export class BlobCopier {
   /** Makes sure of the blob at the target; whoever wants the same one at the same time joins. */
   async ensure(blob: Descriptor, source: Source, target: Target, work: Work): Promise<void> {
     const key = presentKey(target, blob.digest);
-    if (this.#present.has(key)) {
+    // Another size than the one that was told before: the target knows which is right.
+    if (this.#present.get(key) === blob.size) {
       work.tally.noteExisting(key);
       return;
     }
+    // Whoever gives another size, which only one of both can have, fails alone.
+    const flight = `${key} ${blob.size}`;
     const fly = (signal: AbortSignal) =>
-      this.#flights.run(key, signal, () => this.#transfer(blob, source, target, work));
-    if (!this.#flights.has(key) || !this.#isLarge(blob, target)) return fly(work.stop);
+      this.#flights.run(flight, signal, () => this.#transfer(blob, source, target, work));
+    if (!this.#flights.has(flight) || !this.#isLarge(blob, target)) return fly(work.stop);
     using place = this.#waiting.enter(blob, work);
     await fly(place.signal);
   }
@@ -103,10 +106,10 @@ export class BlobCopier {
     return size > chunkSizeFor(this.#slots.used, this.#memory.total, { maxChunk, minChunk: 0 });
   }
 
-  /** Notes a blob as present at the target, as its tag's own manifest names it. */
-  notePresent(target: Target, digest: Digest): void {
+  /** Notes a blob of this size as present at the target, as its tag's own manifest names it. */
+  notePresent(target: Target, { digest, size }: Pick<Descriptor, 'digest' | 'size'>): void {
     if (this.#present.size >= presentMemory) this.#present.clear();
-    this.#present.add(presentKey(target, digest));
+    this.#present.set(presentKey(target, digest), size);
   }
 
   /** Forgets what is believed to be present: the target has said otherwise, or everything is to be checked. */
@@ -123,7 +126,7 @@ export class BlobCopier {
       const how = await transfer.run();
       if (how === 'existing') return this.#found(blob, target, work);
       work.tally.noteBrought(presentKey(target, blob.digest));
-      this.notePresent(target, blob.digest);
+      this.notePresent(target, blob);
       await this.#options.candidates.note(target.name, blob);
     } finally {
       release();
@@ -132,7 +135,7 @@ export class BlobCopier {
 
   #found(blob: Descriptor, target: Target, work: Work): void {
     work.tally.noteExisting(presentKey(target, blob.digest));
-    this.notePresent(target, blob.digest);
+    this.notePresent(target, blob);
   }
 }
 
@@ -241,8 +244,11 @@ class Transfer {
     const from = await candidates.nearest(this.#target.name, this.#blob, this.#source.name);
     if (from === undefined) return false;
     const mounted = await this.#target.mountBlob(this.#blob.digest, from, { signal: this.#work.stop });
-    if (mounted === true) this.#work.tally.blobsMounted += 1;
-    return mounted;
+    if (mounted !== true) return mounted;
+    // Only now the size shows.
+    await exists(this.#blob, this.#target, this.#work);
+    this.#work.tally.blobsMounted += 1;
+    return true;
   }
 
   async #upload(session: UploadSession | undefined): Promise<'copied' | 'existing'> {
@@ -410,7 +416,12 @@ class ChunkedUpload {
           const next = await this.#afterLoss(session);
           if (next === undefined) return;
           session = next;
-        } else throw error;
+        } else {
+          // Nothing that is worth going on with.
+          const isUseless = session.offset === 0 || codeOf(error) === 'ERR_SIZE_MISMATCH';
+          if (isUseless) await session.cancel().catch(() => undefined);
+          throw error;
+        }
       }
     }
   }

@@ -104,7 +104,7 @@ export class Copier {
     const passage: Passage = {
       ...sides,
       work,
-      known: new Set(),
+      known: new Map(),
       walked: new Set(),
       derived: nothingDerived,
       thorough: false,
@@ -346,7 +346,7 @@ class Carriage {
     const passage: Passage = {
       ...this.#sides,
       work: this.#work,
-      known: new Set(),
+      known: new Map(),
       walked: new Set(),
       derived: nothingDerived,
       thorough: this.#request.force,

@@ -18,8 +18,8 @@ export interface Passage {
   readonly source: Source;
   readonly target: Target;
   readonly work: Work;
-  /** Digests that the target tag's present manifest names: there without asking. Empty when everything is to be checked. */
-  readonly known: ReadonlySet<Digest>;
+  /** Digests and sizes that the target tag's present manifest names: there without asking. Empty when everything is to be checked. */
+  readonly known: ReadonlyMap<Digest, number>;
   /** Manifests that are done: what many indexes name is walked once, however many paths lead there. */
   readonly walked: Set<Digest>;
   /** Indexes that a rule's platforms made of the source's: no registry has them yet. */
@@ -98,7 +98,7 @@ export class GraphCopier {
   /** A manifest and everything below it, pushed by digest. */
   async ensureManifest(descriptor: Descriptor, passage: Passage, depth = 0): Promise<void> {
     const { known, walked } = passage;
-    if (known.has(descriptor.digest) || walked.has(descriptor.digest)) return;
+    if (known.get(descriptor.digest) === descriptor.size || walked.has(descriptor.digest)) return;
     if (walked.size >= maxManifests) {
       throw new HubferryError(
         'ERR_TOO_LARGE',
@@ -108,6 +108,7 @@ export class GraphCopier {
     const key = `${passage.target.name}@${descriptor.digest}`;
     await this.#flights.run(key, passage.work.stop, async () => {
       const { manifest, atTarget } = await this.obtain(descriptor, passage);
+      checkSize(manifest, descriptor);
       await this.ensureBelow(manifest, passage, depth);
       if (!atTarget || passage.thorough) await this.push(manifest, descriptor.digest, passage);
     });
@@ -122,7 +123,7 @@ export class GraphCopier {
       return await this.#pushCounted(manifest, reference, target, work);
     } catch (error) {
       if (!(error instanceof HubferryError) || error.code !== 'ERR_BLOB_UNKNOWN') throw error;
-      const all: Passage = { ...passage, known: new Set(), walked: new Set(), thorough: true };
+      const all: Passage = { ...passage, known: new Map(), walked: new Set(), thorough: true };
       this.#forgetBelow(manifest, target);
       await this.ensureBelow(manifest, all);
       return this.#pushCounted(manifest, reference, target, work);
@@ -142,7 +143,7 @@ export class GraphCopier {
   async #ensureBlob(blob: Descriptor, passage: Passage): Promise<void> {
     const { source, target, work, known, thorough } = passage;
     if (thorough) this.#blobs.forget(target, blob.digest);
-    else if (known.has(blob.digest)) this.#blobs.notePresent(target, blob.digest);
+    else this.#noteKnown(blob.digest, known, target);
     try {
       await this.#blobs.ensure(blob, source, target, work);
     } catch (error) {
@@ -150,6 +151,11 @@ export class GraphCopier {
       const missing = error instanceof HubferryError && error.code === 'ERR_BLOB_MISSING';
       if (!missing || !isForeign(blob)) throw error;
     }
+  }
+
+  #noteKnown(digest: Digest, known: Passage['known'], target: Target): void {
+    const size = known.get(digest);
+    if (size !== undefined) this.#blobs.notePresent(target, { digest, size });
   }
 
   /** So that a restart in the middle of long work costs no second pull. */
@@ -160,6 +166,13 @@ export class GraphCopier {
     await this.#pulled.save(manifest);
     return true;
   }
+}
+
+/** @throws ERR_SIZE_MISMATCH */
+function checkSize({ bytes }: Manifest, { digest, size }: Descriptor): void {
+  if (bytes.length === size) return;
+  const what = `The manifest ${digest} has ${bytes.length} bytes, but the index that names it says ${size}`;
+  throw new HubferryError('ERR_SIZE_MISMATCH', what);
 }
 
 async function pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
@@ -183,13 +196,12 @@ export async function knownFromPresent(
   next: Manifest,
   target: Target,
   signal: AbortSignal,
-): Promise<Set<Digest>> {
-  const known = new Set<Digest>();
+): Promise<Map<Digest, number>> {
+  const known = new Map<Digest, number>();
   const wanted = parseManifest(next);
   const content = await readable(target, present, signal);
   if (content === undefined) return known;
-  for (const child of content.manifests) known.add(child.digest);
-  for (const blob of content.blobs) known.add(blob.digest);
+  for (const { digest, size } of [...content.manifests, ...content.blobs]) known.set(digest, size);
   const changed = wanted.manifests.some((child) => !known.has(child.digest));
   if (!changed) return known;
   const still = new Set(wanted.manifests.map((child) => child.digest));
@@ -198,7 +210,7 @@ export async function knownFromPresent(
     4,
     async (child) => {
       const old = await readable(target, child.digest, signal);
-      for (const blob of old?.blobs ?? []) known.add(blob.digest);
+      for (const { digest, size } of old?.blobs ?? []) known.set(digest, size);
     },
   );
   return known;

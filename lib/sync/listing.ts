@@ -20,6 +20,9 @@ export interface LookOptions {
   readonly timed?: boolean;
 }
 
+/** Far above any repository; a list without an end would take all of the memory. */
+const mostTags = 500_000;
+
 /** What the next tag would meet as well: a failure of the repository, not of one tag. */
 const failuresOfAll: ReadonlySet<ErrorCode | undefined> = new Set([
   'ERR_UNAUTHORIZED',
@@ -39,6 +42,8 @@ export class Listing {
   #next: string | undefined;
   #reading: Promise<void> | undefined;
   #steps = 0;
+  /** Entries of all pages, of which some may tell of the same tag. */
+  #listed = 0;
 
   constructor(repository: Listable) {
     this.#repository = repository;
@@ -50,6 +55,7 @@ export class Listing {
     listing.#state = saved.state;
     listing.#next = saved.next;
     for (const [entry, isSure] of unpack(saved)) listing.#tags.set(entry, isSure);
+    listing.#listed = listing.#tags.size;
     return listing;
   }
 
@@ -142,12 +148,19 @@ export class Listing {
       signal.throwIfAborted();
       const page = await this.#repository.listTags({ cursor: this.#next, signal });
       if (page === undefined) return this.#endWithoutPage();
+      this.#listed += page.tags.length;
+      if (this.#listed > mostTags) throw this.#tooMany();
       for (const entry of page.tags) this.#add(entry);
       this.#steps += 1;
       this.#next = page.next;
       if (page.next === undefined) this.#state = 'whole';
       onPage?.(this.#tags.size);
     }
+  }
+
+  #tooMany(): HubferryError {
+    const what = `${this.#repository.name} lists more than ${mostTags} tags: name those that are wanted`;
+    return new HubferryError('ERR_TOO_LARGE', what);
   }
 
   #endWithoutPage(): void {

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import type { Descriptor, Digest } from '../../../lib/oci/descriptor.ts';
 import { buildIndex, buildManifest, type Content, mediaTypes, put, referrerOf } from '../../local/content.ts';
 import type { LocalRegistry } from '../../local/registry.ts';
+import type { LoggedRequest } from '../../local/server.ts';
 import { digestOf } from '../../local/store.ts';
 import { mirror, registry, sourceRepository, targetRepository } from './support.ts';
 
@@ -186,6 +187,68 @@ describe('a lie', () => {
     expect(mirrored(target)).toBeUndefined();
     expect(mirrored(target, 'good')).toBe(content.descriptor.digest);
     expect(target.store.uploads.size).toBe(0);
+  });
+
+  describe('about the size of a blob that an honest tag names too', () => {
+    async function liar(): Promise<{
+      source: LocalRegistry;
+      target: LocalRegistry;
+      good: string;
+      lie: string;
+    }> {
+      const [source, target] = [await registry(), await registry()];
+      const content = buildManifest({ layers: [1000] });
+      put(source, sourceRepository, 'good', content);
+      const [config, layer] = content.blobs.map(({ descriptor }) => descriptor);
+      const layers = [{ ...layer, size: Number.MAX_SAFE_INTEGER }];
+      const value = { schemaVersion: 2, mediaType: mediaTypes.manifest, config, layers };
+      const { digest } = putRaw(source, value, mediaTypes.manifest);
+      source.repository(sourceRepository).setTag('a-lie', digest);
+      return { source, target, good: content.descriptor.digest, lie: digest };
+    }
+    const isGetOf = (digest: string, { method, url }: LoggedRequest) =>
+      method === 'GET' && url.endsWith(`/manifests/${digest}`);
+
+    it('fails alone while both are on their way', async () => {
+      const { source, target, good, lie } = await liar();
+      const both = () => [good, lie].every((one) => source.requests.some((request) => isGetOf(one, request)));
+      source.intercept = async ({ url }) => {
+        if (url.includes('/blobs/')) await expect.poll(both).toBe(true);
+        return undefined;
+      };
+      const { report } = await mirror(source, target, { tag: 'a-lie,good' });
+      expect(report.tags.map(({ outcome }) => outcome)).toEqual(['failed', 'copied']);
+      expect(mirrored(target, 'good')).toBe(good);
+    });
+
+    it('fails although the blob is there by then', async () => {
+      const { source, target, good, lie } = await liar();
+      source.intercept = async (request) => {
+        if (isGetOf(lie, request)) await expect.poll(() => mirrored(target, 'good')).toBe(good);
+        return undefined;
+      };
+      const { report } = await mirror(source, target, { tag: 'a-lie,good' });
+      expect(report.tags.map(({ outcome, error }) => error?.code ?? outcome)).toEqual([
+        'ERR_SIZE_MISMATCH',
+        'copied',
+      ]);
+    });
+  });
+
+  it('about the size of a manifest is found out before it is named', async () => {
+    const [source, target] = [await registry(), await registry()];
+    const child = buildManifest({ layers: [10] });
+    put(source, sourceRepository, undefined, child);
+    const manifests = [{ ...child.descriptor, size: 5 }];
+    const { digest } = putRaw(
+      source,
+      { schemaVersion: 2, mediaType: mediaTypes.index, manifests },
+      mediaTypes.index,
+    );
+    source.repository(sourceRepository).setTag('latest', digest);
+    const { error } = await mirror(source, target);
+    expect(error?.code).toBe('ERR_SIZE_MISMATCH');
+    expect(mirrored(target)).toBeUndefined();
   });
 
   it('about the bytes of a blob is found out before the blob is there', async () => {

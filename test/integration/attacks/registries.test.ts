@@ -41,6 +41,21 @@ function flood(status: number, headers: Record<string, string> = {}) {
 
 const challenge = (exchange: Exchange) => `Bearer realm="${exchange.origin}/token",service="x"`;
 
+it('a listing without an end is refused before it takes the memory', async () => {
+  const [source, target] = [await registry(), await registry()];
+  let page = 0;
+  source.intercept = ({ url }) => {
+    if (!url.includes('/tags/list')) return undefined;
+    page += 1;
+    const tags = Array.from({ length: 100_000 }, (_, index) => `${page}-${index}`);
+    const link = `</v2/${sourceRepository}/tags/list?k=${page}>; rel="next"`;
+    return { kind: 'answer', status: 200, headers: { link }, body: JSON.stringify({ tags }) };
+  };
+  const { error } = await mirror(source, target, { tag: '*' });
+  expect(error?.code).toBe('ERR_TOO_LARGE');
+  expect(page).toBe(6);
+});
+
 describe('an answer of a hundred megabytes', () => {
   /** What sockets on both ends hold, beside what the reader takes. */
   const inSockets = 12 * MiB;
