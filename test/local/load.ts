@@ -26,8 +26,17 @@ const { values } = parseArgs({
     tags: { type: 'string', default: '10000' },
     seconds: { type: 'string', default: '20' },
     hot: { type: 'string', default: '500' },
+    help: { type: 'boolean', default: false },
   },
 });
+if (values.help) {
+  console.log(`npm run load -- [--only copies|webhooks|hot]    (all of them take about half an hour)
+
+  copies    --tags N      copy requests (10,000): throughput, latency, memory and open sockets over time, nothing lost
+  webhooks  --seconds N   posts as fast as they are taken (20 s), beside what Azurite takes: rate, latency, nothing lost
+  hot       --hot N       tags (500) that want one blob at once: one transfer, and nobody else is held up`);
+  process.exit();
+}
 
 const settings = { PULL_RESERVE: '0' };
 
