@@ -1,6 +1,7 @@
 /** What a registry asks for by `Retry-After`, kept by every instance of the function app. */
 import { createHostGate, type HostGate, type HostGateOptions, type Traffic } from './registry/gate.ts';
 import type { DocumentStore } from './storage/ports.ts';
+import { postpone, readTime } from './sync/shared-time.ts';
 
 /** How long what storage said is believed, in milliseconds. */
 const believedMs = 5000;
@@ -16,14 +17,12 @@ export function createSharedGate(store: DocumentStore, options: HostGateOptions 
     const key = keyOf(host, traffic);
     if (Date.now() - (readAt.get(key) ?? 0) < believedMs) return;
     readAt.set(key, Date.now());
-    const until = await read(store, key);
+    const until = await readTime(store, key);
     if (until > Date.now()) own.close(host, until, traffic);
   };
   // Storage that fails must not stop what needs no storage: the registry still says no by itself.
   const tell = async (host: string, until: number, traffic: Traffic): Promise<void> => {
-    const key = keyOf(host, traffic);
-    if (until - Date.now() < worthTellingMs || (await read(store, key)) >= until) return;
-    await store.put(key, Buffer.from(`${until}`));
+    if (until - Date.now() >= worthTellingMs) await postpone(store, keyOf(host, traffic), until);
   };
 
   return {
@@ -37,11 +36,6 @@ export function createSharedGate(store: DocumentStore, options: HostGateOptions 
       tell(host, until, traffic).catch(() => undefined);
     },
   };
-}
-
-async function read(store: DocumentStore, key: string): Promise<number> {
-  const document = await store.get(key);
-  return document === undefined ? 0 : Number(Buffer.from(document.bytes).toString());
 }
 
 function keyOf(host: string, traffic: Traffic): string {

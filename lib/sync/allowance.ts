@@ -5,12 +5,10 @@
  * storage under the name that Docker Hub counts by (`docker-ratelimit-source`), and is never undercut.
  */
 import { createHash } from 'node:crypto';
-import * as z from 'zod';
 import { HubferryError } from '../errors.ts';
 import type { Allowance } from '../oci/roles.ts';
 import type { DocumentStore } from '../storage/ports.ts';
-
-const noteSchema = z.object({ until: z.number() });
+import { postpone, readTime } from './shared-time.ts';
 
 /** How long what storage said is believed, in milliseconds. */
 const believedMs = 5000;
@@ -92,11 +90,9 @@ export class AllowanceKeeper {
   async #close(host: string, allowance: Allowance | undefined, retryAt: number | undefined): Promise<number> {
     const until = retryAt ?? nextTry(allowance?.windowSeconds ?? usualWindowSeconds);
     const key = keyOf(host, allowance?.source);
-    const known = await this.#closedUntil(host, allowance?.source);
-    if (known >= until) return known;
-    this.#closed.set(key, { until, readAt: Date.now() });
-    await this.#store.put(key, Buffer.from(JSON.stringify({ until })));
-    return until;
+    // This process keeps it also where storage fails.
+    this.#believe(key, until);
+    return this.#believe(key, await postpone(this.#store, key, until));
   }
 
   async #closedUntil(host: string, source: string | undefined): Promise<number> {
@@ -104,18 +100,14 @@ export class AllowanceKeeper {
     const known = this.#closed.get(key);
     if (known !== undefined && (Date.now() - known.readAt < believedMs || known.until > Date.now()))
       return known.until;
-    const document = await this.#store.get(key);
-    const until = document === undefined ? 0 : (parse(document.bytes)?.until ?? 0);
+    return this.#believe(key, await readTime(this.#store, key));
+  }
+
+  /** A look at storage that began earlier may end later: the later time stands. */
+  #believe(key: string, told: number): number {
+    const until = Math.max(told, this.#closed.get(key)?.until ?? 0);
     this.#closed.set(key, { until, readAt: Date.now() });
     return until;
-  }
-}
-
-function parse(bytes: Uint8Array): z.infer<typeof noteSchema> | undefined {
-  try {
-    return noteSchema.safeParse(JSON.parse(Buffer.from(bytes).toString())).data;
-  } catch {
-    return undefined;
   }
 }
 

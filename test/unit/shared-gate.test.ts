@@ -4,6 +4,8 @@ import path from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { createSharedGate } from '../../lib/shared-gate.ts';
 import { openFolderStores } from '../../lib/storage/folder.ts';
+import type { DocumentStore } from '../../lib/storage/ports.ts';
+import { boundTo } from './sync/memory.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'hubferry-gate-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -35,6 +37,26 @@ describe('a gate that instances share', () => {
     await told('hosts/long.example/everything');
     createSharedGate(store()).close('long.example', Date.now() + 10_000);
     await expect(createSharedGate(store()).wait('long.example', everything)).rejects.toMatchObject({
+      retryAt: until,
+    });
+  });
+
+  it('is not opened earlier by one that was told a shorter wait at the same time', async () => {
+    const until = Date.now() + 3_600_000;
+    const ended = Promise.withResolvers<void>();
+    const slow: DocumentStore = {
+      ...boundTo(store()),
+      async put(key, bytes, options) {
+        createSharedGate(store()).close('both.example', until);
+        await told(key);
+        const etag = await store().put(key, bytes, options);
+        ended.resolve();
+        return etag;
+      },
+    };
+    createSharedGate(slow).close('both.example', Date.now() + 10_000);
+    await ended.promise;
+    await expect(createSharedGate(store()).wait('both.example', everything)).rejects.toMatchObject({
       retryAt: until,
     });
   });

@@ -221,3 +221,14 @@ export function memoryStores(): Stores {
   const open = () => new MemoryDocuments();
   return { config: open(), checkpoints: open(), state: open(), runs: open() };
 }
+
+/** The same documents, for a store that does one thing otherwise. */
+export function boundTo(documents: DocumentStore): DocumentStore {
+  return {
+    get: (...args) => documents.get(...args),
+    put: (...args) => documents.put(...args),
+    delete: (...args) => documents.delete(...args),
+    list: (...args) => documents.list(...args),
+    lease: (...args) => documents.lease(...args),
+  };
+}

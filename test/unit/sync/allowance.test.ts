@@ -1,0 +1,80 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { DocumentStore } from '../../../lib/storage/ports.ts';
+import { AllowanceKeeper } from '../../../lib/sync/allowance.ts';
+import { boundTo, memoryStores } from './memory.ts';
+
+const host = 'docker.io';
+const hourMs = 3600_000;
+const allowance = { limit: 100, remaining: 50, windowSeconds: 6 * 3600, source: 'acme' };
+
+let store: DocumentStore;
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2026, 0, 1) });
+  store = memoryStores().state;
+});
+afterEach(() => vi.useRealTimers());
+
+const admit = (keeper: AllowanceKeeper) => keeper.admit(host, { allowance, toldAt: Date.now() }, 0);
+
+describe('the time before which nobody pulls', () => {
+  it('stands against an instance that was told an earlier one and had not heard of it', async () => {
+    const [early, late] = [new AllowanceKeeper(store), new AllowanceKeeper(store)];
+    const until = Date.now() + 6 * hourMs;
+    await admit(early);
+    await late.refused(host, allowance, until);
+    expect(await early.refused(host, allowance, Date.now() + 1500)).toMatchObject({ retryAt: until });
+    vi.advanceTimersByTime(2 * hourMs);
+    for (const keeper of [early, late, new AllowanceKeeper(store)])
+      await expect(admit(keeper)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED', retryAt: until });
+  });
+
+  it('stands where two instances write at once', async () => {
+    const until = Date.now() + 6 * hourMs;
+    let told: Promise<unknown> | undefined;
+    const slow: DocumentStore = {
+      ...boundTo(store),
+      async put(key, bytes, options) {
+        told ??= new AllowanceKeeper(store).refused(host, allowance, until);
+        await told;
+        return store.put(key, bytes, options);
+      },
+    };
+    const early = new AllowanceKeeper(slow);
+    expect(await early.refused(host, allowance, Date.now() + 1500)).toMatchObject({ retryAt: until });
+    await expect(admit(new AllowanceKeeper(store))).rejects.toMatchObject({ retryAt: until });
+  });
+
+  it('is not forgotten for a look at storage that began before', async () => {
+    const until = Date.now() + 6 * hourMs;
+    const looked = Promise.withResolvers<void>();
+    let isFirst = true;
+    const slow: DocumentStore = {
+      ...boundTo(store),
+      async get(key, options) {
+        const document = await store.get(key, options);
+        if (isFirst) {
+          isFirst = false;
+          await looked.promise;
+        }
+        return document;
+      },
+    };
+    const keeper = new AllowanceKeeper(slow);
+    const look = admit(keeper).catch(() => undefined);
+    await keeper.refused(host, allowance, until);
+    looked.resolve();
+    await look;
+    await expect(admit(keeper)).rejects.toMatchObject({ retryAt: until });
+  });
+
+  it('moves on where a later one is told, and begins anew where it was damaged', async () => {
+    await new AllowanceKeeper(store).refused(host, allowance, Date.now() + hourMs);
+    for await (const { key } of store.list('allowance/')) await store.put(key, Buffer.from('{"until'));
+    await expect(admit(new AllowanceKeeper(store))).resolves.toBeUndefined();
+    for (const hours of [2, 3]) {
+      const until = Date.now() + hours * hourMs;
+      await new AllowanceKeeper(store).refused(host, allowance, until);
+      await expect(admit(new AllowanceKeeper(store))).rejects.toMatchObject({ retryAt: until });
+    }
+  });
+});
