@@ -154,32 +154,50 @@ export async function uploadsUnderWay(store: DocumentStore, now: number): Promis
   return uploads;
 }
 
+/** How the session of an upload that nobody came back to is ended. */
+export interface UploadEnds {
+  /** At the registry, where it still is one. */
+  cancel(checkpoint: Checkpoint): Promise<void>;
+  /** Told where that failed. */
+  failed(checkpoint: Checkpoint, error: unknown): void;
+}
+
 /**
  * Takes away what copies that nobody came back to have left: checkpoints that were not touched for so long that the registry
  * has dropped the session, and manifests that were kept for a restart.
- * @param cancel ends the session at the registry, where it still is one.
  */
 export async function tidyCheckpoints(
   store: DocumentStore,
   olderThanMs: number,
-  cancel: (checkpoint: Checkpoint) => Promise<void>,
+  ends: UploadEnds,
   signal: AbortSignal,
 ): Promise<number> {
   let tidied = 0;
-  for await (const name of store.list('', { signal })) {
-    if (Date.now() - name.modifiedAt < olderThanMs) continue;
-    if (!name.key.startsWith(prefix)) {
-      await store.delete(name.key, { signal });
-      tidied += 1;
-      continue;
-    }
-    const lease = await store.lease(name.key, 15, { signal });
-    if (lease === undefined) continue;
-    const document = await store.get(name.key, { signal });
-    const checkpoint = document === undefined ? undefined : parseCheckpoint(document.bytes);
-    if (checkpoint !== undefined) await cancel(checkpoint);
-    if (await store.delete(name.key, { lease })) tidied += 1;
-    await lease.release();
+  for await (const { key, modifiedAt } of store.list('', { signal })) {
+    if (Date.now() - modifiedAt < olderThanMs) continue;
+    const isTidied = key.startsWith(prefix)
+      ? await tidyUpload(store, key, ends, signal)
+      : await store.delete(key, { signal });
+    if (isTidied) tidied += 1;
   }
   return tidied;
+}
+
+/** A session that cannot be cancelled ends by itself. @returns false where somebody owns it */
+async function tidyUpload(
+  store: DocumentStore,
+  key: string,
+  { cancel, failed }: UploadEnds,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const lease = await store.lease(key, 15, { signal });
+  if (lease === undefined) return false;
+  try {
+    const document = await store.get(key, { signal });
+    const checkpoint = document === undefined ? undefined : parseCheckpoint(document.bytes);
+    if (checkpoint !== undefined) await cancel(checkpoint).catch((error) => failed(checkpoint, error));
+    return await store.delete(key, { lease });
+  } finally {
+    await lease.release();
+  }
 }

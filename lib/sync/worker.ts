@@ -6,7 +6,7 @@ import type { Digest } from '../oci/descriptor.ts';
 import type { DocumentStore, RequestQueues } from '../storage/ports.ts';
 import { BusyError, type Work } from './blob.ts';
 import type { Announce, Opening, RunBook } from './book.ts';
-import { type Checkpoint, tidyCheckpoints } from './checkpoint.ts';
+import { type Checkpoint, tidyCheckpoints, type UploadEnds } from './checkpoint.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Control, Wishes } from './control.ts';
 import type { Sides } from './copier.ts';
@@ -527,12 +527,14 @@ export class Worker {
       await this.#attend(run, lostBefore(pausedSince, resumedAt)).catch((error) => failures.push(error));
     }
     await tidyPlans(this.#options.state, stalePlanMs);
-    await tidyCheckpoints(
-      checkpoints,
-      staleCheckpointMs,
-      (checkpoint) => this.#cancelUpload(checkpoint),
-      signal,
-    );
+    const ends: UploadEnds = {
+      cancel: (checkpoint) => this.#cancelUpload(checkpoint),
+      failed: ({ target }, error) => {
+        const { code, message } = summarize(error);
+        this.#log('warn', 'upload not cancelled', { target, code, error: message });
+      },
+    };
+    await tidyCheckpoints(checkpoints, staleCheckpointMs, ends, signal);
     if (failures.length > 0) throw failures[0];
   }
 

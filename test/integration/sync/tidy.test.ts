@@ -2,15 +2,18 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { HubferryError } from '../../../lib/errors.ts';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
 import { type Checkpoint, OwnedCheckpoint, tidyCheckpoints } from '../../../lib/sync/checkpoint.ts';
 import { PulledManifests } from '../../../lib/sync/pulled.ts';
 import { buildManifest } from '../../local/content.ts';
+import { boundTo } from '../../unit/sync/memory.ts';
 
 const never = new AbortController().signal;
 const digest = `sha256:${'a'.repeat(64)}` as const;
 const manifest = buildManifest();
+const ends = { cancel: async () => {}, failed: () => {} };
 
 let folder: string;
 let store: DocumentStore;
@@ -21,11 +24,11 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-async function owned(): Promise<OwnedCheckpoint> {
-  const checkpoint = await OwnedCheckpoint.take(store, 'target/app', digest, never);
+async function owned(target = 'target/app'): Promise<OwnedCheckpoint> {
+  const checkpoint = await OwnedCheckpoint.take(store, target, digest, never);
   if (checkpoint === undefined) throw new Error('somebody owns it');
   const where = {
-    target: 'target/app',
+    target,
     digest,
     size: 9,
     location: 'https://target/u',
@@ -48,21 +51,50 @@ describe('what copies that nobody came back to have left', () => {
     await (await owned()).release();
     await new PulledManifests(store).save(manifest);
     const cancelled: Checkpoint[] = [];
-    expect(await tidyCheckpoints(store, 0, async (one) => void cancelled.push(one), never)).toBe(2);
+    expect(
+      await tidyCheckpoints(store, 0, { ...ends, cancel: async (one) => void cancelled.push(one) }, never),
+    ).toBe(2);
     expect(cancelled).toMatchObject([{ location: 'https://target/u', offset: 4 }]);
     expect(await keys()).toEqual([]);
+  });
+
+  it('is taken away where its session cannot be ended, as is all behind it', async () => {
+    const targets = ['a/app', 'b/app', 'c/app'];
+    for (const target of targets) await (await owned(target)).release();
+    const failed: string[] = [];
+    const gone = new HubferryError('ERR_CONNECTION', 'The registry is gone');
+    const ends = {
+      cancel: () => Promise.reject(gone),
+      failed: ({ target }: Checkpoint, error: unknown) => {
+        expect(error).toBe(gone);
+        failed.push(target);
+      },
+    };
+    expect(await tidyCheckpoints(store, 0, ends, never)).toBe(3);
+    expect(failed.sort()).toEqual(targets);
+    expect(await keys()).toEqual([]);
+  });
+
+  it('is owned by nobody afterwards, also where storage fails in between', async () => {
+    await (await owned()).release();
+    const broken: DocumentStore = {
+      ...boundTo(store),
+      get: () => Promise.reject(new HubferryError('ERR_STORAGE', 'Storage is away')),
+    };
+    await expect(tidyCheckpoints(broken, 0, ends, never)).rejects.toMatchObject({ code: 'ERR_STORAGE' });
+    await (await owned()).release();
   });
 
   it('stays while it is young', async () => {
     await (await owned()).release();
     await new PulledManifests(store).save(manifest);
-    expect(await tidyCheckpoints(store, 60_000, async () => {}, never)).toBe(0);
+    expect(await tidyCheckpoints(store, 60_000, ends, never)).toBe(0);
     expect(await keys()).toHaveLength(2);
   });
 
   it('stays while somebody owns it', async () => {
     const checkpoint = await owned();
-    expect(await tidyCheckpoints(store, 0, async () => {}, never)).toBe(0);
+    expect(await tidyCheckpoints(store, 0, ends, never)).toBe(0);
     expect(await keys()).toHaveLength(1);
     await checkpoint.release();
   });
