@@ -1,6 +1,7 @@
 /** What people have asked of the app: to pause, and which runs to cancel. One document, which every message looks at. */
 import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
+import { parseStored } from './stored.ts';
 
 const wishesSchema = z.object({
   /** ISO time; absent while copying goes on. */
@@ -51,11 +52,11 @@ export class Control {
     }
   }
 
+  /** Nothing is asked where the document was damaged: the next wish is written over it. */
   async #read(): Promise<{ wishes: Wishes; etag: string | undefined }> {
     const document = await this.#state.get(key);
-    if (document === undefined) return { wishes: { cancelled: {} }, etag: undefined };
-    const wishes = wishesSchema.parse(JSON.parse(Buffer.from(document.bytes).toString()));
-    return { wishes, etag: document.etag };
+    const wishes = document && parseStored(document.bytes, wishesSchema);
+    return { wishes: wishes ?? { cancelled: {} }, etag: document?.etag };
   }
 }
 

@@ -1,6 +1,11 @@
 /** Which repository of the target registry a blob can be mounted from. */
+import * as z from 'zod';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { DocumentStore } from '../storage/ports.ts';
+import { parseStored } from './stored.ts';
+
+/** Paths of repositories. */
+const noteSchema = z.array(z.string());
 
 /** Below this size in bytes a mount saves nothing worth remembering between processes. */
 const worthRemembering = 1024 * 1024;
@@ -50,9 +55,7 @@ export class MountCandidates {
   async #load(target: string, blob: Descriptor): Promise<string[]> {
     if (blob.size < worthRemembering) return [];
     const document = await this.#store.get(keyOf(target, blob));
-    if (document === undefined) return [];
-    const parsed: unknown = JSON.parse(Buffer.from(document.bytes).toString());
-    return Array.isArray(parsed) ? parsed.filter((path) => typeof path === 'string') : [];
+    return (document && parseStored(document.bytes, noteSchema)) ?? [];
   }
 }
 

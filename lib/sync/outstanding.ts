@@ -4,6 +4,7 @@ import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import type { ParkingLot } from './parked.ts';
 import type { CopyRequest } from './request.ts';
+import { parseStored } from './stored.ts';
 
 const markSchema = z.object({
   /** The request that is outstanding. */
@@ -102,7 +103,7 @@ export class Outstanding {
   async #claimAt(key: string, request: CopyRequest): Promise<Claim & { rest?: CopyRequest | undefined }> {
     for (;;) {
       const found = await this.#read(key);
-      const mark = found && (await this.#believed(found.mark));
+      const mark = found?.mark && (await this.#believed(found.mark));
       if (mark === undefined) {
         if (await this.#write(key, markOf(request, found?.mark), found?.etag))
           return { sends: [request], joins: [] };
@@ -137,25 +138,24 @@ export class Outstanding {
   ): Promise<boolean> {
     for (;;) {
       const found = await this.#read(key);
-      if (found === undefined || !ours(found.mark)) return false;
-      await tellOthers(found.mark, told, tell);
-      if (await this.#state.delete(key, { ifMatch: found.etag })) return true;
+      if (found === undefined || (found.mark !== undefined && !ours(found.mark))) return false;
+      if (found.mark !== undefined) await tellOthers(found.mark, told, tell);
+      if (await this.#state.delete(key, { ifMatch: found.etag })) return found.mark !== undefined;
     }
   }
 
   async #ours(request: CopyRequest): Promise<{ key: string; mark: Mark; etag: string } | undefined> {
     for (const key of [keyOf(request), keyWithTags(request)]) {
       const found = await this.#read(key);
-      if (found?.mark.id === request.id) return { key, ...found };
+      if (found?.mark?.id === request.id) return { key, mark: found.mark, etag: found.etag };
     }
     return undefined;
   }
 
-  async #read(key: string): Promise<{ mark: Mark; etag: string } | undefined> {
+  /** Without a mark where it was damaged: who asks next writes over it, and what ends takes it away. */
+  async #read(key: string): Promise<{ mark: Mark | undefined; etag: string } | undefined> {
     const document = await this.#state.get(key);
-    if (document === undefined) return undefined;
-    const mark = markSchema.parse(JSON.parse(Buffer.from(document.bytes).toString()));
-    return { mark, etag: document.etag };
+    return document && { mark: parseStored(document.bytes, markSchema), etag: document.etag };
   }
 
   async #write(key: string, mark: Mark, etag: string | undefined): Promise<boolean> {

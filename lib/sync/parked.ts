@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import type { DocumentStore, Queue, StoredName } from '../storage/ports.ts';
 import { type CopyRequest, copyRequestSchema, type PlanRequest, planRequestSchema } from './request.ts';
+import { parseStored } from './stored.ts';
 
 /** Which queue a request came from and goes back to. */
 export const lanes = {
@@ -96,8 +97,12 @@ export class ParkingLot {
   /** `undefined` where it is gone, or is nothing that can be carried out. */
   async load({ key }: Parking): Promise<Parked | undefined> {
     const document = await this.#state.get(key);
-    if (document === undefined) return undefined;
-    return parkedSchema.safeParse(JSON.parse(Buffer.from(document.bytes).toString())).data;
+    return document && parseStored(document.bytes, parkedSchema);
+  }
+
+  /** Whether it is there still, whatever it is. */
+  async holds({ key }: Parking): Promise<boolean> {
+    return (await this.#state.get(key)) !== undefined;
   }
 
   async remove({ key }: Parking): Promise<void> {

@@ -565,6 +565,8 @@ export class Worker {
         if (request.kind !== 'plan') await outstanding.sendAgain(request);
         await queues.send(lanes[lane], request);
       } else await parked.park(request, lane, await this.#nextLook(), reason);
+    } else if (await parked.holds(parking)) {
+      this.#log('error', 'parked request dropped', { run: parking.run, request: parking.id });
     }
     await parked.remove(parking);
   }

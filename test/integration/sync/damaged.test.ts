@@ -1,8 +1,10 @@
 /** State that nothing can be made of, and sessions that cannot be ended, hold up nothing else. */
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { DocumentStore } from '../../../lib/storage/ports.ts';
 import { checkpointKey } from '../../../lib/sync/checkpoint.ts';
-import { startApp } from '../../local/app.ts';
+import { handOver, startApp } from '../../local/app.ts';
+import { buildManifest, type Content } from '../../local/content.ts';
 
 const week = 7 * 24 * 3600_000;
 
@@ -14,6 +16,19 @@ afterEach(async () => {
   vi.useRealTimers();
   await app.close();
 });
+
+async function push(tag: string, size = 1000): Promise<Content> {
+  const content = buildManifest({ seed: tag, layers: [size] });
+  await app.hub.push('acme/app', tag, content);
+  return content;
+}
+
+/** Leaves half of all documents whose names begin so, and says how many there are. */
+async function damage(store: DocumentStore, prefix: string): Promise<number> {
+  const names = await Array.fromAsync(store.list(prefix));
+  for (const { key } of names) await store.put(key, Buffer.from('{"half":'));
+  return names.length;
+}
 
 const logged = () => app.events.flatMap((event) => (event.type === 'log' ? [event] : []));
 
@@ -30,5 +45,77 @@ describe('a stale upload whose session cannot be ended', () => {
     await app.worker().release();
     expect(logged()).toMatchObject([{ message: 'upload not cancelled', fields: { target } }]);
     expect(await app.stores.checkpoints.get(checkpointKey(target, digest))).toBeUndefined();
+  });
+});
+
+describe('a damaged document', () => {
+  it('of repositories to mount from fails no tag, and is made anew', async () => {
+    const content = await push('big', 2 * 1024 * 1024);
+    const [layer] = content.blobs.toSorted((a, b) => b.size - a.size);
+    const key = `blobs/${app.target.host}/${layer?.descriptor.digest}`;
+    for (const text of ['{"half":', '{}', 'null', '[{}]']) {
+      app.target.store.repositories.clear();
+      await app.stores.state.put(key, Buffer.from(text));
+      const run = await app.schedule();
+      await app.deliver();
+      expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1, failed: 0 });
+      const note = await app.stores.state.get(key);
+      expect(JSON.parse(Buffer.from(note?.bytes ?? []).toString())).toEqual(['app']);
+    }
+  });
+
+  it('of something parked is removed and told of, and what is parked behind it goes on', async () => {
+    await push('1.0');
+    await app.control.pause();
+    await app.schedule();
+    await app.deliver();
+    expect(await damage(app.stores.state, 'parked/')).toBe(1);
+    const run = await app.schedule();
+    await app.deliver();
+    await app.control.resume();
+    await app.worker().release();
+    await app.deliver();
+    expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1 });
+    expect(await app.parked.size()).toBe(0);
+    expect(logged()).toContainEqual(
+      expect.objectContaining({ level: 'error', message: 'parked request dropped' }),
+    );
+  });
+
+  it('of what people asked for counts as nothing, until they ask again', async () => {
+    await push('1.0');
+    await app.control.pause();
+    await damage(app.stores.state, 'control.json');
+    const run = await app.schedule();
+    await app.deliver();
+    await app.worker().release();
+    expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1 });
+    await app.control.pause();
+    expect(await app.control.wishes()).toMatchObject({ pausedSince: expect.any(String) });
+  });
+
+  it('of a request that is outstanding has it asked for again', async () => {
+    await push('1.0');
+    const runs = [await app.schedule()];
+    for (const plan of app.queues.messages.splice(0)) await handOver(app.worker(), plan);
+    expect(await damage(app.stores.state, 'outstanding/')).toBe(1);
+    const [copy, ...none] = app.queues.messages.splice(0);
+    expect(none).toEqual([]);
+    runs.push(await app.schedule());
+    await app.deliver();
+    expect(app.reportOf(runs[1] ?? '')?.totals).toMatchObject({ copied: 1 });
+    if (copy !== undefined) await handOver(app.worker(), copy);
+    for (const run of runs) expect(app.reportOf(run)?.totals).toMatchObject({ tags: 1, failed: 0 });
+    expect(await Array.fromAsync(app.stores.state.list('outstanding/'))).toEqual([]);
+  });
+
+  it('of an outstanding request does not fail the request itself', async () => {
+    await push('1.0');
+    const run = await app.schedule();
+    for (const plan of app.queues.messages.splice(0)) await handOver(app.worker(), plan);
+    await damage(app.stores.state, 'outstanding/');
+    await app.deliver();
+    expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1 });
+    expect(await Array.fromAsync(app.stores.state.list('outstanding/'))).toEqual([]);
   });
 });
