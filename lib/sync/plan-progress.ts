@@ -10,6 +10,7 @@ import { forEachOf } from './concurrency.ts';
 import { type Listable, Listing } from './listing.ts';
 import { parseListing } from './listing-state.ts';
 import type { Opened } from './parts.ts';
+import { parseStored } from './stored.ts';
 
 const prefix = 'plans/';
 const leaseSeconds = 60;
@@ -74,15 +75,15 @@ export class PlanProgress {
     return listing;
   }
 
-  /** What was asked for before. */
+  /** What was asked for before; of a damaged batch it is asked for again, which changes nothing. */
   async sent(): Promise<Sent> {
     const asked: string[] = [];
     const opened: Opened[] = [];
     const keys = [...this.#saved].filter((key) => key.startsWith(`${this.key}/sent-`));
     await forEachOf(keys, documentsAtOnce, async (key) => {
       const document = await this.#store.get(key);
-      if (document === undefined) return;
-      const sent = sentSchema.parse(JSON.parse(Buffer.from(document.bytes).toString()));
+      const sent = document && parseStored(document.bytes, sentSchema);
+      if (sent === undefined) return;
       for (const id of sent.asked) asked.push(id);
       for (const one of sent.opened) opened.push(one);
     });

@@ -6,6 +6,7 @@ import type { DocumentStore } from '../storage/ports.ts';
 import type { Listing } from './listing.ts';
 import { plansOf } from './plan-progress.ts';
 import { selectedIn } from './rivals.ts';
+import { parseStored } from './stored.ts';
 
 const claimsSchema = z.object({ at: z.number(), tags: z.array(z.string()) });
 
@@ -24,7 +25,7 @@ export class RunClaims {
   /** The tags that a rule selects, as somebody in this run found them; else from its listing. */
   async of(rule: Rule, target: RuleTarget, list: () => Promise<Listing>): Promise<readonly string[]> {
     const document = await this.#store.get(this.#keyOf(rule, target));
-    const known = document && claimsSchema.parse(JSON.parse(Buffer.from(document.bytes).toString()));
+    const known = document && parseStored(document.bytes, claimsSchema);
     if (known !== undefined && Date.now() - known.at < believedMs) return known.tags;
     return this.note(rule, target, await list());
   }
