@@ -586,16 +586,20 @@ export class Worker {
   ): Promise<boolean> {
     const host = request.source.slice(0, request.source.indexOf('/'));
     const left = budgets.get(host) ?? (await this.#pullsLeft(request, signal));
+    if (left === undefined) return true;
     budgets.set(host, left - pullsOfARequest);
     return left > 0;
   }
 
-  async #pullsLeft(request: CopyRequest, signal: AbortSignal): Promise<number> {
+  /** `undefined` for what ends without a pull: the copier says why. */
+  async #pullsLeft(request: CopyRequest, signal: AbortSignal): Promise<number | undefined> {
     const rule = this.#ruleFor(request);
-    const target = rule?.targets[0];
-    if (rule === undefined || target === undefined) return Number.POSITIVE_INFINITY;
+    const target = rule?.targets.find((one) => asksFor(rule, one, request));
+    if (rule === undefined || target === undefined) return undefined;
     const tally = new Tally();
-    const { source } = this.#options.core.open(rule, target, tally);
+    const sides = openOr(() => this.#options.core.open(rule, target, tally));
+    if ('error' in sides) return undefined;
+    const { source } = sides;
     if (source.billed !== true) return Number.POSITIVE_INFINITY;
     const reference = request.tags[0]?.source || request.digest;
     // A source that cannot be asked will say so to the copier, whose business it is.

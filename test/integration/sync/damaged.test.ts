@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
 import { checkpointKey } from '../../../lib/sync/checkpoint.ts';
+import { copyRequestSchema } from '../../../lib/sync/request.ts';
 import { handOver, startApp } from '../../local/app.ts';
 import { buildManifest, type Content } from '../../local/content.ts';
 
@@ -117,5 +118,28 @@ describe('a damaged document', () => {
     await app.deliver();
     expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1 });
     expect(await Array.fromAsync(app.stores.state.list('outstanding/'))).toEqual([]);
+  });
+});
+
+describe('a target that may not be opened', () => {
+  it('fails what is parked for it, and holds up nothing that is parked behind', async () => {
+    const closed = 'mirror.azurecr.io/app';
+    app.rewrite(`- { name: app, source: docker.io/acme/app, target: [${closed}, $target/app] }`);
+    const { digest } = (await push('1.0')).descriptor;
+    for (const [nth, target] of [closed, `${app.target.host}/app`].entries()) {
+      const tags = [{ source: '1.0', target: '1.0' }];
+      const about = { rule: 'app', source: 'docker.io/acme/app', target, tags, digest, reason: 'new tag' };
+      const request = copyRequestSchema.parse({ kind: 'copy', id: `copy-${nth}`, run: 'run', ...about });
+      await app.parked.park(request, 'copy', Date.now(), 'rate limit');
+    }
+    await app.worker().release();
+    await app.deliver();
+    expect(app.digestAt('1.0')).toBe(digest);
+    expect(await app.parked.size()).toBe(0);
+    const lines = app.events.flatMap((event) => (event.type === 'line' ? [event.line] : []));
+    expect(lines.map(({ target, outcome }) => [target, outcome])).toEqual([
+      [`${closed}:1.0`, 'failed'],
+      [`${app.target.host}/app:1.0`, 'copied'],
+    ]);
   });
 });
