@@ -7,7 +7,7 @@
  * messages come.
  */
 import * as z from 'zod';
-import { HubferryError, summarize } from '../errors.ts';
+import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { longestOf } from './blob-times.ts';
 import { forEachOf, Rounds } from './concurrency.ts';
@@ -35,7 +35,9 @@ import {
   triggers,
   verifyFindings,
 } from './report.ts';
+import { parseRunId } from './run-id.ts';
 import { noteRun, readRun, reportKey } from './runs.ts';
+import { parseStored } from './stored.ts';
 import { addTransfer, noTransfer } from './tally.ts';
 
 /** What opens a run or joins one: its requests are sent after it is in the book. */
@@ -93,6 +95,15 @@ interface OpenHeader {
   readonly etag: string;
 }
 type Reason = NonNullable<Header['closing']>['because'];
+
+/** As far as the book relies on it. */
+const partShape = z.object({
+  id: z.string(),
+  opened: z.array(z.object({ id: z.string() })),
+  lines: z.array(z.object({ target: z.string(), outcome: z.string() })),
+  transfer: z.object({ bytesCopied: z.number() }),
+});
+const partSchema = z.custom<Part>((value) => partShape.safeParse(value).success);
 
 /** Why a run may be closed while something is out: it was cancelled, or nobody has heard of it since (milliseconds since the epoch). */
 export type GiveUp = 'cancelled' | { readonly before: number };
@@ -371,8 +382,16 @@ export class RunBook {
   }
 
   async #fold(run: RunHeader, given: readonly Line[]): Promise<AnyReport> {
-    const parts = await this.#parts(run.id);
-    const told = linesIn(parts, given).map((line) => (run.cancelled ? notDeferred(line) : line));
+    const { parts, damaged } = await this.#parts(run.id);
+    const untold = parts
+      .flatMap(({ opened }) => opened)
+      .flatMap((names) => {
+        const error = damaged.get(names.id);
+        return error === undefined ? [] : linesOf(names, 'failed', { error });
+      });
+    const told = linesIn(parts, [...given, ...untold]).map((line) =>
+      run.cancelled ? notDeferred(line) : line,
+    );
     const transfer = noTransfer();
     for (const part of parts) addTransfer(transfer, part.transfer);
     const report = buildReport(run, outcomesOf(run), told, transfer) as AnyReport;
@@ -381,15 +400,18 @@ export class RunBook {
     return { ...report, ...(allowances.length > 0 && { pullsLeft: Math.min(...allowances) }), longestBlobs };
   }
 
-  async #parts(run: string): Promise<Part[]> {
+  /** With why others cannot be read, by request. */
+  async #parts(run: string): Promise<{ parts: Part[]; damaged: ReadonlyMap<string, ErrorSummary> }> {
     const known = this.#read.run === run ? this.#read.parts : new Map<string, Part>();
     const parts = new Map<string, Part>();
-    await forEachOf(latest(await this.#names(prefixOf(run))), partsAtOnce, async ({ key }) => {
-      const part = known.get(key) ?? (await this.#part(key));
-      if (part !== undefined) parts.set(key, part);
+    const damaged = new Map<string, ErrorSummary>();
+    await forEachOf(latest(await this.#names(prefixOf(run))), partsAtOnce, async ({ key, id }) => {
+      const part = known.get(key) ?? (await this.#part(key).catch(ifDamaged));
+      if (part instanceof DamagedError) damaged.set(id, summarize(part));
+      else if (part !== undefined) parts.set(key, part);
     });
     this.#read = { run, parts };
-    return [...parts.values()];
+    return { parts: [...parts.values()], damaged };
   }
 
   /** The first end stands. */
@@ -422,12 +444,17 @@ export class RunBook {
   async #header(run: string): Promise<OpenHeader | undefined> {
     const document = await this.#runs.get(headerKey(run));
     if (document === undefined) return undefined;
-    return { header: headerSchema.parse(decode(document.bytes)), etag: document.etag };
+    const header = parseStored(document.bytes, headerSchema) ?? headerFrom(run);
+    if (header === undefined) throw new DamagedError(headerKey(run));
+    return { header, etag: document.etag };
   }
 
   async #part(key: string): Promise<Part | undefined> {
     const document = await this.#runs.get(key);
-    return document === undefined ? undefined : (decode(document.bytes) as Part);
+    if (document === undefined) return undefined;
+    const part = parseStored(document.bytes, partSchema);
+    if (part === undefined) throw new DamagedError(key);
+    return part;
   }
 
   async #names(prefix: string): Promise<PartName[]> {
@@ -523,6 +550,19 @@ function encode(value: unknown): Uint8Array {
   return Buffer.from(JSON.stringify(value));
 }
 
-function decode(bytes: Uint8Array): unknown {
-  return JSON.parse(Buffer.from(bytes).toString());
+/** A document of one run is none of the book's: that run waits for people, and no other. */
+class DamagedError extends HubferryError {
+  constructor(key: string) {
+    super('ERR_STORAGE', `${key} cannot be read: it was damaged, and may be deleted`);
+  }
+}
+
+function ifDamaged(error: unknown): DamagedError {
+  if (error instanceof DamagedError) return error;
+  throw error;
+}
+
+/** Of a run whose header was damaged: how far its end had come is found out again. */
+function headerFrom(run: string): Header | undefined {
+  return headerSchema.safeParse({ id: run, ...parseRunId(run) }).data;
 }

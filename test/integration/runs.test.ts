@@ -367,6 +367,54 @@ describe('a crash', () => {
     await runs.delete(`reports/${run}.json`);
   });
 
+  it.each([
+    ['20260101T023000Z-schedule-abcdef', { trigger: 'schedule', startedAt: '2026-01-01T02:30:00.000Z' }],
+    ['20260101T0230-webhook-2', { trigger: 'webhook', startedAt: '2026-01-01T02:30:00.000Z' }],
+  ])('goes on and closes where its header was damaged, as its name tells: %s', async (name, header) => {
+    run = name;
+    const book = new RunBook(runs);
+    await open(book, ['a', 'b']);
+    await book.write(run, partOf({ id: 'a' }), announce);
+    await runs.put(`open/${run}.json`, Buffer.from('{"id":'));
+    expect((await book.standing(run))?.header).toEqual({ id: run, ...header });
+    await book.write(run, partOf({ id: 'b' }), announce);
+    expect(told).toMatchObject([{ run: { id: run, ...header }, totals: { copied: 2 } }]);
+    expect(await keysOf(`open/${run}`)).toEqual([]);
+  });
+
+  it('names a header that was damaged where its own name tells nothing', async () => {
+    await runs.put(`open/${run}.json`, Buffer.from('{}'));
+    await expect(new RunBook(runs).standing(run)).rejects.toMatchObject({
+      code: 'ERR_STORAGE',
+      message: expect.stringContaining(`open/${run}.json`),
+    });
+    await runs.delete(`open/${run}.json`);
+  });
+
+  it.each(['{"id":', '{}'])('tells of a part that was damaged as failed: %s', async (text) => {
+    const book = new RunBook(runs);
+    await open(book, ['a', 'b']);
+    await book.write(run, partOf({ id: 'a' }), announce);
+    const [key = ''] = await keysOf(`parts/${run}/a~`);
+    await runs.put(key, Buffer.from(text));
+    await book.write(run, partOf({ id: 'b' }), announce);
+    const error = { code: 'ERR_STORAGE', message: expect.stringContaining(key) };
+    expect(told).toMatchObject([{ tags: [{ ...lineOf('a', 'failed'), error }, lineOf('b')] }]);
+  });
+
+  it('stays open, and says why, where nobody knows any more what it is of', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['a']);
+    const [key = ''] = await keysOf(`parts/${run}/start-plan~`);
+    await runs.put(key, Buffer.from('{}'));
+    const refused = { code: 'ERR_STORAGE', message: expect.stringContaining(key) };
+    await expect(new RunBook(runs).standing(run)).rejects.toMatchObject(refused);
+    await expect(new RunBook(runs).write(run, partOf({ id: 'a' }), announce)).rejects.toMatchObject(refused);
+    await runs.delete(key);
+    expect(await new RunBook(runs).close(run, announce)).toBe('closed');
+    expect(told[0]?.tags).toMatchObject([lineOf('a')]);
+  });
+
   it('is told from another one that is closing the run just now', async () => {
     const book = new RunBook(runs);
     await open(book, ['a']);
