@@ -71,7 +71,8 @@ export async function readStatus(desk: Desk, now: number): Promise<Status> {
   const paused = pausedSince !== undefined;
   const openRuns = await desk.book.openRuns();
   const [open, copying, parked, runs, traffic] = await Promise.all([
-    Promise.all(shownOf(openRuns).map((run) => openRun(desk.book, run, paused, now))),
+    // One that cannot be read is among the names alone.
+    Promise.all(shownOf(openRuns).map((run) => openRun(desk.book, run, paused, now).catch(() => undefined))),
     uploadsUnderWay(desk.checkpoints, now),
     parkedRequests(desk.parked, paused, now),
     listRuns(desk.runs),

@@ -72,6 +72,18 @@ describe('an open run', () => {
     expect(open.map(({ run }) => run.id)).toEqual([...all.slice(0, 5), ...all.slice(-15)]);
   });
 
+  it('that cannot be read hides nothing else, nor does a parking', async () => {
+    const run = await planned();
+    const { runs, state } = app.stores;
+    await runs.put('open/unreadable.json', Buffer.from('{'));
+    const key = `parked/${new Date().toISOString()}/copy/unreadable/copy-1`;
+    await state.put(key, Buffer.from('{'));
+    const { openRuns, open, parked } = await status();
+    expect(openRuns).toEqual([run, 'unreadable']);
+    expect(open).toMatchObject([{ run: { id: run } }]);
+    expect(parked.count).toBe(1);
+  });
+
   it('tells what is parked, until when and why', async () => {
     await planned();
     app.hub.abuse = { retryAfter: '7200' };
