@@ -14,6 +14,7 @@ import { post } from './registry/post.ts';
 import type { DocumentStore } from './storage/ports.ts';
 import type { LogLevel } from './sync/events.ts';
 import type { AnyReport } from './sync/report.ts';
+import { parseStored } from './sync/stored.ts';
 
 export interface NotifierOptions {
   readonly state: DocumentStore;
@@ -30,8 +31,19 @@ export type Log = (
   fields: Readonly<Record<string, string | number | undefined>>,
 ) => void;
 
+/** As far as sending it relies on it. */
+const messageShape = z.object({
+  idempotencyKey: z.string(),
+  title: z.string(),
+  run: z.object({ id: z.string() }),
+  about: z.array(z.string()),
+  causes: z.array(z.object({ examples: z.array(z.string()) })),
+  failures: z.array(z.object({ target: z.string() })),
+  rules: z.array(z.object({ outcomes: z.object({}) })),
+  recovered: z.array(z.string()),
+});
 const letterSchema = z.object({
-  message: z.custom<Message>((value) => typeof value === 'object' && value !== null),
+  message: z.custom<Message>((value) => messageShape.safeParse(value).success),
   attempts: z.number(),
   /** Milliseconds since the epoch. */
   writtenAt: z.number(),
@@ -79,7 +91,8 @@ export class Notifier {
       isAsked = true;
       const document = await state.get(key);
       if (document === undefined) continue;
-      const letter = parseLetter(document.bytes);
+      const letter = parseStored(document.bytes, letterSchema);
+      // What is none, nobody can send.
       if (letter === undefined) await state.delete(key);
       else if (letter.notBefore <= Date.now() && !(await this.#send(key, letter, log))) return;
     }
@@ -141,15 +154,6 @@ export class Notifier {
     } catch (error) {
       return { error: codeOf(error) };
     }
-  }
-}
-
-/** `undefined` for what is none: nobody can send it. */
-function parseLetter(bytes: Uint8Array): Letter | undefined {
-  try {
-    return letterSchema.safeParse(JSON.parse(Buffer.from(bytes).toString())).data;
-  } catch {
-    return undefined;
   }
 }
 

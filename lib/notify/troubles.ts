@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import type { AnyReport, Line } from '../sync/report.ts';
+import { parseStored } from '../sync/stored.ts';
 
 const key = 'notify/troubles.json';
 const mostRemembered = 5000;
@@ -42,22 +43,14 @@ export class Troubles {
   async #change(change: (troubles: readonly Trouble[]) => readonly Trouble[]): Promise<readonly Trouble[]> {
     for (;;) {
       const document = await this.#state.get(key);
-      const before = document === undefined ? [] : parse(document.bytes);
+      // What was damaged begins anew: it is made of reports.
+      const before = (document && parseStored(document.bytes, troublesSchema)) ?? [];
       const after = change(before);
       const text = JSON.stringify(after);
       if (text === JSON.stringify(before)) return after;
       const condition = document === undefined ? { ifAbsent: true } : { ifMatch: document.etag };
       if ((await this.#state.put(key, Buffer.from(text), condition)) !== undefined) return after;
     }
-  }
-}
-
-/** Nothing for what is none: it is made of reports, and begins anew. */
-function parse(bytes: Uint8Array): readonly Trouble[] {
-  try {
-    return troublesSchema.parse(JSON.parse(Buffer.from(bytes).toString()));
-  } catch {
-    return [];
   }
 }
 

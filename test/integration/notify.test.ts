@@ -242,6 +242,8 @@ describe('what lies in the outbox and is no notification', () => {
   it('is taken away, and holds up none', async () => {
     await state.put('notify/outbox/a.json', Buffer.from('{ "half": '));
     await state.put('notify/outbox/b.json', Buffer.from('{}'));
+    const empty = { message: {}, attempts: 0, writtenAt: 0, notBefore: 0 };
+    await state.put('notify/outbox/c.json', Buffer.from(JSON.stringify(empty)));
     await notifier().note(reportOf('r', { 1: 'failed' }));
     await deliver();
     expect(received).toHaveLength(1);
