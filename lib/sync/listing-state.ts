@@ -4,6 +4,7 @@ import type { Platform } from '../oci/descriptor.ts';
 import { isDigest } from '../oci/digest.ts';
 import { isTag } from '../oci/reference.ts';
 import type { TagEntry } from '../oci/roles.ts';
+import { parseStored } from './stored.ts';
 import type { TagTable } from './tag-table.ts';
 
 const platformShape = z.looseObject({ os: z.string(), architecture: z.string() });
@@ -33,11 +34,7 @@ const sureMark = 2;
 
 /** `undefined` for what is no listing, or one of another version. */
 export function parseListing(bytes: Uint8Array): ListingState | undefined {
-  try {
-    return stateSchema.safeParse(JSON.parse(Buffer.from(bytes).toString())).data;
-  } catch {
-    return undefined;
-  }
+  return parseStored(bytes, stateSchema);
 }
 
 export function pack(table: TagTable): Pick<ListingState, 'platforms' | 'tags'> {

@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import type { AnyReport } from './report.ts';
+import { parseStored } from './stored.ts';
 
 const hourSchema = z.object({
   /** When the hour begins. */
@@ -70,9 +71,5 @@ function withRun(hours: readonly TrafficHour[], { run, totals }: AnyReport): Tra
 
 /** What was damaged begins anew: it holds up no run. */
 function decode(bytes: Uint8Array): Traffic {
-  try {
-    return trafficSchema.parse(JSON.parse(Buffer.from(bytes).toString()));
-  } catch {
-    return { noted: [], hours: [] };
-  }
+  return parseStored(bytes, trafficSchema) ?? { noted: [], hours: [] };
 }
