@@ -10,6 +10,11 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface SendOptions extends CallOptions {
+  /** Ends the wait of a request that the host holds up: what is on its way goes on. */
+  readonly whileUnsent?: AbortSignal | undefined;
+}
+
 /** Docker Hub's pull allowance as its headers tell it (`ratelimit-limit`, `ratelimit-remaining`, `docker-ratelimit-source`). */
 export interface Allowance {
   /** Pulls in one window. */
@@ -100,11 +105,11 @@ export interface UploadSession {
    * Sends one chunk (PATCH with Content-Range and Content-Length), never repeats it.
    * @throws ERR_UPLOAD_LOST when the session is gone or its fate is unknown.
    */
-  append(chunk: readonly Uint8Array[], options?: CallOptions): Promise<void>;
+  append(chunk: readonly Uint8Array[], options?: SendOptions): Promise<void>;
   /** Asks where the registry stands and takes over its Location and offset; false when the session is gone. */
   refresh(options?: CallOptions): Promise<boolean>;
   /** Closes the session, with the last bytes if there are any (PUT ?digest=). */
-  commit(digest: Digest, last: readonly Uint8Array[], options?: CallOptions): Promise<void>;
+  commit(digest: Digest, last: readonly Uint8Array[], options?: SendOptions): Promise<void>;
   /** Ends the session without a blob; silent when it is gone already. */
   cancel(options?: CallOptions): Promise<void>;
 }
@@ -120,14 +125,14 @@ export interface Pusher {
    * or false when it did neither.
    */
   mountBlob(digest: Digest, from: string, options?: CallOptions): Promise<true | UploadSession | false>;
-  /** Takes up a session known by its Location and offset. No request is made: call `refresh`. */
-  resumeUpload(location: string, offset: number): UploadSession;
+  /** Takes up a session known by its Location, offset and smallest chunk. No request is made: call `refresh`. */
+  resumeUpload(location: string, offset: number, minChunk?: number): UploadSession;
   /**
    * Pushes the raw bytes under a tag or under their digest.
    * @returns whether the registry handles the manifest's subject (`OCI-Subject`), and the digest that it gives to the content.
    * @throws ERR_BLOB_UNKNOWN when something below is missing, ERR_LOCKED, ERR_REJECTED.
    */
-  pushManifest(manifest: Manifest, reference: string, options?: CallOptions): Promise<PushedManifest>;
+  pushManifest(manifest: Manifest, reference: string, options?: SendOptions): Promise<PushedManifest>;
 }
 
 export interface PushedManifest {

@@ -28,7 +28,7 @@ export function createHop(options: HopOptions): SendOutgoing {
     const { url, signal, observer } = request;
     refuseInside(request, connections);
     const traffic = request.pull === true ? 'pulls' : 'everything';
-    await gate.wait(url.host, { traffic, maxWaitMs: options.maxWaitMs, signal });
+    await gate.wait(url.host, { traffic, maxWaitMs: options.maxWaitMs, signal: waitingSignal(request) });
     observer?.onRequest?.();
     const answer = await exchange(connections.dispatcherFor(url), {
       method: request.method,
@@ -62,6 +62,12 @@ export function createHop(options: HopOptions): SendOutgoing {
       return send({ ...atEndpoint(request, endpoint), onSent });
     }
   };
+}
+
+/** What ends a wait: nothing of the request is on its way. */
+export function waitingSignal({ signal, whileUnsent }: Outgoing): AbortSignal | undefined {
+  if (signal === undefined || whileUnsent === undefined) return signal ?? whileUnsent;
+  return AbortSignal.any([signal, whileUnsent]);
 }
 
 /** The request with the scheme that the endpoint has come down to since it was made. */

@@ -12,6 +12,7 @@ import type {
   PushedManifest,
   ReferrerListOptions,
   Referrers,
+  SendOptions,
   TagListOptions,
   TagPage,
   Target,
@@ -180,8 +181,8 @@ export class Repository implements Target {
     return openedSession(response, this.#upload());
   }
 
-  resumeUpload(location: string, offset: number): UploadSession {
-    return knownSession(location, offset, this.#upload());
+  resumeUpload(location: string, offset: number, minChunk = 0): UploadSession {
+    return knownSession(location, offset, minChunk, this.#upload());
   }
 
   async mountBlob(
@@ -215,7 +216,7 @@ export class Repository implements Target {
     }
   }
 
-  async pushManifest(manifest: Manifest, reference: string, options?: CallOptions): Promise<PushedManifest> {
+  async pushManifest(manifest: Manifest, reference: string, options?: SendOptions): Promise<PushedManifest> {
     const { descriptor, bytes } = manifest;
     const response = await this.#send(
       {
@@ -304,9 +305,10 @@ export class Repository implements Target {
     return { transport, observer, scopes: this.#scopes, maxChunk: this.maxChunk };
   }
 
-  #send(request: TransportRequest, options: CallOptions | undefined): Promise<TransportResponse> {
+  #send(request: TransportRequest, options: SendOptions | undefined): Promise<TransportResponse> {
     const { transport, observer } = this.#options;
-    return transport.send({ scopes: this.#scopes, ...request, observer, signal: options?.signal });
+    const { signal, whileUnsent } = options ?? {};
+    return transport.send({ scopes: this.#scopes, ...request, observer, signal, whileUnsent });
   }
 }
 

@@ -3,6 +3,7 @@ import type { Clock } from './clock.ts';
 import { failureOf, isTransient } from './failure.ts';
 import type { HostGate } from './gate.ts';
 import { parseRetryAfter } from './headers.ts';
+import { waitingSignal } from './hop.ts';
 import type { Outgoing, SendOutgoing, TransportResponse } from './send.ts';
 
 export interface RetryOptions {
@@ -19,8 +20,8 @@ const longestBackoffMs = 15_000;
 /** Sends again what may succeed later, as far as sending it twice does no harm. */
 export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoing {
   const { clock, retries } = options;
-  const backOff = (attempt: number, signal: AbortSignal | undefined): Promise<void> =>
-    clock.sleep(backoffMs(attempt), signal);
+  const backOff = (attempt: number, request: Outgoing): Promise<void> =>
+    clock.sleep(backoffMs(attempt), waitingSignal(request));
 
   return async (request) => {
     for (let attempt = 0; ; attempt++) {
@@ -37,12 +38,13 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
         if (last || !again) return response;
         response.body.dump();
         // The gate of the host holds the next attempt up where the host said for how long.
-        if (!waits) await backOff(attempt, request.signal);
+        if (!waits) await backOff(attempt, request);
       } catch (error) {
         request.signal?.throwIfAborted();
+        if (!sent) request.whileUnsent?.throwIfAborted();
         const harmless = !sent || isIdempotent(request);
         if (last || !harmless || !isRetryable(error)) throw error;
-        await backOff(attempt, request.signal);
+        await backOff(attempt, request);
       }
     }
   };

@@ -11,6 +11,8 @@ export interface TransportRequest {
   /** Pieces are sent one after the other, without being joined. */
   readonly body?: Uint8Array | readonly Uint8Array[];
   readonly signal?: AbortSignal | undefined;
+  /** Ends a wait before an attempt is sent; one that is on its way goes on. */
+  readonly whileUnsent?: AbortSignal | undefined;
   readonly observer?: Observer | undefined;
   /** What the token has to allow, such as `repository:a/b:pull,push`. */
   readonly scopes?: readonly string[];

@@ -2,7 +2,7 @@
 import { RegistryError, redactUrl } from '../errors.ts';
 import type { Digest } from '../oci/descriptor.ts';
 import { algorithmOf, isDigest } from '../oci/digest.ts';
-import type { CallOptions, Observer, UploadSession } from '../oci/roles.ts';
+import type { CallOptions, Observer, SendOptions, UploadSession } from '../oci/roles.ts';
 import { codeOfAnswer, failureOf, protocolFailure } from './failure.ts';
 import { headerOf, parseDecimal, parseUploadRange } from './headers.ts';
 import type { TransportRequest, TransportResponse } from './send.ts';
@@ -25,8 +25,13 @@ export function openedSession(response: TransportResponse, context: UploadContex
 }
 
 /** A session that was opened before, perhaps by another process. */
-export function knownSession(location: string, offset: number, context: UploadContext): UploadSession {
-  return new Session(location, offset, 0, context);
+export function knownSession(
+  location: string,
+  offset: number,
+  minChunk: number,
+  context: UploadContext,
+): UploadSession {
+  return new Session(location, offset, minChunk, context);
 }
 
 const octets = 'application/octet-stream';
@@ -52,7 +57,7 @@ class Session implements UploadSession {
     return this.#offset;
   }
 
-  async append(chunk: readonly Uint8Array[], options?: CallOptions): Promise<void> {
+  async append(chunk: readonly Uint8Array[], options?: SendOptions): Promise<void> {
     const size = sizeOf(chunk);
     if (size === 0) return;
     const response = await this.#change('PATCH', this.#location, chunk, options);
@@ -85,7 +90,7 @@ class Session implements UploadSession {
     return true;
   }
 
-  async commit(digest: Digest, last: readonly Uint8Array[], options?: CallOptions): Promise<void> {
+  async commit(digest: Digest, last: readonly Uint8Array[], options?: SendOptions): Promise<void> {
     const { maxChunk } = this.#context;
     if (maxChunk !== undefined && sizeOf(last) > maxChunk) {
       await this.append(last, options);
@@ -115,7 +120,7 @@ class Session implements UploadSession {
     method: 'PATCH' | 'PUT',
     url: string,
     body: readonly Uint8Array[],
-    options: CallOptions | undefined,
+    options: SendOptions | undefined,
   ): Promise<TransportResponse> {
     const size = sizeOf(body);
     const range = `${this.#offset}-${this.#offset + size - 1}`;
@@ -136,9 +141,10 @@ class Session implements UploadSession {
     }
   }
 
-  #send(request: TransportRequest, options: CallOptions | undefined): Promise<TransportResponse> {
+  #send(request: TransportRequest, options: SendOptions | undefined): Promise<TransportResponse> {
     const { transport, scopes, observer } = this.#context;
-    return transport.send({ ...request, scopes, observer, signal: options?.signal });
+    const { signal, whileUnsent } = options ?? {};
+    return transport.send({ ...request, scopes, observer, signal, whileUnsent });
   }
 }
 
@@ -152,7 +158,7 @@ function isSuccess({ status }: TransportResponse): boolean {
 
 /** Statuses that registries answer with to a session that they do not know, or cannot tell about. */
 function isGone({ status }: TransportResponse): boolean {
-  return status === 400 || status === 404 || status === 405 || status === 416;
+  return status === 400 || status === 404 || status === 405 || status === 410 || status === 416;
 }
 
 /** A refusal leaves the session as it was; a failure, or another offset at the registry, is its end. */

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, HubferryError } from '../errors.ts';
 import type { Descriptor, Digest } from '../oci/descriptor.ts';
 import { algorithmOf, createDigester } from '../oci/digest.ts';
-import type { Source, Target, UploadSession } from '../oci/roles.ts';
+import type { SendOptions, Source, Target, UploadSession } from '../oci/roles.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { OwnedCheckpoint } from './checkpoint.ts';
 import { type Chunk, ChunkMemory } from './chunk.ts';
@@ -245,8 +245,8 @@ class Transfer {
     if (from === undefined) return false;
     const mounted = await this.#target.mountBlob(this.#blob.digest, from, { signal: this.#work.stop });
     if (mounted !== true) return mounted;
-    // Only now the size shows.
-    await exists(this.#blob, this.#target, this.#work);
+    // Only now its size shows, and whether it is there at all.
+    if (!(await exists(this.#blob, this.#target, this.#work))) return false;
     this.#work.tally.blobsMounted += 1;
     return true;
   }
@@ -277,7 +277,7 @@ class Transfer {
       await this.#again(async (attempt) => {
         const session =
           attempt === 0 && opened ? opened : await this.#target.startUpload({ signal: this.#work.stop });
-        await session.commit(this.#blob.digest, chunk.pieces());
+        await session.commit(this.#blob.digest, chunk.pieces(), { whileUnsent: this.#work.stop });
       });
       this.#sent(this.#blob.size);
       this.#copied();
@@ -312,15 +312,34 @@ class Transfer {
 
   /** A blob of several chunks: owned between processes by the lease on its checkpoint. */
   async #uploadOwned(opened: UploadSession | undefined): Promise<'copied' | 'existing'> {
-    const owned = await this.#own();
-    if (owned === 'existing') return 'existing';
+    for (let session = opened; ; session = undefined) {
+      const owned = await this.#ownOr(() => session && quietly(session.cancel()));
+      if (owned === 'existing') return 'existing';
+      try {
+        await new ChunkedUpload(this.#context(), owned).run(session);
+        await owned.discard();
+        return 'copied';
+      } catch (error) {
+        await owned.release();
+        const cause: unknown = owned.lost.aborted ? owned.lost.reason : error;
+        this.#work.stop.throwIfAborted();
+        // Whoever stood still for so long that another one took over waits for that one, where there is time.
+        const waits =
+          codeOf(cause) === 'ERR_LEASE_LOST' && this.#work.patienceMs === Number.POSITIVE_INFINITY;
+        if (!waits) throw cause;
+      }
+    }
+  }
+
+  /** @param cancel a session that was opened for nothing */
+  async #ownOr(cancel: () => unknown): Promise<OwnedCheckpoint | 'existing'> {
     try {
-      await new ChunkedUpload(this.#context(), owned).run(opened);
-      await owned.discard();
-      return 'copied';
+      const owned = await this.#own();
+      if (owned === 'existing') await cancel();
+      return owned;
     } catch (error) {
-      await owned.release();
-      throw owned.lost.aborted ? owned.lost.reason : error;
+      await cancel();
+      throw error;
     }
   }
 
@@ -384,6 +403,10 @@ interface UploadContext {
 class ChunkedUpload {
   readonly #context: UploadContext;
   readonly #owned: OwnedCheckpoint;
+  /** Where it began, and how far any session ever came. */
+  #begunAt = 0;
+  #farthest = 0;
+  #fruitless = 0;
 
   constructor(context: UploadContext, owned: OwnedCheckpoint) {
     this.#context = context;
@@ -392,38 +415,41 @@ class ChunkedUpload {
 
   async run(opened: UploadSession | undefined): Promise<void> {
     const { target, work } = this.#context;
-    let session = await this.#begin(opened);
-    let fruitless = 0;
+    let session: UploadSession | undefined = await this.#begin(opened);
+    this.#begunAt = session.offset;
+    this.#farthest = session.offset;
     let mismatches = 0;
-    for (;;) {
-      const before = session.offset;
+    while (session !== undefined) {
       try {
         await this.#pump(session);
-        this.#context.copied();
-        return;
+        break;
       } catch (error) {
-        work.stop.throwIfAborted();
-        this.#owned.lost.throwIfAborted();
+        this.#throwIfStopped();
         if (isMismatch(error)) {
           mismatches += 1;
-          await session.cancel();
+          await quietly(session.cancel());
           if (mismatches > 1) throw error;
           session = await target.startUpload({ signal: work.stop });
         } else if (isLostUpload(error)) {
-          fruitless = session.offset > before ? 0 : fruitless + 1;
-          if (fruitless >= fruitlessAttempts) throw error;
-          await delay(backoff(fruitless), undefined, { signal: work.stop });
-          const next = await this.#afterLoss(session);
-          if (next === undefined) return;
-          session = next;
+          session = await this.#afterLoss(session, error);
         } else {
-          // Nothing that is worth going on with.
-          const isUseless = session.offset === 0 || codeOf(error) === 'ERR_SIZE_MISMATCH';
-          if (isUseless) await session.cancel().catch(() => undefined);
+          if (this.#isUseless(session, error)) await quietly(session.cancel());
           throw error;
         }
       }
     }
+    this.#context.copied();
+  }
+
+  #throwIfStopped(): void {
+    this.#context.work.stop.throwIfAborted();
+    this.#owned.lost.throwIfAborted();
+  }
+
+  /** Whether nobody gains by going on there. */
+  #isUseless({ offset }: UploadSession, error: unknown): boolean {
+    if (offset === 0 || codeOf(error) === 'ERR_SIZE_MISMATCH') return true;
+    return offset === this.#begunAt && !(error instanceof HubferryError && error.retryable);
   }
 
   /** The checkpoint's session where the registry still knows it, else a new one. */
@@ -431,9 +457,10 @@ class ChunkedUpload {
     const { target, work } = this.#context;
     const checkpoint = await this.#owned.load(work.stop);
     if (checkpoint !== undefined) {
-      const resumed = target.resumeUpload(checkpoint.location, checkpoint.offset);
-      if (await resumed.refresh({ signal: work.stop })) {
-        await opened?.cancel();
+      const { location, offset, minChunk } = checkpoint;
+      const resumed = target.resumeUpload(location, offset, minChunk);
+      if (await this.#isKnown(resumed)) {
+        if (opened !== undefined) await quietly(opened.cancel());
         this.#context.progress(resumed.offset);
         return resumed;
       }
@@ -441,14 +468,47 @@ class ChunkedUpload {
     return opened ?? target.startUpload({ signal: work.stop });
   }
 
-  /** Where the registry says it stands; a chunk of unknown fate is never simply repeated. Undefined: the blob is there. */
-  async #afterLoss(session: UploadSession): Promise<UploadSession | undefined> {
+  /** What a registry cannot tell about has ended: the next session may do better. */
+  async #isKnown(session: UploadSession): Promise<boolean> {
+    try {
+      return await session.refresh({ signal: this.#context.work.stop });
+    } catch (error) {
+      this.#throwIfStopped();
+      if (codeOf(error) === 'ERR_RATE_LIMITED') throw error;
+      return false;
+    }
+  }
+
+  /** The session to go on with, as soon as the registry tells where it stands. Undefined: the blob is there. */
+  async #afterLoss(session: UploadSession, loss: unknown): Promise<UploadSession | undefined> {
+    for (let error = loss; ; ) {
+      await this.#countLoss(session, error);
+      try {
+        return await this.#stateOf(session);
+      } catch (cause) {
+        this.#throwIfStopped();
+        if (!isRetryable(cause)) throw cause;
+        error = cause;
+      }
+    }
+  }
+
+  /** A session that came as far as those before it has brought nothing. @throws the error after several of these in a row */
+  async #countLoss({ offset }: UploadSession, error: unknown): Promise<void> {
+    this.#fruitless = offset > this.#farthest ? 0 : this.#fruitless + 1;
+    this.#farthest = Math.max(this.#farthest, offset);
+    if (this.#fruitless >= fruitlessAttempts) throw error;
+    await delay(backoff(this.#fruitless), undefined, { signal: this.#context.work.stop });
+  }
+
+  /** A chunk of unknown fate is never simply repeated: the registry is asked. */
+  async #stateOf(session: UploadSession): Promise<UploadSession | undefined> {
     const { blob, target, work } = this.#context;
     if (await session.refresh({ signal: work.stop })) return session;
-    if (await exists(blob, target, work)) {
-      this.#context.copied();
-      return undefined;
-    }
+    if (await exists(blob, target, work)) return undefined;
+    const { digest } = blob;
+    const fields = { target: target.name, digest, offset: session.offset };
+    work.onEvent({ type: 'log', level: 'warn', message: 'upload begins anew', fields });
     return target.startUpload({ signal: work.stop });
   }
 
@@ -470,7 +530,7 @@ class ChunkedUpload {
       }
       await sending;
       await this.#owned.saved();
-      await session.commit(blob.digest, chunk.pieces(), { signal: this.#owned.lost });
+      await session.commit(blob.digest, chunk.pieces(), this.#unstopped());
       this.#context.sent(chunk.length);
       this.#context.progress(blob.size);
     } finally {
@@ -480,16 +540,20 @@ class ChunkedUpload {
     }
   }
 
+  /** An interrupted PATCH costs the session; a wait that the registry asks for is none. */
+  #unstopped(): SendOptions {
+    return { signal: this.#owned.lost, whileUnsent: this.#context.work.stop };
+  }
+
   #nextChunk(session: UploadSession): Promise<Chunk> {
     const { memory, work } = this.#context;
     return memory.take(this.#context.chunkSize(session.minChunk), work.stop);
   }
 
-  /** Never cut short by a stop: an interrupted PATCH costs the session. */
   async #send(session: UploadSession, chunk: Chunk): Promise<void> {
     const { blob, target } = this.#context;
     try {
-      await session.append(chunk.pieces(), { signal: this.#owned.lost });
+      await session.append(chunk.pieces(), this.#unstopped());
     } finally {
       chunk.release();
     }
@@ -501,6 +565,7 @@ class ChunkedUpload {
       size: blob.size,
       location: session.location,
       offset: session.offset,
+      minChunk: session.minChunk,
       savedAt: Date.now(),
     });
   }
@@ -567,6 +632,11 @@ function broken(source: Source, blob: Descriptor, offset: number): HubferryError
 
 function isRetryable(error: unknown): boolean {
   return error instanceof HubferryError && error.retryable && error.retryAt === undefined;
+}
+
+/** Of what only tidies up, nobody waits for success. */
+async function quietly(tidying: Promise<void>): Promise<void> {
+  await tidying.catch(() => undefined);
 }
 
 function isLostUpload(error: unknown): boolean {

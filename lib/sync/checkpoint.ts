@@ -16,6 +16,8 @@ const checkpointSchema = z.object({
   size: z.number(),
   location: z.string(),
   offset: z.number(),
+  /** Told when the session was opened, and never again. */
+  minChunk: z.number().optional(),
   savedAt: z.number(),
 });
 export type Checkpoint = z.infer<typeof checkpointSchema>;
@@ -133,7 +135,7 @@ function parseCheckpoint(bytes: Uint8Array): Checkpoint | undefined {
 }
 
 /** An upload as a status may tell of it: its Location stays secret, for it is all that the upload needs. */
-export type Upload = Omit<Checkpoint, 'location'>;
+export type Upload = Omit<Checkpoint, 'location' | 'minChunk'>;
 
 /** A chunk takes no longer; whoever has not saved since is not at work any more. */
 const underWayMs = 5 * 60_000;
@@ -147,7 +149,7 @@ export async function uploadsUnderWay(store: DocumentStore, now: number): Promis
     const document = await store.get(key);
     const checkpoint = document === undefined ? undefined : parseCheckpoint(document.bytes);
     if (checkpoint === undefined) continue;
-    const { location: _, ...upload } = checkpoint;
+    const { location: _, minChunk: __, ...upload } = checkpoint;
     uploads.push(upload);
     if (uploads.length === uploadsShown) break;
   }

@@ -131,7 +131,7 @@ export class GraphCopier {
   }
 
   async #pushCounted(manifest: Manifest, reference: string, target: Target, work: Work) {
-    const pushed = await target.pushManifest(manifest, reference);
+    const pushed = await target.pushManifest(manifest, reference, { whileUnsent: work.stop });
     countSent(work, manifest.bytes.length);
     return pushed;
   }

@@ -1,6 +1,8 @@
 /** How blobs travel: what is sent, what is sent again, and what is never sent twice. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { checkpointKey } from '../../../lib/sync/checkpoint.ts';
 import { StoppedError } from '../../../lib/sync/concurrency.ts';
+import type { SyncEvent } from '../../../lib/sync/events.ts';
 import { buildBlob, buildManifest, type Content, randomBlob } from '../../local/content.ts';
 import type { Intervention, LoggedRequest } from '../../local/server.ts';
 import { Bench, chunkBytes, MiB } from './support.ts';
@@ -202,18 +204,190 @@ describe('an upload that breaks', () => {
   });
 });
 
+describe('a target that keeps losing an upload', () => {
+  const closes = ({ method, url }: LoggedRequest) => method === 'PUT' && url.includes('/uploads/');
+
+  it.each([
+    ['at its end', (request: LoggedRequest) => closes(request)],
+    [
+      'at its second chunk',
+      (request: LoggedRequest) => /^1048576-/.test(String(request.headers['content-range'])),
+    ],
+  ])(
+    '%s is given up after some attempts, each of which is told',
+    async (_, fits) => {
+      const content = buildManifest({ layers: [3 * MiB] });
+      bench.push('1', content);
+      bench.target.intercept = (request) => {
+        if (!fits(request) || request.url.includes(content.blobs[0]?.descriptor.digest.slice(7) ?? ''))
+          return undefined;
+        bench.target.loseUploads();
+        return { kind: 'answer', status: 500 };
+      };
+      const told: string[] = [];
+      const onEvent = (event: SyncEvent) => {
+        if (event.type === 'log') told.push(event.message);
+      };
+      expect(outcomes(await bench.engine().copy({ onEvent }))).toEqual(['failed']);
+      expect(sentBytes()).toBeLessThan(6 * 3 * MiB);
+      expect(new Set(told)).toEqual(new Set(['upload begins anew']));
+    },
+    60_000,
+  );
+
+  it('and is away for a while is asked again where the upload stands', async () => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    const breaks = atThe(2, isPatch, { kind: 'reset' });
+    let asked = 0;
+    bench.target.intercept = (request) => {
+      const isAsked = request.method === 'GET' && request.url.includes('/uploads/');
+      if (isAsked) asked += 1;
+      return isAsked && asked <= 3 ? { kind: 'reset' } : breaks(request);
+    };
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(asked).toBeGreaterThan(3);
+    expect(sentBytes()).toBeLessThan(5.5 * MiB);
+  });
+});
+
+describe('what only tidies up', () => {
+  const refusesDeletes = ({ method }: LoggedRequest): Intervention | undefined =>
+    method === 'DELETE' ? { kind: 'answer', status: 403 } : undefined;
+
+  it('may be refused when other bytes came than the digest says', async () => {
+    const content = buildManifest({ layers: [3 * MiB] });
+    bench.push('1', content);
+    bench.source.repository('a/b').blobs.set(blobOf(content).digest, randomBlob('forged', 3 * MiB));
+    bench.target.intercept = refusesDeletes;
+    const { lines } = await bench.engine().copy();
+    expect(lines[0]?.error?.code).toBe('ERR_DIGEST_MISMATCH');
+  });
+
+  it('may be refused for a session that a declined mount opened beside the one that goes on', async () => {
+    const content = buildManifest({ layers: [8 * MiB] });
+    bench.push('1', content);
+    await bench.engine().copy();
+    bench.target.behaviour.mounts = false;
+    await stopAfter(3 * MiB, 'm/other');
+    bench.target.intercept = refusesDeletes;
+    expect(outcomes(await bench.engine().copy({ target: 'm/other' }))).toEqual(['copied']);
+    expect(bench.digestAt('1', 'm/other')).toBe(content.descriptor.digest);
+  });
+
+  it('leaves no session of a declined mount where another process brings the blob', async () => {
+    const content = buildManifest({ layers: [8 * MiB] });
+    bench.push('1', content);
+    await bench.engine().copy();
+    bench.target.behaviour.mounts = false;
+    const both = [bench.engine(), bench.engine()].map((engine) => engine.copy({ target: 'm/other' }));
+    expect((await Promise.all(both)).flatMap(outcomes)).toContain('copied');
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
+});
+
+it('a mount that brought nothing is no mount', async () => {
+  const content = buildManifest({ layers: [2 * MiB] });
+  bench.push('1', content);
+  await bench.engine().copy();
+  bench.target.intercept = ({ method, url }) =>
+    method === 'POST' && url.includes('mount=') ? { kind: 'answer', status: 201 } : undefined;
+  const { tally, lines } = await bench.engine().copy({ target: 'm/other' });
+  expect(outcomes({ lines })).toEqual(['copied']);
+  expect(tally.blobsMounted).toBe(0);
+});
+
+/** Stops once the target has confirmed so many bytes of a blob. */
+async function stopAfter(bytes: number, target = 'm/b') {
+  const stop = new AbortController();
+  const stopped = bench.engine().copy({
+    target,
+    stop: stop.signal,
+    onEvent: (event) => {
+      if (event.type === 'blobProgress' && event.offset >= bytes) stop.abort(new StoppedError('stopped'));
+    },
+  });
+  await expect(stopped).rejects.toBeInstanceOf(StoppedError);
+}
+
 describe('a copy that is stopped', () => {
-  /** Stops once the target has confirmed so many bytes of a blob. */
-  async function stopAfter(bytes: number) {
+  it('waits no longer for a target that asks it to wait', async () => {
+    bench.push('1', buildManifest({ layers: [4 * MiB] }));
     const stop = new AbortController();
-    const stopped = bench.engine().copy({
-      stop: stop.signal,
-      onEvent: (event) => {
-        if (event.type === 'blobProgress' && event.offset >= bytes) stop.abort(new StoppedError('stopped'));
-      },
-    });
-    await expect(stopped).rejects.toBeInstanceOf(StoppedError);
-  }
+    const asksToWait = atThe(2, isPatch, { kind: 'answer', status: 429, headers: { 'retry-after': '50' } });
+    bench.target.intercept = (request) => {
+      const answer = asksToWait(request);
+      if (answer !== undefined) setImmediate(() => stop.abort(new StoppedError('stopped')));
+      return answer;
+    };
+    await expect(bench.engine().copy({ stop: stop.signal })).rejects.toBeInstanceOf(StoppedError);
+    bench.target.intercept = undefined;
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(sentBytes()).toBeLessThan(6 * MiB);
+  }, 20_000);
+
+  it.each([410, 403, 500])(
+    'starts the blob again where the target answers %i about its session',
+    async (status) => {
+      const content = buildManifest({ layers: [8 * MiB] });
+      bench.push('1', content);
+      await stopAfter(3 * MiB);
+      bench.target.intercept = ({ method, url }) =>
+        method === 'GET' && url.includes('/uploads/') ? { kind: 'answer', status } : undefined;
+      expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+      expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+    },
+  );
+
+  it.each(['http://127.0.0.1:9/v2/m/b/blobs/uploads/x', 'ftp://x/y', 'http://[', ''])(
+    'starts the blob again where its session was at %j',
+    async (location) => {
+      const content = buildManifest({ layers: [8 * MiB] });
+      bench.push('1', content);
+      await stopAfter(3 * MiB);
+      const { checkpoints } = bench.stores;
+      for await (const { key } of checkpoints.list('uploads/')) {
+        const document = await checkpoints.get(key);
+        const checkpoint = JSON.parse(Buffer.from(document?.bytes ?? []).toString());
+        await checkpoints.put(key, Buffer.from(JSON.stringify({ ...checkpoint, location })));
+      }
+      expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+      expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+    },
+  );
+
+  it('goes on with chunks that are not too small for the target', async () => {
+    const content = buildManifest({ layers: [9 * MiB] });
+    bench.push('1', content);
+    bench.target.behaviour.minChunk = 2 * MiB;
+    await stopAfter(4 * MiB);
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+  });
+
+  it('and overtaken by another process meanwhile waits for that one where there is time', async () => {
+    const content = buildManifest({ layers: [6 * MiB] });
+    bench.push('1', content);
+    const { checkpoints } = bench.stores;
+    const key = checkpointKey(`${bench.target.host}/m/b`, blobOf(content).digest);
+    let taken: Promise<unknown> | undefined;
+    bench.target.intercept = async (request) => {
+      if (
+        isPatch(request) &&
+        /^3145728-/.test(String(request.headers['content-range'])) &&
+        taken === undefined
+      ) {
+        bench.breakLease(key);
+        taken = checkpoints.lease(key, 15).then((lease) => lease?.release());
+        await taken;
+      }
+      return undefined;
+    };
+    const copied = await bench.engine().copy({ patienceMs: Number.POSITIVE_INFINITY });
+    expect(taken).toBeDefined();
+    expect(outcomes(copied)).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+  });
 
   it('goes on in another process where the target stands, and sends no byte twice', async () => {
     const content = buildManifest({ layers: [8 * MiB] });

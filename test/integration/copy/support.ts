@@ -1,5 +1,5 @@
 /** The copier between two registries of this machine, with a state that several processes may share. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { globSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createCore } from '../../../lib/app.ts';
@@ -59,6 +59,12 @@ export class Bench {
 
   get stores(): Stores {
     return openFolderStores(this.#folder);
+  }
+
+  /** Ends the lease on a checkpoint, as if its time were over. */
+  breakLease(key: string): void {
+    const [file = ''] = globSync(`checkpoints*/**/${path.basename(key)}@*`, { cwd: this.#folder });
+    rmSync(path.join(this.#folder, file));
   }
 
   push(tag: string, content: Content): void {
