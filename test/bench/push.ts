@@ -33,7 +33,12 @@ export const push: Benchmark = {
   name: 'push',
   about: 'seconds from web hook to tag, idle and with 1,000 copy requests waiting',
   async run(bench) {
-    const cloud = await startCloud({ appRoot: bench.app, rules, hub: { anonymousPulls: undefined } });
+    const cloud = await startCloud({
+      appRoot: bench.app,
+      rules,
+      hub: { anonymousPulls: undefined },
+      azurite: { inFiles: true },
+    });
     try {
       await pushed(cloud, 0);
       const quiet: Push[] = [];
