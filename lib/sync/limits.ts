@@ -5,7 +5,7 @@
  * and what is in flight. host.json lets at most batchSize + newBatchThreshold = 8 requests of a queue run at once; they
  * share these budgets:
  *
- *   chunks in memory   80 MiB   each transfer fills one chunk while it sends another
+ *   chunks in memory   80 MiB   each transfer fills one chunk of at most 20 MiB while it sends another
  *   blobs in flight    10       so a chunk is at least 80 MiB / (2 × 10) = 4 MiB, which is one slab
  *   read from sockets           some blocks of 1 MiB for each blob in flight, used again and again (registry/blocks.ts)
  *   manifests          8 × (1 + 4) × 4 MiB at the very most, in practice some kilobytes each
@@ -39,7 +39,7 @@ export const defaultLimits: Limits = {
 
 /** Chunks are made of these, so that none holds memory of which it uses little. */
 export const slabBytes = 4 * MiB;
-const largestChunk = 32 * MiB;
+const largestChunk = 20 * MiB;
 
 /**
  * The size of the next chunk in bytes: what the memory allows for as many transfers as run now, two chunks each, within
