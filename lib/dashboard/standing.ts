@@ -95,12 +95,12 @@ export function lastWords(reports: readonly RunReport[]): TagLine[] {
 
 /**
  * What stops a rule as a whole has no tag, and no line says that it is over: it is when a later run tells of tags in each of its
- * repositories, or in one of its namespace. A push looks at one tag alone, and a cancelled run may have looked at none.
+ * repositories, or in one of its namespace. A push and a partial run look at single tags, and a cancelled run may have looked at none.
  */
 function overIn(reports: readonly RunReport[]): (line: Line, at: string) => boolean {
   const looked = new Map<string, string>();
   for (const { run, tags } of reports) {
-    if (run.trigger === 'webhook' || run.cancelled) continue;
+    if (run.trigger === 'webhook' || run.partial || run.cancelled) continue;
     for (const line of tags.filter(isTag)) {
       const repository = repositoryOf(line.target);
       for (const name of [repository, repository.replace(/[^/]*$/, '*')]) {

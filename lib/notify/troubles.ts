@@ -10,7 +10,9 @@ const bad: ReadonlySet<string> = new Set(['failed', 'missing', 'moved', 'incompl
 const good: ReadonlySet<string> = new Set(['copied', 'unchanged', 'deleted', 'same']);
 
 /** `toldBy`: the run whose notification tells that it is well again; it is forgotten when that is written down. */
-const troublesSchema = z.array(z.object({ target: z.string(), toldBy: z.string().optional() }));
+const troublesSchema = z.array(
+  z.object({ rule: z.string(), target: z.string(), toldBy: z.string().optional() }),
+);
 type Trouble = z.infer<typeof troublesSchema>[number];
 
 export class Troubles {
@@ -23,21 +25,19 @@ export class Troubles {
   /** Targets that had failed and are well in this report, for its run alone to tell, also when it is asked again. */
   async takeRecovered(report: AnyReport): Promise<string[]> {
     const { well } = newsOf(report);
-    const isOurs = ({ target, toldBy = report.run.id }: Trouble) => toldBy === report.run.id && well(target);
+    const isOurs = (one: Trouble) => (one.toldBy ?? report.run.id) === report.run.id && well(one);
     const troubles = await this.#change((all) =>
       all.map((one) => (isOurs(one) ? { ...one, toldBy: report.run.id } : one)),
     );
-    return troubles.filter(isOurs).map(({ target }) => target);
+    return [...new Set(troubles.filter(isOurs).map(({ target }) => target))];
   }
 
   /** Notes what failed, and forgets what was taken to be told. */
   async note(report: AnyReport): Promise<void> {
     const { gone, failed } = newsOf(report);
-    const stays = ({ target, toldBy }: Trouble) =>
-      toldBy !== report.run.id && !gone.has(target) && !failed.has(target);
-    await this.#change((all) =>
-      [...all.filter(stays), ...[...failed].map((target) => ({ target }))].slice(-mostRemembered),
-    );
+    const stays = (one: Trouble) =>
+      one.toldBy !== report.run.id && !gone.has(nameOf(one)) && !failed.has(nameOf(one));
+    await this.#change((all) => [...all.filter(stays), ...failed.values()].slice(-mostRemembered));
   }
 
   async #change(change: (troubles: readonly Trouble[]) => readonly Trouble[]): Promise<readonly Trouble[]> {
@@ -55,31 +55,37 @@ export class Troubles {
 }
 
 interface News {
-  readonly failed: ReadonlySet<string>;
-  readonly well: (target: string) => boolean;
+  readonly failed: ReadonlyMap<string, Trouble>;
+  readonly well: (trouble: Trouble) => boolean;
   /** Nobody wants it any more. */
   readonly gone: ReadonlySet<string>;
 }
 
 /**
- * A rule that had failed as a whole has its repositories for a target: each is well when a tag of it is, unless a push alone
- * was looked at, which lists nothing.
+ * A rule that had failed as a whole has its repositories for a target: each is well when a tag of it is, unless single tags
+ * alone were looked at, which lists nothing.
  */
 function newsOf(report: AnyReport): News {
   const lines: readonly Line[] = report.tags;
-  const withOutcome = (fits: (outcome: string) => boolean) =>
-    lines.filter(({ outcome }) => fits(outcome)).flatMap(({ target }) => target.split(', '));
-  const failed = new Set(withOutcome((outcome) => bad.has(outcome)));
+  const withOutcome = (fits: (outcome: string) => boolean): Trouble[] =>
+    lines
+      .filter(({ outcome }) => fits(outcome))
+      .flatMap(({ rule, target }) => target.split(', ').map((one) => ({ rule, target: one })));
+  const failed = new Map(withOutcome((outcome) => bad.has(outcome)).map((one) => [nameOf(one), one]));
   const tags = withOutcome((outcome) => good.has(outcome));
-  const listed = report.run.trigger === 'webhook' ? [] : tags;
-  const repositories = listed.map((target) => target.replace(/[:@][^/]*$/, ''));
-  const namespaces = repositories.map((repository) => repository.replace(/[^/]*$/, '*'));
-  const well = new Set([...tags, ...repositories, ...namespaces]);
+  const listed = report.run.trigger === 'webhook' || report.run.partial ? [] : tags;
+  const repositories = listed.map((one) => ({ ...one, target: one.target.replace(/[:@][^/]*$/, '') }));
+  const namespaces = repositories.map((one) => ({ ...one, target: one.target.replace(/[^/]*$/, '*') }));
+  const well = new Set([...tags, ...repositories, ...namespaces].map(nameOf));
   // What was cancelled is as it was.
   const skipped = lines.filter(({ outcome, reason }) => outcome === 'skipped' && reason !== 'cancelled');
   return {
     failed,
-    well: (target) => well.has(target) && !failed.has(target),
-    gone: new Set(skipped.map(({ target }) => target)),
+    well: (trouble) => well.has(nameOf(trouble)) && !failed.has(nameOf(trouble)),
+    gone: new Set(skipped.map(nameOf)),
   };
+}
+
+function nameOf({ rule, target }: Pick<Trouble, 'rule' | 'target'>): string {
+  return `${rule}\n${target}`;
 }

@@ -47,6 +47,8 @@ export interface Opening {
   readonly startedAt: Date;
   /** Nothing is to be changed. @default false */
   readonly dryRun?: boolean;
+  /** Only some tags are looked at. @default false */
+  readonly partial?: boolean;
   /** Its part; it is asked for again where the run turns out to be closed and the next one is taken. */
   readonly start: (run: string) => { readonly opened: readonly Opened[]; readonly sends: readonly Sent[] };
   /** Names the opener within the run. */
@@ -76,6 +78,7 @@ const headerSchema = z.object({
   trigger: z.enum(triggers),
   startedAt: z.string(),
   dryRun: z.literal(true).optional(),
+  partial: z.literal(true).optional(),
   /** Its maker has not yet looked whether the run closed long ago. */
   unproven: z.literal(true).optional(),
   /** Somebody closes it; what is out then ends as lost or cancelled. */
@@ -127,8 +130,8 @@ export class RunBook {
   }
 
   /** Opens the run or joins it; where it is closed already, the one after it. */
-  async open({ run: wanted, trigger, startedAt, dryRun, start, opener }: Opening): Promise<string> {
-    const marks = dryRun ? { dryRun } : {};
+  async open({ run: wanted, trigger, startedAt, dryRun, partial, start, opener }: Opening): Promise<string> {
+    const marks = { ...(dryRun && { dryRun }), ...(partial && { partial }) };
     for (let nth = 1; ; nth += 1) {
       const run = nth === 1 ? wanted : `${wanted}-${nth}`;
       const part = { id: opener, ...start(run), lines: [], transfer: noTransfer() };
@@ -538,8 +541,8 @@ function outcomesOf({ trigger }: RunHeader): readonly string[] {
   return trigger === 'verify' ? verifyFindings : syncOutcomes;
 }
 
-function runOf({ id, trigger, startedAt, dryRun }: Header): RunHeader {
-  return { id, trigger, startedAt, ...(dryRun && { dryRun }) };
+function runOf({ id, trigger, startedAt, dryRun, partial }: Header): RunHeader {
+  return { id, trigger, startedAt, ...(dryRun && { dryRun }), ...(partial && { partial }) };
 }
 
 function headerKey(run: string): string {

@@ -270,8 +270,10 @@ class Carriage {
       return this.#settle(pair, 'skipped', { digest: from.digest, reason: platformReason });
     const same = expected !== undefined && to !== undefined && (await this.#isSame(expected, to.digest));
     if (same && !this.#request.force) {
-      if (this.#request.reason !== lateReferrers || !this.#rule.referrers)
+      if (this.#request.reason !== lateReferrers || !this.#rule.referrers) {
+        await this.#mendRecord(pair, to.digest);
         return this.#settleAt(look, 'unchanged', expected);
+      }
       this.#equal.add(pair);
     }
     if (expected !== undefined && !same && this.#leaves(look, expected)) return false;
@@ -474,6 +476,12 @@ class Carriage {
 
   async #noteMirrored({ target: tag }: TagPair, digest: Digest): Promise<void> {
     if (tag !== '') await this.#facts.noteMirrored(this.#rule.name, this.#sides.target.name, tag, digest);
+  }
+
+  /** A crash right after a move leaves the record of the digest before: the next attempt finds the tag as it is to be. */
+  async #mendRecord(pair: TagPair, digest: Digest): Promise<void> {
+    const put = await this.#facts.mirroredDigest(this.#rule.name, this.#sides.target.name, pair.target);
+    if (put !== undefined && put !== digest) await this.#noteMirrored(pair, digest);
   }
 
   /** Before the move: false, with its line written, where the tag is something else by now. */

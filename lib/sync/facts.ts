@@ -103,8 +103,12 @@ export class Facts {
     return seen;
   }
 
+  /** The last one counts: a tag may go back to what it was before. */
   async noteReferrer(target: string, tag: string, digest: Digest): Promise<void> {
-    await this.#store.put(`referrers/${shortHash(target)}/${tag}/${digest}`, nothing);
+    const prefix = `referrers/${shortHash(target)}/${tag}/`;
+    await this.#store.put(prefix + digest, nothing);
+    for await (const { key } of this.#store.list(prefix))
+      if (key !== prefix + digest) await this.#store.delete(key);
   }
 
   /** What nobody asks for again until its subject comes to the target. */

@@ -85,6 +85,13 @@ export class Outstanding {
     }
   }
 
+  /** What was done so far is told to all who wait for the request. */
+  async note(request: CopyRequest, tell: Tell): Promise<void> {
+    const told = await this.#tellOwn(request, tell);
+    const found = await this.#ours(request);
+    if (found !== undefined) await tellOthers(found.mark, told, tell);
+  }
+
   /** A parked request is sent again: its message is as young as any. */
   async sendAgain(request: CopyRequest): Promise<void> {
     for (;;) {

@@ -14,7 +14,7 @@ import { LateReferrers } from './late-referrers.ts';
 import type { Limits } from './limits.ts';
 import type { Listings } from './listing.ts';
 import { TagNames } from './names.ts';
-import { type Pruned, prune } from './prune.ts';
+import { nothingPruned, type Pruned, prune } from './prune.ts';
 import { lookForReferrerTags, referrerTagsIn } from './referrer-tags.ts';
 import type { Claims } from './rivals.ts';
 import { selectTags } from './select.ts';
@@ -81,14 +81,13 @@ export class Planner {
     const derive = this.#derive;
     const comparison = new Comparison({ input, listings, names, derived, referrers, facts, derive });
     await comparison.compare(selected, lookups);
-    await comparison.addStrays(lookups);
+    if (input.only === undefined) await comparison.addStrays(lookups);
     for (const tag of young) comparison.addSkipped(tag, 'too young');
     for (const tag of unwanted)
       comparison.addSkipped(tag, listings.source.has(tag) ? 'not selected by the rule' : 'gone at source');
     const pruned = await this.#prune(input, names);
     comparison.addPruned(pruned);
-    const deleted = new Set(pruned.tasks.map(({ source }) => source));
-    for (const tag of absent) if (!deleted.has(tag)) comparison.addAbsent(tag);
+    for (const tag of absent) if (!pruned.named.has(tag)) comparison.addAbsent(tag);
     const { lines, tasks } = comparison;
     if (lines.length === 0) warnOfNothing(input);
     return { lines, tasks, referrers };
@@ -169,7 +168,7 @@ export class Planner {
   }
 
   async #prune(input: PlanInput, names: TagNames): Promise<Pruned> {
-    if (!input.rule.prune) return { lines: [], tasks: [] };
+    if (!input.rule.prune) return nothingPruned;
     return prune(input, input.listings, names, this.#facts, this.#limits.lookups);
   }
 }

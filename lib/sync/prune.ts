@@ -14,6 +14,8 @@ import type { PlanInput } from './planner.ts';
 import { matchesNames } from './select.ts';
 
 export interface Pruned {
+  /** Source tags that have a line here. */
+  readonly named: ReadonlySet<string>;
   readonly lines: readonly PlanLine[];
   readonly tasks: readonly Task[];
 }
@@ -26,13 +28,18 @@ export async function prune(
   facts: Facts,
   width: number,
 ): Promise<Pruned> {
-  if (!source.isWhole || !target.isWhole || !hasTags(source)) return { lines: [], tasks: [] };
+  if (!source.isWhole || !target.isWhole || !hasTags(source)) return nothingPruned;
   const mirrored = await facts.mirrored(input.rule.name, input.sides.target.name);
   const present = [...mirrored].flatMap((tag) => target.get(tag) ?? []);
   const isOwn = ownTags(input, names);
-  const gone = present.filter(({ name }) => !source.has(names.source(name)) && isOwn(name));
-  if (gone.length > input.pruneLimit * present.length && !input.allowMassDelete) {
-    return { lines: [massDelete(input, gone.length, present.length)], tasks: [] };
+  const isAsked = (tag: string) => input.only === undefined || input.only.includes(tag);
+  const gone = present.filter(({ name }) => {
+    const tag = names.source(name);
+    return !source.has(tag) && isAsked(tag) && isOwn(name);
+  });
+  const own = await countOwn(gone, input, facts, width);
+  if (own > input.pruneLimit * present.length && !input.allowMassDelete) {
+    return { ...nothingPruned, lines: [massDelete(input, own, present.length)] };
   }
   const tasks: Task[] = [];
   await forEachOf(gone.entries(), width, async ([index, entry]) => {
@@ -40,9 +47,27 @@ export async function prune(
   });
   const byName = tasks.sort((a, b) => (a.target < b.target ? -1 : 1));
   return {
+    named: new Set(byName.map((task) => task.source)),
     lines: byName.map(({ line }) => line),
     tasks: byName.filter(({ line }) => line.outcome === 'delete'),
   };
+}
+
+export const nothingPruned: Pruned = { named: new Set(), lines: [], tasks: [] };
+
+/** How many are still what the rule put there, as far as the listing tells. */
+async function countOwn(
+  gone: readonly TagEntry[],
+  { rule, sides }: PlanInput,
+  facts: Facts,
+  width: number,
+): Promise<number> {
+  let count = 0;
+  await forEachOf(gone, width, async ({ name, digest }) => {
+    const put = await facts.mirroredDigest(rule.name, sides.target.name, name);
+    if (digest === undefined || digest === put) count += 1;
+  });
+  return count;
 }
 
 /** Signatures alone are no listing of what is there. */

@@ -55,18 +55,14 @@ export async function referrerTagsIn(listing: Listing, options: LookOptions): Pr
   return new ReferrerTags(names.flatMap((name) => listing.get(name) ?? []));
 }
 
-/** Asks for the referrer tags of digests, and of what these stand for: of a few tags that is cheaper than a listing. */
+/** Asks for the referrer tags of digests, which for a few is cheaper than a listing; what is new is followed by who brings it. */
 export async function lookForReferrerTags(
   listing: Listing,
   digests: ReadonlySet<Digest>,
   options: LookOptions,
 ): Promise<void> {
-  let subjects = digests;
-  for (let depth = 0; depth < maxReferrerDepth && subjects.size > 0; depth += 1) {
-    const tags = [...subjects].flatMap((digest) => suffixes.map((suffix) => referrerTag(digest, suffix)));
-    await listing.look(tags, options);
-    subjects = new Set(tags.flatMap((tag) => listing.digestOf(tag) ?? []));
-  }
+  const tags = [...digests].flatMap((digest) => suffixes.map((suffix) => referrerTag(digest, suffix)));
+  await listing.look(tags, options);
 }
 
 const suffixes: readonly ReferrerSuffix[] = ['', ...cosignSuffixes];

@@ -62,6 +62,8 @@ export interface RunHeader {
   readonly cancelled?: boolean;
   /** It said what it would do, and changed nothing. */
   readonly dryRun?: boolean;
+  /** It looked at some tags of its rules alone. */
+  readonly partial?: boolean;
 }
 
 /** How long a blob was on its way. */

@@ -118,7 +118,8 @@ function agreement(a: Place, b: Place): TagTest {
 function keeperOf(rule: Rule, target: RuleTarget, agrees: TagTest): Claim {
   const names = new TagNames(rule, target);
   const named = matchesNames(rule);
-  return { rule: rule.name, wants: (tag) => agrees(tag) && named(names.source(tag)) };
+  const fills: TagTest = (tag) => target.tags === undefined || target.tags.includes(tag);
+  return { rule: rule.name, wants: (tag) => fills(tag) && agrees(tag) && named(names.source(tag)) };
 }
 
 function platformsOf(rule: Rule): string {

@@ -16,6 +16,7 @@ const run = z.strictObject({
   interrupted: z.boolean().optional(),
   cancelled: z.boolean().optional(),
   dryRun: z.boolean().optional(),
+  partial: z.boolean().optional(),
 });
 
 const line = z.strictObject({

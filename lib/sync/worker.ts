@@ -22,6 +22,7 @@ import { repairsOf } from './repairs.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
 import { type CopyRequest, type FanOutRequest, type PlanRequest, tagsPerPlan } from './request.ts';
 import { namesOfRule } from './rule-lines.ts';
+import { parseRunId } from './run-id.ts';
 import { matchesNames, needsWholeList } from './select.ts';
 import { claimsOnTags } from './tag-claims.ts';
 import { noTransfer, Tally } from './tally.ts';
@@ -118,7 +119,8 @@ export class Worker {
   /** Opens a run with a plan request for each rule (or those that are named). @throws ERR_REQUEST_INVALID for unknown rules */
   async start(run: string, trigger: Trigger, request: ManualRequest): Promise<Begun> {
     const rules = this.#chosen(request.rules);
-    const about = { trigger, opener: 'start-plan', dryRun: request.dryRun };
+    const partial = request.tags !== undefined;
+    const about = { trigger, opener: 'start-plan', dryRun: request.dryRun, partial };
     const begun = await this.#begin(run, about, (run) =>
       rules.flatMap((rule) => plansFor(run, rule, { ...request, lane: laneOf(trigger) })),
     );
@@ -132,7 +134,9 @@ export class Worker {
     if (report === undefined) throw unknownRun(failedIn);
     const repairs = repairsOf(report, this.#options.rules.rules);
     if (repairs.length === 0) return { run: failedIn, requests: 0 };
-    const about = { trigger: 'manual', opener: 'start-plan', dryRun: report.run.dryRun } as const;
+    const partial = repairs.some(({ tags }) => tags !== undefined);
+    const { dryRun } = report.run;
+    const about = { trigger: 'manual', opener: 'start-plan', dryRun, partial } as const;
     return this.#begin(run, about, (run) =>
       repairs.flatMap(({ rule, ...request }) => plansFor(run, rule, { ...request, lane: 'push' })),
     );
@@ -177,7 +181,7 @@ export class Worker {
   /** Enters the requests into the book, and then sends them; a flood of pushes as one message, for whoever tells them waits. */
   async #begin(
     run: string,
-    about: Pick<Opening, 'trigger' | 'opener'> & { readonly dryRun?: boolean | undefined },
+    about: Pick<Opening, 'trigger' | 'opener' | 'partial'> & { readonly dryRun?: boolean | undefined },
     requestsFor: (run: string) => Sending[],
   ): Promise<Begun> {
     const { book } = this.#options;
@@ -189,8 +193,9 @@ export class Worker {
         sends: sends.map(({ opened: _, ...sent }) => sent),
       };
     };
-    const { trigger, opener, dryRun = false } = about;
-    const begun = await book.open({ run, trigger, opener, dryRun, startedAt: new Date(), start });
+    const { trigger, opener, dryRun = false, partial = false } = about;
+    const startedAt = new Date();
+    const begun = await book.open({ run, trigger, opener, dryRun, partial, startedAt, start });
     const isFlood = trigger === 'webhook' && sends.length > fewSends;
     await this.#send(isFlood ? [fanOutOf(begun, opener)] : sends);
     return { run: begun, requests: sends.length };
@@ -397,7 +402,7 @@ export class Worker {
     const part = { opened: [], lines, ...costOf(tally), parkedUntil: until, paused: reason === paused };
     if (request.kind === 'plan') return void (await this.#write(request.run, { ...part, id: request.id }));
     const teller = this.#teller();
-    await this.#options.outstanding.park(request, until, (waiter) => teller(waiter, part));
+    await this.#options.outstanding.park(request, until, (waiter) => teller.tell(waiter, part));
   }
 
   async #end(
@@ -413,8 +418,9 @@ export class Worker {
     const teller = this.#teller();
     await outstanding.end(request, async (waiter) => {
       const opened = followUp === undefined ? [] : await this.#ask(followedBy(followUp, lane, waiter), lane);
-      await teller(waiter, { ...part, opened });
+      await teller.tell(waiter, { ...part, opened });
     });
+    if (!teller.isCounted() && isNews(part)) await this.#tellAlone(request, part);
     const [first] = lines;
     if (lane !== 'push' || first?.digest === undefined || request.digest !== undefined) return;
     if (first.outcome !== 'copied' && first.outcome !== 'unchanged') return;
@@ -451,12 +457,25 @@ export class Worker {
    * Tells the runs that wait for a request, the one that sent it first: the first that is still open counts what it cost, the
    * others see its end alone.
    */
-  #teller(): (waiter: Waiter, part: Omit<Part, 'id'>) => Promise<void> {
+  #teller(): { tell: (waiter: Waiter, part: Omit<Part, 'id'>) => Promise<void>; isCounted: () => boolean } {
     let isCounted = false;
-    return async ({ run, id }, part) => {
-      const told = isCounted ? withoutCost(part) : part;
-      if (await this.#write(run, { ...told, id })) isCounted = true;
+    return {
+      isCounted: () => isCounted,
+      tell: async ({ run, id }, part) => {
+        const told = isCounted ? withoutCost(part) : part;
+        if (await this.#write(run, { ...told, id })) isCounted = true;
+      },
     };
+  }
+
+  /** Every run that waited has closed, as after days of waiting: what was done is told by a run of its own. */
+  async #tellAlone(request: CopyRequest, part: Omit<Part, 'id'>): Promise<void> {
+    const { id } = request;
+    const trigger = parseRunId(request.run)?.trigger === 'webhook' ? 'webhook' : 'manual';
+    const start = () => ({ opened: [openedBy(request)], sends: [] });
+    const about = { trigger, opener: `start-${id}`, partial: true, startedAt: new Date(), start } as const;
+    const run = await this.#options.book.open({ run: request.run, ...about });
+    await this.#write(run, { ...part, id });
   }
 
   /** The same request once more, as a message of its own: no delivery of this one is burned. What was done so far is noted. */
@@ -471,8 +490,9 @@ export class Worker {
     const done = lines.filter(({ outcome }) => outcome === 'copied' || outcome === 'deleted');
     if (done.length === 0 && tally.bytesCopied === 0 && tally.pulls === 0) return;
     const parkedUntil = Date.now() + delaySeconds * 1000;
-    const { id, run } = request;
-    await this.#write(run, { id, opened: [], lines: done, ...costOf(tally), parkedUntil });
+    const part = { opened: [], lines: done, ...costOf(tally), parkedUntil };
+    const teller = this.#teller();
+    await this.#options.outstanding.note(request, (waiter) => teller.tell(waiter, part));
   }
 
   /** Whether every run that waits for the request was cancelled. */
@@ -699,6 +719,12 @@ function secondsFor({ size }: BusyError): number {
 }
 
 /** What a part tells of the work that was done for it. */
+/** Whether somebody misses something who is not told. */
+function isNews({ lines, transfer }: Omit<Part, 'id'>): boolean {
+  const isIdle = ({ outcome }: Line) => outcome === 'unchanged' || outcome === 'skipped';
+  return transfer.bytesCopied > 0 || transfer.pulls > 0 || !lines.every(isIdle);
+}
+
 function withoutCost({ lines, opened, parkedUntil, paused }: Omit<Part, 'id'>): Omit<Part, 'id'> {
   const free = lines.map(({ bytes: _, ...line }) => line);
   return { opened, lines: free, parkedUntil, paused, transfer: noTransfer() };

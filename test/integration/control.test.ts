@@ -299,6 +299,55 @@ describe('a request that is outstanding', () => {
     expect(pulls.reduce((sum, one) => sum + one, 0)).toBe(app.hub.pulls);
   });
 
+  it('costs the next run what an attempt that failed cost, where its own has closed', async () => {
+    await push('1.0', 'large', 3_000_000);
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+    app.target.intercept = ({ method }) =>
+      method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '90000' } } : undefined;
+    await app.schedule();
+    await app.deliver();
+    vi.advanceTimersByTime(24 * 3600_000);
+    const second = await app.schedule();
+    await app.deliver();
+    let failed = false;
+    app.target.intercept = ({ method, url }) => {
+      if (failed || method !== 'PUT' || !url.includes('/manifests/')) return undefined;
+      failed = true;
+      return { kind: 'answer', status: 503 };
+    };
+    vi.advanceTimersByTime(2 * 3600_000);
+    await app.worker().release();
+    await app.deliver();
+    await app.worker().release();
+    vi.useRealTimers();
+    expect(failed).toBe(true);
+    expect(told(second)).toEqual(['1.0 copied']);
+    expect(app.reportOf(second)?.totals.bytesCopied).toBeGreaterThan(3_000_000);
+  });
+
+  it('is told by a run of its own where every run that waited has closed', async () => {
+    await push('1.0');
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+    app.target.intercept = ({ method }) =>
+      method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '90000' } } : undefined;
+    const first = await app.schedule();
+    await app.deliver();
+    expect(told(first)).toEqual(['1.0 deferred rate limit']);
+    app.target.intercept = undefined;
+    vi.advanceTimersByTime(26 * 3600_000);
+    await app.worker().release();
+    await app.deliver();
+    await app.worker().release();
+    vi.useRealTimers();
+    expect(app.reports).toHaveLength(2);
+    const late = app.reports.at(-1);
+    expect(toldIn(late)).toEqual(['1.0 copied']);
+    expect(late?.run).toMatchObject({ trigger: 'manual', partial: true });
+    expect(late?.totals.bytesCopied).toBeGreaterThan(0);
+    const pulls = app.reports.map(({ totals }) => totals.pulls);
+    expect(pulls.reduce((sum, one) => sum + one, 0)).toBe(app.hub.pulls);
+  });
+
   it('is held up by nothing that is parked for thousands of years', async () => {
     await push('1.0');
     await planned();

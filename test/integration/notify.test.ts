@@ -184,6 +184,18 @@ describe('what is told', () => {
     expect(received.map(({ body }) => body.recovered)).toEqual([['x.azurecr.io/b:1']]);
   });
 
+  it.each([
+    ['a run of single tags', { partial: true }, 'app'],
+    ['another rule', {}, 'other'],
+  ])('is no recovery of a listing when %s brings a tag', async (_, marks, rule) => {
+    const from = notifier(['recovered']);
+    await from.note(reportOf('r1', { 1: 'failed' }, { target: 'x.azurecr.io/b' }));
+    const well = reportOf('r2', { 1: 'copied' }, { rule });
+    await from.note({ ...well, run: { ...well.run, trigger: 'manual', ...marks } } as AnyReport);
+    await deliver(from);
+    expect(received).toEqual([]);
+  });
+
   it('is no recovery of a listing when a push brings one tag', async () => {
     const from = notifier(['recovered']);
     await from.note(reportOf('r1', { 1: 'failed' }, { target: 'x.azurecr.io/b' }));

@@ -58,6 +58,47 @@ describe('prune', () => {
   });
 });
 
+describe('prune deletes', () => {
+  it('what another rule fills under another name', async () => {
+    const rules = `${mirror.replace('prune', 'name: all, prune')}
+- { name: stable, source: "docker.io/acme/app:6", target: "$acr/app:stable" }`;
+    await sixTags(rules);
+    expect(told(await world.sync(rules))).toContain('6 deleted (gone at source)');
+    expect(target().tagNames()).toEqual([...names.slice(0, 5), 'stable']);
+  });
+
+  it('its share, of which what stays anyway is no part', async () => {
+    await sixTags();
+    source().removeTag('5');
+    put(world.acr, 'app', '5', buildManifest({ seed: 'own' }));
+    expect(told(await world.sync(mirror))).toContain('6 deleted (gone at source)');
+  });
+
+  it('nothing that a request for single tags does not name', async () => {
+    const app = await startApp({
+      rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app, prune: true }',
+    });
+    for (const name of names) await app.hub.push('acme/app', name, content);
+    await app.schedule();
+    await app.deliver();
+    app.hub.repository('acme/app').removeTag('6');
+    await app.worker().start('one', 'manual', { tags: ['1'], dryRun: false, force: false });
+    await app.deliver();
+    expect(told(app.reportOf('one') as Report)).toEqual(['1 unchanged']);
+    expect(app.digestAt('6')).toBe(content.descriptor.digest);
+    await app.close();
+  });
+
+  it('and says of each tag one thing', async () => {
+    const named = '- { source: "docker.io/acme/app:1,2,3,4,5,6", target: $acr/app, prune: true }';
+    await sixTags(named);
+    put(world.acr, 'app', '6', buildManifest({ seed: 'own' }));
+    for (const report of [await world.plan(named), await world.sync(named)]) {
+      expect(report.totals).toMatchObject({ tags: 6, failed: 0 });
+    }
+  });
+});
+
 describe('prune keeps', () => {
   it('what the rule did not put there', async () => {
     await sixTags();
@@ -303,6 +344,19 @@ describe('a delete that waits in its queue', () => {
     await app.deliver();
     return told(app.reportOf(run) as Report).filter((line) => line.startsWith('6'));
   }
+
+  it('deletes what was moved before a crash, once the message came again', async () => {
+    const moved = buildManifest({ seed: 'moved' });
+    await app.hub.push('acme/app', '6', moved);
+    await app.schedule();
+    const [plan] = app.queues.messages.splice(0);
+    if (plan !== undefined) await handOver(app.worker(), plan);
+    // As the first delivery left it: the tag has moved, and nobody wrote that down.
+    put(app.target, 'app', '6', moved);
+    await app.deliver();
+    app.hub.repository('acme/app').removeTag('6');
+    expect(await deleteAfter(() => undefined)).toEqual(['6 deleted (gone at source)']);
+  });
 
   it('deletes', async () => {
     expect(await deleteAfter(() => undefined)).toEqual(['6 deleted (gone at source)']);

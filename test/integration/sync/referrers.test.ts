@@ -181,6 +181,18 @@ describe('a signature made after the fact', () => {
     await expectIdle();
   });
 
+  it('may be the one again that it was before', async () => {
+    await world.hub.push('acme/app', '1.0', content);
+    const [first, second] = ['first', 'second'].map((seed) => cosignSignature(digest, seed));
+    for (const signature of [first, second, first]) {
+      if (signature !== undefined) await world.hub.push('acme/app', signatureTag, signature);
+      await world.sync(toAcr);
+    }
+    expect(world.acr.repository('app').digestOf(signatureTag)).toBe(first?.descriptor.digest);
+    expect(told(await world.verify(toAcr))).toEqual(['1.0 same']);
+    await expectIdle();
+  });
+
   it('may be about one platform of an index', async () => {
     const index = buildMultiPlatform('signed by platform', platforms);
     const child = index.children[0]?.descriptor.digest ?? digest;
@@ -317,6 +329,7 @@ describe('a signature made after the fact', () => {
     expect(told(await world.sync(rules))).toEqual(['1.0 unchanged']);
     const about = world.sourceRequests.filter(({ url }) => url.includes('/manifests/'));
     expect(new Set(about.map(({ method }) => method))).toEqual(new Set(['HEAD']));
+    expect(new Set(about.map(({ url }) => url)).size).toBe(5);
   }
 
   it('about a locked tag is brought all the same', async () => {

@@ -66,7 +66,7 @@ describe('the memory of chunks', () => {
   });
 
   it.each([
-    [1, 32],
+    [1, 20],
     [4, 12],
     [7, 4],
     [10, 4],
