@@ -251,6 +251,13 @@ describe('a request that is outstanding', () => {
     return run;
   }
 
+  /** The clock is moved by hand, and the target asks to wait for longer than a run goes on. */
+  function parkForADay(): void {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+    app.target.intercept = ({ method }) =>
+      method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '90000' } } : undefined;
+  }
+
   it('is joined by later plans: one message, and the real end in the report of each', async () => {
     await push('1.0');
     const runs = [await planned(), await planned(), await planned()];
@@ -277,9 +284,7 @@ describe('a request that is outstanding', () => {
 
   it('costs the next run what it costs, where it was parked past its own', async () => {
     await push('1.0');
-    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
-    app.target.intercept = ({ method }) =>
-      method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '90000' } } : undefined;
+    parkForADay();
     const first = await app.schedule();
     await app.deliver();
     expect(told(first)).toEqual(['1.0 deferred rate limit']);
@@ -301,9 +306,7 @@ describe('a request that is outstanding', () => {
 
   it('costs the next run what an attempt that failed cost, where its own has closed', async () => {
     await push('1.0', 'large', 3_000_000);
-    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
-    app.target.intercept = ({ method }) =>
-      method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '90000' } } : undefined;
+    parkForADay();
     await app.schedule();
     await app.deliver();
     vi.advanceTimersByTime(24 * 3600_000);
@@ -327,9 +330,7 @@ describe('a request that is outstanding', () => {
 
   it('is told by a run of its own where every run that waited has closed', async () => {
     await push('1.0');
-    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
-    app.target.intercept = ({ method }) =>
-      method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '90000' } } : undefined;
+    parkForADay();
     const first = await app.schedule();
     await app.deliver();
     expect(told(first)).toEqual(['1.0 deferred rate limit']);
