@@ -263,7 +263,9 @@ export class RunBook {
   async #isTold(run: string, { lines: [first] }: Part): Promise<boolean> {
     const report = await readRun(this.#runs, run);
     const lines: readonly Line[] = report?.tags ?? [];
-    return lines.some((line) => line.target === first?.target && line.startedAt === first.startedAt);
+    const isFirst = ({ target, outcome, startedAt }: Line) =>
+      target === first?.target && outcome === first.outcome && startedAt === first.startedAt;
+    return lines.some(isFirst);
   }
 
   async #isReported(run: string): Promise<boolean> {

@@ -9,6 +9,7 @@ import * as z from 'zod';
 import { HubferryError } from '../errors.ts';
 import type { Digest } from '../oci/descriptor.ts';
 import type { DocumentStore, Lease } from '../storage/ports.ts';
+import { parseStored } from './stored.ts';
 
 const checkpointSchema = z.object({
   target: z.string(),
@@ -78,7 +79,7 @@ export class OwnedCheckpoint {
   /** What the last owner saved; what cannot be read counts as nothing. */
   async load(signal: AbortSignal): Promise<Checkpoint | undefined> {
     const document = await this.#store.get(this.#key, { signal });
-    return document === undefined ? undefined : parseCheckpoint(document.bytes);
+    return document === undefined ? undefined : parseStored(document.bytes, checkpointSchema);
   }
 
   /**
@@ -125,15 +126,6 @@ function isLost(error: unknown): boolean {
   return error instanceof HubferryError && error.code === 'ERR_LEASE_LOST';
 }
 
-function parseCheckpoint(bytes: Uint8Array): Checkpoint | undefined {
-  if (bytes.length === 0) return undefined;
-  try {
-    return checkpointSchema.safeParse(JSON.parse(Buffer.from(bytes).toString())).data;
-  } catch {
-    return undefined;
-  }
-}
-
 /** An upload as a status may tell of it: its Location stays secret, for it is all that the upload needs. */
 export type Upload = Omit<Checkpoint, 'location' | 'minChunk'>;
 
@@ -147,7 +139,7 @@ export async function uploadsUnderWay(store: DocumentStore, now: number): Promis
   for await (const { key, modifiedAt } of store.list(prefix)) {
     if (now - modifiedAt > underWayMs) continue;
     const document = await store.get(key);
-    const checkpoint = document === undefined ? undefined : parseCheckpoint(document.bytes);
+    const checkpoint = document === undefined ? undefined : parseStored(document.bytes, checkpointSchema);
     if (checkpoint === undefined) continue;
     const { location: _, minChunk: __, ...upload } = checkpoint;
     uploads.push(upload);
@@ -196,7 +188,7 @@ async function tidyUpload(
   if (lease === undefined) return false;
   try {
     const document = await store.get(key, { signal });
-    const checkpoint = document === undefined ? undefined : parseCheckpoint(document.bytes);
+    const checkpoint = document === undefined ? undefined : parseStored(document.bytes, checkpointSchema);
     if (checkpoint !== undefined) await cancel(checkpoint).catch((error) => failed(checkpoint, error));
     return await store.delete(key, { lease });
   } finally {

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { repairsOf } from '../../lib/sync/repairs.ts';
 import type { AnyReport, Line } from '../../lib/sync/report.ts';
 import { copyRequestSchema, planRequestSchema } from '../../lib/sync/request.ts';
+import { noTransfer } from '../../lib/sync/tally.ts';
 import { handOver, startApp } from '../local/app.ts';
 import { buildManifest, type Content } from '../local/content.ts';
 
@@ -258,6 +259,20 @@ describe('a request that is outstanding', () => {
       method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '90000' } } : undefined;
   }
 
+  /** A plan of the next day joins what is parked, and then its time comes. */
+  async function joinTheNextDay(meanwhile: () => void): Promise<string> {
+    vi.advanceTimersByTime(24 * 3600_000);
+    const run = await app.schedule();
+    await app.deliver();
+    meanwhile();
+    vi.advanceTimersByTime(2 * 3600_000);
+    await app.worker().release();
+    await app.deliver();
+    await app.worker().release();
+    vi.useRealTimers();
+    return run;
+  }
+
   it('is joined by later plans: one message, and the real end in the report of each', async () => {
     await push('1.0');
     const runs = [await planned(), await planned(), await planned()];
@@ -288,15 +303,9 @@ describe('a request that is outstanding', () => {
     const first = await app.schedule();
     await app.deliver();
     expect(told(first)).toEqual(['1.0 deferred rate limit']);
-    app.target.intercept = undefined;
-    vi.advanceTimersByTime(24 * 3600_000);
-    const second = await app.schedule();
-    await app.deliver();
-    vi.advanceTimersByTime(2 * 3600_000);
-    await app.worker().release();
-    await app.deliver();
-    await app.worker().release();
-    vi.useRealTimers();
+    const second = await joinTheNextDay(() => {
+      app.target.intercept = undefined;
+    });
     expect(told(second)).toEqual(['1.0 copied']);
     expect(app.reportOf(second)?.totals.bytesCopied).toBeGreaterThan(0);
     expect(app.reportOf(second)?.tags.map(({ bytes }) => bytes)).toEqual([expect.any(Number)]);
@@ -309,20 +318,14 @@ describe('a request that is outstanding', () => {
     parkForADay();
     await app.schedule();
     await app.deliver();
-    vi.advanceTimersByTime(24 * 3600_000);
-    const second = await app.schedule();
-    await app.deliver();
     let failed = false;
-    app.target.intercept = ({ method, url }) => {
-      if (failed || method !== 'PUT' || !url.includes('/manifests/')) return undefined;
-      failed = true;
-      return { kind: 'answer', status: 503 };
-    };
-    vi.advanceTimersByTime(2 * 3600_000);
-    await app.worker().release();
-    await app.deliver();
-    await app.worker().release();
-    vi.useRealTimers();
+    const second = await joinTheNextDay(() => {
+      app.target.intercept = ({ method, url }) => {
+        if (failed || method !== 'PUT' || !url.includes('/manifests/')) return undefined;
+        failed = true;
+        return { kind: 'answer', status: 503 };
+      };
+    });
     expect(failed).toBe(true);
     expect(told(second)).toEqual(['1.0 copied']);
     expect(app.reportOf(second)?.totals.bytesCopied).toBeGreaterThan(3_000_000);
@@ -347,6 +350,31 @@ describe('a request that is outstanding', () => {
     expect(late?.totals.bytesCopied).toBeGreaterThan(0);
     const pulls = app.reports.map(({ totals }) => totals.pulls);
     expect(pulls.reduce((sum, one) => sum + one, 0)).toBe(app.hub.pulls);
+  });
+
+  it('is told as failed by a run of its own where it is poisoned after its run closed as deferred', async () => {
+    await push('1.0');
+    await planned();
+    const [message] = app.queues.messages.splice(0);
+    const request = copyRequestSchema.parse(JSON.parse(message?.text ?? ''));
+    const { run, id, rule } = request;
+    const line = {
+      rule,
+      source: 'docker.io/acme/app:1.0',
+      target: `${request.target}:1.0`,
+      outcome: 'deferred',
+    };
+    const part = {
+      id,
+      opened: [],
+      lines: [line],
+      transfer: noTransfer(),
+      parkedUntil: Date.now() + 48 * 3600_000,
+    };
+    await app.book.write(run, part, async (report) => void app.reports.push(report));
+    expect(told(run)).toEqual(['1.0 deferred']);
+    await app.worker().poison(request, 'copy');
+    expect(toldIn(app.reports.at(-1))).toEqual(['1.0 failed']);
   });
 
   it('is held up by nothing that is parked for thousands of years', async () => {

@@ -11,6 +11,7 @@ import type { DocumentStore } from '../../lib/storage/ports.ts';
 import { type AnyReport, buildReport, type Line, syncOutcomes } from '../../lib/sync/report.ts';
 import { noTransfer } from '../../lib/sync/tally.ts';
 import { type LocalServer, replyJson, startServer } from '../local/server.ts';
+import { boundTo } from '../unit/sync/memory.ts';
 
 interface Received {
   readonly key: string;
@@ -47,16 +48,6 @@ const all: readonly Notification[] = ['failed', 'parked', 'changed', 'recovered'
 function notifier(on: readonly Notification[] = all, store = state): Notifier {
   const url = () => `${receiver.url}/services/T000/secret-path?sig=secret-signature`;
   return new Notifier({ state: store, on: new Set(on), url, patienceMs: 200 });
-}
-
-function boundTo(store: DocumentStore): DocumentStore {
-  return {
-    get: (...values) => store.get(...values),
-    put: (...values) => store.put(...values),
-    delete: (...values) => store.delete(...values),
-    list: (...values) => store.list(...values),
-    lease: (...values) => store.lease(...values),
-  };
 }
 
 const deliver = (from = notifier()) =>
