@@ -245,6 +245,19 @@ describe('the published command line', () => {
     expect(stdout.trim()).toBe(packageJson.version);
   });
 
+  it('starts without the fetch that Node brings along', async () => {
+    const folder = temporaryFolder();
+    const atExit = path.join(folder, 'at-exit.mjs');
+    writeFileSync(
+      atExit,
+      `process.on('exit', () => console.error(process.moduleLoadList.filter((name) => /http$|undici/.test(name))));`,
+    );
+    const words = ['--import', atExit, path.join(out, 'hubferry.mjs'), '--version'];
+    const { stderr } = await run(process.execPath, words, { cwd: folder });
+    expect(stderr).toContain('NativeModule http');
+    expect(stderr).not.toContain('undici');
+  });
+
   it('goes through the proxy of the environment, by a tunnel for TLS', async () => {
     const folder = temporaryFolder();
     const asked: (string | undefined)[] = [];
