@@ -7,7 +7,7 @@ import { makeDirectory } from './directory.ts';
 import { isGone, ownerIn, thisProcess } from './folder-owner.ts';
 
 /**
- * A file that is there while a process is inside, which is for well under a millisecond. One whose process is dead is
+ * A file that is there while a process is inside, which is for a few milliseconds at most. One whose process is dead is
  * taken away at once. Where that cannot be known, one that stays far longer counts as left by a process that was
  * killed; each that waits measures that by its own clock.
  */
@@ -20,11 +20,11 @@ export class FolderLock {
     this.#abandonedAfterMs = abandonedAfterMs;
   }
 
-  /** Runs something while no other process is inside. It is synchronous, so nothing of this process gets between either. */
-  async run<T>(work: () => T, signal: AbortSignal | undefined): Promise<T> {
+  /** Runs something while nobody else is inside, of this process or another. */
+  async run<T>(work: () => T | Promise<T>, signal: AbortSignal | undefined): Promise<T> {
     await this.#enter(signal);
     try {
-      return work();
+      return await work();
     } finally {
       rmSync(this.#path, { force: true });
     }

@@ -2,8 +2,8 @@
  * Documents in a folder, for the command line. Several processes may use one folder at the same time.
  *
  * A document is a file, its ETag comes from the file's own marks, and a write is a new file renamed over the old one:
- * readers need no lock and never see half of it. Whoever writes or leases holds the folder's lock for the few
- * synchronous calls from looking to writing.
+ * readers need no lock and never see half of it. Whoever writes or leases holds the folder's lock for the few calls from
+ * looking to writing.
  *
  *     .hubferry/checkpoints/uploads+/1f0c…           the document `uploads/1f0c…`
  *     .hubferry/checkpoints/uploads+/1f0c…@lease     which process has the lease on it, and until when
@@ -11,8 +11,8 @@
  *     .hubferry/.lock                                there while a process looks and writes
  */
 import { randomInt, randomUUID } from 'node:crypto';
-import { renameSync, rmdirSync, rmSync, statSync, utimesSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { rmdirSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { readdir, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { HubferryError } from '../errors.ts';
 import type { CallOptions } from '../oci/roles.ts';
@@ -111,7 +111,7 @@ class FolderDocuments implements DocumentStore {
     checkSize(key, bytes.byteLength);
     return this.#telling('put', key, options, () =>
       this.#place.drafts.with(bytes, this.#durable, (draft) =>
-        this.#alone(options, () => {
+        this.#alone(options, async () => {
           if (this.#standsAgainst(path, options)) return undefined;
           if (options.lease === undefined) removeLease(path);
           return this.#commit(draft, path);
@@ -155,9 +155,9 @@ class FolderDocuments implements DocumentStore {
     const path = this.#path(key);
     return this.#telling('lease', key, options, () =>
       this.#place.drafts.with(nothing, this.#durable, (draft) =>
-        this.#alone(options, () => {
+        this.#alone(options, async () => {
           if (this.#holderOf(path) !== undefined) return undefined;
-          if (marksOf(path) === undefined) this.#commit(draft, path);
+          if (marksOf(path) === undefined) await this.#commit(draft, path);
           const id = randomUUID();
           const expiresAt = this.#hold(path, id, seconds);
           return new FolderLease(key, id, expiresAt, {
@@ -194,7 +194,7 @@ class FolderDocuments implements DocumentStore {
     return join(this.#root, encodeKey(key));
   }
 
-  #alone<T>(options: CallOptions, work: () => T): Promise<T> {
+  #alone<T>(options: CallOptions, work: () => T | Promise<T>): Promise<T> {
     return this.#place.lock.run(work, options.signal);
   }
 
@@ -219,15 +219,16 @@ class FolderDocuments implements DocumentStore {
 
   /**
    * Makes a draft the document. An inode is soon used again and a clock stands still for milliseconds, so the time of
-   * the file is set: later than the version before, and with digits of its own where there is none.
+   * the file is set: later than the version before, and with digits of its own where there is none. On a busy disk the
+   * renaming takes milliseconds, in which nothing else is to stand still.
    */
-  #commit(draft: string, path: string): string {
+  async #commit(draft: string, path: string): Promise<string> {
     const before = marksOf(path);
     const later = before === undefined ? 0 : Number(before.mtimeNs / 1000n) + 10;
     const micros = Math.max(later, Math.floor(this.#place.now()) * 1000 + randomInt(1000));
     utimesSync(draft, micros / 1e6, micros / 1e6);
     if (before === undefined) makeDirectory(dirname(path));
-    renameSync(draft, path);
+    await rename(draft, path);
     return etagOf(statSync(path, { bigint: true }));
   }
 
