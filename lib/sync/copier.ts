@@ -195,7 +195,8 @@ class Carriage {
   readonly #selects: TagTest;
   readonly #startedAt = Date.now();
   readonly #lines: Line<SyncOutcome>[] = [];
-  readonly #moved: { pair: TagPair; digest: Digest }[] = [];
+  /** Tags that are something else by now, and what. */
+  readonly #moved = new Map<TagPair, Digest>();
   /** Tags that are as they are to be, and lack only what was said about them later. */
   readonly #equal = new Set<TagPair>();
   #retry: unknown;
@@ -459,9 +460,9 @@ class Carriage {
     const { target, work } = passage;
     const reference = targetReference(look.pair, this.#request, manifest.descriptor.digest);
     await work.stillWanted?.();
-    await this.#locks.hold(`${target.name}:${reference}`, work.stop, async (hold) => {
+    const moves = await this.#locks.hold(`${target.name}:${reference}`, work.stop, async (hold) => {
       const stale = Date.now() - this.#startedAt > freshLookMs || hold.movedSince(this.#startedAt);
-      if (stale && !(await this.#stillAt(look.pair, digest))) return;
+      if (stale && !(await this.#stillAt(look.pair, digest))) return false;
       await this.#graph.push(manifest, reference, passage);
       hold.moved();
       await this.#noteMirrored(look.pair, manifest.descriptor.digest);
@@ -470,8 +471,9 @@ class Carriage {
         reason: this.#request.reason,
         ...(manifest.descriptor.digest === digest ? {} : { targetDigest: manifest.descriptor.digest }),
       });
+      return true;
     });
-    await this.#lookOnceMore(look.pair, digest);
+    if (moves) await this.#lookOnceMore(look.pair, digest);
   }
 
   async #noteMirrored({ target: tag }: TagPair, digest: Digest): Promise<void> {
@@ -499,20 +501,21 @@ class Carriage {
   async #lookOnceMore(pair: TagPair, digest: Digest): Promise<void> {
     if (pair.source === '') return;
     const now = await this.#sides.source.resolve(pair.source).catch(() => undefined);
-    if (now !== undefined && now.digest !== digest) this.#moved.push({ pair, digest: now.digest });
+    if (now !== undefined && now.digest !== digest) this.#moved.set(pair, now.digest);
   }
 
   #supersede(pair: TagPair, digest: Digest): void {
-    this.#moved.push({ pair, digest });
+    this.#moved.set(pair, digest);
     this.#settle(pair, 'superseded', { digest: this.#request.digest, reason: `the tag is now ${digest}` });
   }
 
+  /** For what the tags are by now; without a digest where they went different ways: each is asked for. */
   #followUp(): CopyRequest | undefined {
-    const digest = this.#moved[0]?.digest;
+    const [digest, ...others] = new Set(this.#moved.values());
     if (digest === undefined) return undefined;
-    const { referrerTags: _, moreReferrers: __, ...request } = this.#request;
-    const tags = this.#moved.filter((moved) => moved.digest === digest).map((moved) => moved.pair);
-    return { ...request, digest, tags, reason: 'moved', attempt: 0 };
+    const { referrerTags: _, moreReferrers: __, digest: ___, ...request } = this.#request;
+    const one = others.length === 0 ? { digest } : {};
+    return { ...request, ...one, tags: [...this.#moved.keys()], reason: 'moved', attempt: 0 };
   }
 
   /** Turns what goes wrong into lines for the tags that have none yet. */

@@ -532,6 +532,23 @@ describe('a tag that moves', () => {
     expect(copied.followUp?.digest).toBe(next.descriptor.digest);
   });
 
+  it('before its own move, which others made not long ago, has one line and is asked for once', async () => {
+    bench.push('1', buildManifest({ layers: [1000] }));
+    await bench.engine().copy();
+    bench.push('1', buildManifest({ layers: [3000] }));
+    const next = buildManifest({ layers: [4000] });
+    bench.source.intercept = (request) => {
+      if (isBlobGet(request)) bench.push('1', next);
+      return undefined;
+    };
+    const copied = await bench.engine().copy();
+    expect(outcomes(copied)).toEqual(['superseded']);
+    expect(copied.followUp).toMatchObject({
+      digest: next.descriptor.digest,
+      tags: [{ source: '1', target: '1' }],
+    });
+  });
+
   it('keeps its old manifest when its new one cannot be copied', async () => {
     const old = buildManifest({ layers: [1000] });
     bench.push('1', old);
