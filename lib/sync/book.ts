@@ -212,20 +212,20 @@ export class RunBook {
     return parts.flatMap((part) => part?.sends ?? []);
   }
 
-  /** What openers sent before that time and nobody has heard of since. It counts as sent now. */
+  /** What was sent before that time and nobody has heard of since. It counts as sent now. */
   async unheard(run: string, before: number): Promise<Sent[]> {
     const names = await this.#names(prefixOf(run));
     const heard = new Set(names.map(({ id }) => id));
-    const old = names.filter(({ id, writtenAt }) => id.startsWith('start-') && writtenAt < before);
-    const sends: Sent[] = [];
+    const old = names.filter(({ sends, writtenAt }) => sends && writtenAt < before);
+    const unsent: Sent[] = [];
     for (const { key } of old) {
       const part = await this.#part(key);
       const unheard = part?.sends?.filter(({ message }) => !heard.has(message.id)) ?? [];
       if (part === undefined || unheard.length === 0) continue;
       await this.#runs.put(key, encode(part));
-      sends.push(...unheard);
+      unsent.push(...unheard);
     }
-    return sends;
+    return unsent;
   }
 
   /** Looks at the header, which is made where there is none. False where the run is closed, or about to be. */

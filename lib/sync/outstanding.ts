@@ -18,7 +18,7 @@ const markSchema = z.object({
 });
 type Mark = z.infer<typeof markSchema>;
 
-/** A run that waits for the end of a request, and the request's name there. */
+/** A run that waits for the end of a request, and the name under which it does. */
 export type Waiter = Mark['waiters'][number];
 export type Tell = (waiter: Waiter) => Promise<void>;
 
@@ -30,6 +30,7 @@ export interface Claim {
 }
 
 export interface Joined {
+  /** The name under which the run waits. */
   readonly id: string;
   readonly tags: CopyRequest['tags'];
   /** Milliseconds since the epoch, where it waits for a time. */
@@ -41,6 +42,8 @@ export interface Joined {
  * before the next day's plan.
  */
 const believedMs = 12 * 3600_000;
+/** How far the clocks of two instances may differ: what was sent just now is not parked. */
+const skewMs = 5 * 60_000;
 
 export class Outstanding {
   readonly #state: DocumentStore;
@@ -57,6 +60,19 @@ export class Outstanding {
     if (rest === undefined) return claim;
     const { sends, joins } = await this.#claimAt(keyWithTags(rest), rest);
     return { sends, joins: [...claim.joins, ...joins] };
+  }
+
+  /** As `claim`; but where the request that is outstanding leaves out a tag, all tags are a request of their own, under its name. */
+  async claimWhole(request: CopyRequest): Promise<Claim> {
+    const { rest, ...claim } = await this.#claimAt(keyOf(request), request, joinWhole);
+    return rest === undefined ? claim : this.#claimAt(keyWithTags(request), request, joinWhole);
+  }
+
+  /** The request could not be sent: unless another run has joined it, it is not outstanding. */
+  async withdraw(request: CopyRequest): Promise<void> {
+    const found = await this.#ours(request);
+    if (found?.mark.waiters.every(({ run }) => run === request.run))
+      await this.#state.delete(found.key, { ifMatch: found.etag });
   }
 
   /** The request has ended: all who wait for it are told, and then it may be asked for again. */
@@ -107,7 +123,7 @@ export class Outstanding {
     return [...new Set([request.run, ...(found?.mark.waiters ?? []).map(({ run }) => run)])];
   }
 
-  async #claimAt(key: string, request: CopyRequest): Promise<Claim & { rest?: CopyRequest | undefined }> {
+  async #claimAt(key: string, request: CopyRequest, joins = join): Promise<Claimed> {
     for (;;) {
       const found = await this.#read(key);
       const mark = found?.mark && (await this.#believed(found.mark));
@@ -118,7 +134,7 @@ export class Outstanding {
         // A plan that came twice: whether its first delivery sent it, nobody knows.
         return { sends: [request], joins: [] };
       } else {
-        const joined = join(request, mark);
+        const joined = joins(request, mark);
         if (joined.mark === mark || (await this.#write(key, joined.mark, found?.etag))) return joined.claim;
       }
     }
@@ -134,7 +150,7 @@ export class Outstanding {
 
   async #tellOwn({ run, id }: CopyRequest, tell: Tell): Promise<Set<string>> {
     await tell({ run, id });
-    return new Set([run]);
+    return new Set([nameOf({ run, id })]);
   }
 
   async #takeAway(
@@ -173,23 +189,33 @@ export class Outstanding {
 
 /** Who waited for a message that was lost waits for the new one. */
 function markOf({ id, run, tags }: CopyRequest, lost: Mark | undefined): Mark {
-  const others = lost?.waiters.filter((waiter) => waiter.run !== run) ?? [];
+  const own = nameOf({ run, id });
+  const others = lost?.waiters.filter((waiter) => nameOf(waiter) !== own) ?? [];
   return { id, tags: tags.map(({ target }) => target), waiters: [{ run, id }, ...others], at: Date.now() };
 }
 
-function join(
-  request: CopyRequest,
-  mark: Mark,
-): { mark: Mark; claim: Claim & { rest?: CopyRequest | undefined } } {
+type Claimed = Claim & { readonly rest?: CopyRequest | undefined };
+interface Joining {
+  /** The same, where nothing is to be written. */
+  readonly mark: Mark;
+  readonly claim: Claimed;
+}
+
+function joinWhole(request: CopyRequest, mark: Mark): Joining {
+  const isWhole = request.tags.every(({ target }) => mark.tags.includes(target));
+  return isWhole ? join(request, mark) : { mark, claim: { sends: [], joins: [], rest: request } };
+}
+
+function join(request: CopyRequest, mark: Mark): Joining {
   const [covered, others] = [true, false].map((is) =>
     request.tags.filter(({ target }) => mark.tags.includes(target) === is),
   );
   const rest = others?.length ? restOf(request, others) : undefined;
   if (!covered?.length) return { mark, claim: { sends: [], joins: [], rest } };
-  const waits = mark.waiters.find(({ run }) => run === request.run);
-  const id = waits?.id ?? mark.id;
-  const parkedUntil = mark.at > Date.now() ? mark.at : undefined;
-  const joined = waits ? mark : { ...mark, waiters: [...mark.waiters, { run: request.run, id }] };
+  const { run, id } = request;
+  const waits = mark.waiters.some((waiter) => nameOf(waiter) === nameOf(request));
+  const parkedUntil = mark.at > Date.now() + skewMs ? mark.at : undefined;
+  const joined = waits ? mark : { ...mark, waiters: [...mark.waiters, { run, id }] };
   return { mark: joined, claim: { sends: [], joins: [{ id, tags: covered, parkedUntil }], rest } };
 }
 
@@ -200,10 +226,14 @@ function restOf(request: CopyRequest, tags: CopyRequest['tags']): CopyRequest {
 
 async function tellOthers({ waiters }: Mark, told: Set<string>, tell: Tell): Promise<void> {
   for (const waiter of waiters) {
-    if (told.has(waiter.run)) continue;
+    if (told.has(nameOf(waiter))) continue;
     await tell(waiter);
-    told.add(waiter.run);
+    told.add(nameOf(waiter));
   }
+}
+
+function nameOf({ run, id }: Waiter): string {
+  return `${run}/${id}`;
 }
 
 /** A delete is for one tag; a request without a digest is told by its tags. */

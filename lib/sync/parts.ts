@@ -22,7 +22,7 @@ export interface Part {
   readonly parkedUntil?: number | undefined;
   /** It is parked for as long as people have paused everything. */
   readonly paused?: boolean | undefined;
-  /** An opener's: what it sends, to be sent again where it could not. */
+  /** What it sends of what it opened, to be sent again where it could not. */
   readonly sends?: readonly Sent[] | undefined;
 }
 
@@ -48,6 +48,8 @@ export interface PartName {
   readonly id: string;
   /** Whether its text names requests that it opened. */
   readonly opens: boolean;
+  /** Whether it has the messages of some of them. */
+  readonly sends: boolean;
   /** Milliseconds since the epoch; absent where the request has ended. */
   readonly parkedUntil: number | undefined;
   readonly paused: boolean;
@@ -56,9 +58,9 @@ export interface PartName {
 }
 
 /** Two ends of one request, by messages that came twice, may have opened different requests: both are kept. */
-export function keyOfPart(run: string, { id, opened, parkedUntil, paused }: Part): string {
+export function keyOfPart(run: string, { id, opened, sends = [], parkedUntil, paused }: Part): string {
   const ids = opened.map((one) => one.id).sort();
-  const ended = ids.length === 0 ? 'ended' : `opened-${hash(ids.join())}`;
+  const ended = ids.length === 0 ? 'ended' : `${sends.length > 0 ? 'sends' : 'opened'}-${hash(ids.join())}`;
   const parked = `${paused ? 'paused' : 'parked'}-${parkedUntil}`;
   return `${prefixOf(run)}${id}~${parkedUntil === undefined ? ended : parked}`;
 }
@@ -72,7 +74,8 @@ export function parseName({ key, modifiedAt }: StoredName): PartName {
   return {
     key,
     id,
-    opens: state.startsWith('opened-'),
+    opens: /^(?:opened|sends)-/.test(state),
+    sends: state.startsWith('sends-'),
     parkedUntil: /^(?:parked|paused)-/.test(state) ? Number(state.slice('parked-'.length)) : undefined,
     paused: state.startsWith('paused-'),
     writtenAt: modifiedAt,

@@ -13,7 +13,7 @@ import type { Sides } from './copier.ts';
 import type { Core } from './direct.ts';
 import type { EventFields, LogLevel, OnEvent } from './events.ts';
 import { forRepository } from './namespace.ts';
-import type { Outstanding, Waiter } from './outstanding.ts';
+import type { Claim, Outstanding, Waiter } from './outstanding.ts';
 import { type Lane, lanes, type Parking, type ParkingLot } from './parked.ts';
 import { linesOf, type Opened, type Part, type Sent } from './parts.ts';
 import { tidyPlans } from './plan-progress.ts';
@@ -293,14 +293,26 @@ export class Worker {
   /** Sends what nobody has asked for; what somebody has ends in this run too. */
   async #ask(request: CopyRequest, lane: Lane): Promise<Opened[]> {
     const { sends, joins } = await this.#options.outstanding.claim(request);
-    for (const one of sends) await this.#options.queues.send(lanes[lane], one);
+    await this.#sendClaimed({ sends, joins }, request, lane);
+    return [...sends, ...joins].map(({ id, tags }) => openedBy({ ...request, id, tags }));
+  }
+
+  async #sendClaimed({ sends, joins }: Claim, request: CopyRequest, lane: Lane): Promise<void> {
+    const { outstanding, queues } = this.#options;
+    for (const one of sends) {
+      try {
+        await queues.send(lanes[lane], one);
+      } catch (error) {
+        await outstanding.withdraw(one);
+        throw error;
+      }
+    }
     for (const { id, tags, parkedUntil } of joins) {
       if (parkedUntil === undefined) continue;
       const until = new Date(parkedUntil).toISOString();
       const lines = linesOf({ ...request, tags }, 'deferred', { reason: 'an earlier run parked it', until });
       await this.#write(request.run, { id, opened: [], lines, transfer: noTransfer(), parkedUntil });
     }
-    return [...sends, ...joins].map(({ id, tags }) => openedBy({ ...request, id, tags }));
   }
 
   /** Carries out a copy or push request. It throws only what a later delivery of the same message can mend. */
@@ -417,8 +429,12 @@ export class Worker {
     const part = { opened: [], lines, ...costOf(tally) };
     const teller = this.#teller();
     await outstanding.end(request, async (waiter) => {
-      const opened = followUp === undefined ? [] : await this.#ask(followedBy(followUp, lane, waiter), lane);
-      await teller.tell(waiter, { ...part, opened });
+      if (followUp === undefined) return teller.tell(waiter, part);
+      const next = followedBy(followUp, lane, waiter);
+      // In the book first: a request that comes again may find no move any more, and what was to be sent is waited for.
+      const sends = [{ queue: lanes[lane], message: next }];
+      await teller.tell(waiter, { ...part, opened: [openedBy(next)], sends });
+      await this.#sendClaimed(await outstanding.claimWhole(next), next, lane);
     });
     if (!teller.isCounted() && isNews(part)) await this.#tellAlone(request, part);
     const [first] = lines;
@@ -725,9 +741,9 @@ function isNews({ lines, transfer }: Omit<Part, 'id'>): boolean {
   return transfer.bytesCopied > 0 || transfer.pulls > 0 || !lines.every(isIdle);
 }
 
-function withoutCost({ lines, opened, parkedUntil, paused }: Omit<Part, 'id'>): Omit<Part, 'id'> {
+function withoutCost({ lines, opened, sends, parkedUntil, paused }: Omit<Part, 'id'>): Omit<Part, 'id'> {
   const free = lines.map(({ bytes: _, ...line }) => line);
-  return { opened, lines: free, parkedUntil, paused, transfer: noTransfer() };
+  return { opened, sends, lines: free, parkedUntil, paused, transfer: noTransfer() };
 }
 
 function costOf(tally: Tally): Pick<Part, 'transfer' | 'pullsLeft' | 'longestBlobs'> {
@@ -744,11 +760,11 @@ function openOr(open: () => Sides): Sides | { readonly error: ErrorSummary } {
   }
 }
 
-/** A follow-up belongs to each run that waited for its request. */
+/** A follow-up belongs to each run that waited for its request, and is another one than the one before it for the same digest. */
 function followedBy(followUp: CopyRequest, lane: Lane, { run }: Waiter): CopyRequest {
-  const { rule, target, digest, tags } = followUp;
+  const { id, rule, target, digest, tags } = followUp;
   const names = tags.map((tag) => tag.target);
-  return { ...followUp, run, id: `${lane}-${hash([rule, target, digest, ...names].join('\n'))}` };
+  return { ...followUp, run, id: `${lane}-${hash([id, rule, target, digest, ...names].join('\n'))}` };
 }
 
 /** Nothing is lost while it is paused, nor just because it was. */

@@ -1,7 +1,10 @@
 /** What moved while it was copied is asked for once more, whatever happens to who asks. */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { randomUUID } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { StorageError } from '../../../lib/storage/failure.ts';
+import { containers, type DocumentStore, type Stores } from '../../../lib/storage/ports.ts';
 import type { Line } from '../../../lib/sync/report.ts';
-import { startApp } from '../../local/app.ts';
+import { handOver, startApp } from '../../local/app.ts';
 import { buildManifest, type Content } from '../../local/content.ts';
 
 const [A, B, C] = ['A', 'B', 'C'].map((seed) => buildManifest({ seed, layers: [1000] })) as [
@@ -14,7 +17,45 @@ let app: Awaited<ReturnType<typeof startApp>>;
 beforeEach(async () => {
   app = await startApp({ rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app }' });
 });
-afterEach(() => app.close());
+afterEach(async () => {
+  vi.useRealTimers();
+  await app.close();
+});
+
+const webhook = (tag: string) =>
+  app.worker().push(`hook-${randomUUID()}`, { repository: 'docker.io/acme/app', tag, pushedAt: Date.now() });
+
+/** What `release` does after so many minutes, with what it brings. */
+async function release(minutes: number): Promise<void> {
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + minutes * 60_000 });
+  await app.worker().release();
+  await app.deliver();
+  await app.worker().release();
+}
+
+const marks = async () => (await Array.fromAsync(app.stores.state.list('outstanding/'))).length;
+
+/** Every call is looked at first. */
+function watched(look: (call: string, key: string) => void): Stores {
+  const wrap = (store: DocumentStore): DocumentStore => {
+    const called =
+      <A extends [string, ...unknown[]], R>(call: string, method: (...args: A) => R) =>
+      (...args: A): R => {
+        look(call, args[0]);
+        return method.apply(store, args);
+      };
+    const { get, put, delete: remove, list, lease } = store;
+    return {
+      get: called('get', get),
+      put: called('put', put),
+      delete: called('delete', remove),
+      list: called('list', list),
+      lease: called('lease', lease),
+    };
+  };
+  const stores = containers.map((name) => [name, wrap(app.stores[name])] as const);
+  return Object.fromEntries(stores) as Record<(typeof containers)[number], DocumentStore>;
+}
 
 /** What a run said when it closed, by tag. */
 function told(run: string): string[] | undefined {
@@ -45,5 +86,77 @@ describe('tags of one digest', () => {
     await app.deliver();
     expect([app.digestAt('1'), app.digestAt('2')]).toEqual([B.descriptor.digest, C.descriptor.digest]);
     expect(told(run)?.sort()).toEqual(['1 copied', '1 copied', '2 copied', '2 copied']);
+  });
+});
+
+/** Takes the next message; the process that has it dies when it sends another one. */
+async function dieWhileSending(): Promise<void> {
+  const [message] = app.queues.messages;
+  if (message === undefined) throw new Error('There is no message');
+  let dead = false;
+  const worker = app.worker(
+    watched(() => {
+      if (dead) throw new Error('died');
+    }),
+  );
+  const send = vi.spyOn(app.queues, 'send').mockImplementationOnce(async () => {
+    dead = true;
+    throw new Error('died');
+  });
+  await expect(handOver(worker, message)).rejects.toThrow('died');
+  send.mockRestore();
+}
+
+describe('a follow-up that nobody was left to send', () => {
+  /** The push of A finds B afterwards, and whoever carries it out dies before it has asked for B. */
+  async function pushAndDie(): Promise<string> {
+    await app.hub.push('acme/app', '1', A);
+    whileCopying(A, () => app.hub.push('acme/app', '1', B));
+    const { run } = await webhook('1');
+    await dieWhileSending();
+    expect(app.digestAt('1')).toBe(A.descriptor.digest);
+    return run;
+  }
+
+  it('ends in its run, and in one that joined it, though the push comes again and finds another move', async () => {
+    const first = await pushAndDie();
+    const [again] = app.queues.messages.splice(0);
+    const second = await app.schedule();
+    await app.deliver();
+    await app.hub.push('acme/app', '1', C);
+    if (again !== undefined) app.queues.messages.push(again);
+    await app.deliver();
+    await release(16);
+    expect(app.digestAt('1')).toBe(C.descriptor.digest);
+    expect([first, second].map((run) => app.reportOf(run)?.run.finishedAt)).toEqual([
+      expect.any(String),
+      expect.any(String),
+    ]);
+    expect(await marks()).toBe(0);
+  });
+
+  it('is carried out though its message never comes again', async () => {
+    const run = await pushAndDie();
+    app.queues.messages.length = 0;
+    await release(16);
+    expect(app.digestAt('1')).toBe(B.descriptor.digest);
+    expect(told(run)).toEqual(['1 copied', '1 copied']);
+    expect(await marks()).toBe(0);
+  });
+});
+
+describe('a request that the queue refuses', () => {
+  it('is not outstanding: a later plan asks for it', async () => {
+    await app.hub.push('acme/app', '1', A);
+    await app.schedule();
+    const [plan] = app.queues.messages.splice(0);
+    const refused = new StorageError('send: the service answered 403.', { status: 403 });
+    const send = vi.spyOn(app.queues, 'send').mockRejectedValueOnce(refused);
+    if (plan !== undefined) await expect(handOver(app.worker(), plan)).rejects.toThrow('403');
+    send.mockRestore();
+    expect(await marks()).toBe(0);
+    await app.schedule();
+    await app.deliver();
+    expect(app.digestAt('1')).toBe(A.descriptor.digest);
   });
 });
