@@ -157,8 +157,8 @@ export class Copier {
       if (other !== undefined) return ['skipped', { reason: `the rule "${other}" wants it` }];
       const reason = await whyKept(pair, rule, sides, this.#facts, signal);
       if (reason !== undefined) return ['skipped', { reason }];
+      await hold.moves();
       await target.deleteTag(pair.target, { signal });
-      hold.moved();
       await this.#facts.forgetMirrored(rule.name, target.name, pair.target);
       return ['deleted', { reason: goneReason }];
     });
@@ -178,8 +178,9 @@ function outcomeOf(error: unknown): [SyncOutcome, Pick<Line, 'reason' | 'error' 
   return ['failed', { error: summary }];
 }
 
+/** What our own storage refuses says nothing about the tag; rights that have just changed are known everywhere in minutes. */
 function isRetryable(error: unknown): boolean {
-  return error instanceof HubferryError && error.retryable;
+  return error instanceof HubferryError && (error.retryable || error.code === 'ERR_STORAGE');
 }
 
 /** One request under way. */
@@ -463,8 +464,8 @@ class Carriage {
     const moves = await this.#locks.hold(`${target.name}:${reference}`, work.stop, async (hold) => {
       const stale = Date.now() - this.#startedAt > freshLookMs || hold.movedSince(this.#startedAt);
       if (stale && !(await this.#stillAt(look.pair, digest))) return false;
+      await hold.moves();
       await this.#graph.push(manifest, reference, passage);
-      hold.moved();
       await this.#noteMirrored(look.pair, manifest.descriptor.digest);
       this.#settle(look.pair, 'copied', {
         digest,

@@ -12,8 +12,8 @@ const skewMs = 5 * 60_000;
 export interface Hold {
   /** Whether anybody may have moved this tag since a time (milliseconds since the epoch), by anyone's clock. */
   movedSince(time: number): boolean;
-  /** Notes a move, for those who come after. */
-  moved(): void;
+  /** Notes a move that is about to be made, for those who come after: nobody may be left to do so when it was made. */
+  moves(): Promise<void>;
 }
 
 export class TagLocks {
@@ -43,17 +43,15 @@ export class TagLocks {
     try {
       const document = await this.#store.get(key, { signal });
       const movedAt = Number(Buffer.from(document?.bytes ?? []).toString());
-      let moved = false;
-      const result = await work({
+      return await work({
         movedSince: (time) => movedAt > 0 && movedAt + skewMs >= time,
-        moved: () => {
-          moved = true;
+        moves: async () => {
+          await this.#store.put(key, Buffer.from(`${Date.now()}`), { lease });
         },
       });
-      if (moved) await this.#store.put(key, Buffer.from(`${Date.now()}`), { lease });
-      return result;
     } finally {
-      await lease.release();
+      // What was done is done: a lease that cannot be given back ends by itself.
+      await lease.release().catch(() => {});
     }
   }
 

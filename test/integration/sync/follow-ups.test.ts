@@ -160,3 +160,59 @@ describe('a request that the queue refuses', () => {
     expect(app.digestAt('1')).toBe(A.descriptor.digest);
   });
 });
+
+describe('a push', () => {
+  it.each([
+    ['lease', 'locks/', 'copied'],
+    ['put', 'mirrored/', 'unchanged'],
+  ])('that our own storage refuses for a moment arrives: %s %s', async (call, prefix, outcome) => {
+    await app.hub.push('acme/app', '1', A);
+    const { run } = await webhook('1');
+    const refused = new StorageError(`${call}: the service answered 403.`, { status: 403 });
+    let left = 1;
+    const stores = watched((called, key) => {
+      if (called === call && key.startsWith(prefix) && left-- > 0) throw refused;
+    });
+    await app.deliver(app.worker(stores));
+    expect(left).toBeLessThan(1);
+    expect(app.digestAt('1')).toBe(A.descriptor.digest);
+    for (const minutes of [2, 5]) await release(minutes);
+    expect(told(run)).toEqual([`1 ${outcome}`]);
+  });
+
+  it('is followed by the one that came meanwhile, where the note of its move is refused', async () => {
+    await app.hub.push('acme/app', '1', A);
+    whileCopying(A, () => app.hub.push('acme/app', '1', B));
+    await webhook('1');
+    let left = 1;
+    const stores = watched((called, key) => {
+      if (called === 'put' && key.startsWith('locks/') && left-- > 0) throw new StorageError('put: 403');
+    });
+    await app.deliver(app.worker(stores));
+    expect(left).toBeLessThan(1);
+    expect(app.digestAt('1')).toBe(B.descriptor.digest);
+  });
+
+  it('is followed by the one that came meanwhile, where giving back the lease is refused', async () => {
+    await app.hub.push('acme/app', '1', A);
+    whileCopying(A, () => app.hub.push('acme/app', '1', B));
+    await webhook('1');
+    const { state } = app.stores;
+    const take = state.lease.bind(state);
+    let refused = 0;
+    vi.spyOn(state, 'lease').mockImplementation(async (key, ...args) => {
+      const lease = await take(key, ...args);
+      if (lease === undefined || !key.startsWith('locks/')) return lease;
+      const release = lease.release.bind(lease);
+      vi.spyOn(lease, 'release').mockImplementation(async () => {
+        await release();
+        refused += 1;
+        throw new StorageError('release: 403');
+      });
+      return lease;
+    });
+    await app.deliver();
+    expect(refused).toBeGreaterThan(0);
+    expect(app.digestAt('1')).toBe(B.descriptor.digest);
+  });
+});
