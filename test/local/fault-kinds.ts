@@ -18,13 +18,7 @@ export type Fault =
   | { readonly kind: 'corrupt'; readonly side: Side; readonly at: number }
   /** The answer's Content-Length is wrong by so much; the connection closes after the true body. */
   | { readonly kind: 'length'; readonly by: number }
-  /** This answer, and the peer never hears of the request. */
-  | {
-      readonly kind: 'status';
-      readonly status: number;
-      readonly headers?: Readonly<Record<string, string>>;
-      readonly body?: string;
-    }
+  | StatusFault
   /** The peer's answer comes so much later. */
   | { readonly kind: 'delay'; readonly ms: number }
   /** A half-open connection: the request is taken, nothing is ever answered, and the peer never hears of it. */
@@ -32,7 +26,17 @@ export type Fault =
   /** The peer does what it was asked, and the connection breaks instead of the answer. */
   | { readonly kind: 'lose' }
   /** The connection breaks, and for so long no other is accepted. */
-  | { readonly kind: 'refuse'; readonly ms: number };
+  | { readonly kind: 'refuse'; readonly ms: number }
+  /** Somebody else is first with what is asked (`FaultProxyOptions.overtake`). */
+  | { readonly kind: 'overtaken' };
+
+/** This answer, and the peer never hears of the request. */
+export interface StatusFault {
+  readonly kind: 'status';
+  readonly status: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+}
 
 export type FaultKind = Fault['kind'];
 
@@ -84,6 +88,8 @@ export interface FaultBounds {
   readonly maxMs?: number | undefined;
   /** Of `status` faults. @default those that mean: again, please */
   readonly statuses?: readonly number[] | undefined;
+  /** Whole answers of `status` faults, beside those. */
+  readonly answers?: readonly StatusFault[] | undefined;
 }
 
 const passingStatuses = [408, 429, 500, 502, 503, 504];
@@ -108,7 +114,8 @@ export function drawFault(kind: FaultKind, random: Random, bounds: FaultBounds =
     case 'length':
       return { kind, by: random.pick([-1, 1]) * random.between(1, 100) };
     case 'status': {
-      const status = random.pick(bounds.statuses ?? passingStatuses);
+      const status = random.pick([...(bounds.statuses ?? passingStatuses), ...(bounds.answers ?? [])]);
+      if (typeof status === 'object') return status;
       return status === 429 || status === 503
         ? busy(random.pick(retryAfterForms), 1, status)
         : { kind, status };
@@ -118,6 +125,7 @@ export function drawFault(kind: FaultKind, random: Random, bounds: FaultBounds =
       return { kind, ms: random.between(0, maxMs + 1) };
     case 'silence':
     case 'lose':
+    case 'overtaken':
       return { kind };
   }
 }

@@ -31,7 +31,12 @@ export interface FaultProxyOptions {
    * always replaced with the proxy's.
    */
   readonly origins?: Readonly<Record<string, string>> | undefined;
+  /** What an `overtaken` request is overtaken by. */
+  readonly overtake?: Overtake | undefined;
 }
+
+/** Does something at the peer, before the request is passed on. */
+export type Overtake = (request: Pick<ProxiedRequest, 'url' | 'headers'>) => Promise<void>;
 
 export interface ProxiedRequest {
   readonly method: string;
@@ -159,6 +164,7 @@ class ReverseProxy implements FaultProxy {
       response.writeHead(fault.status, fault.headers).end(fault.body);
       return;
     }
+    if (fault?.kind === 'overtaken') await this.#options.overtake?.(logged);
     const answer = await this.#ask(request, response, logged);
     if (fault?.kind === 'delay') await delay(fault.ms);
     if (fault?.kind === 'lose') {

@@ -6,12 +6,13 @@ import { BlobServiceClient, type ContainerClient } from '@azure/storage-blob';
 import { type LocalAcr, startAcr } from '../acr.ts';
 import { type Azurite, startAzurite } from '../azurite.ts';
 import { type LocalDockerHub, startDockerHub } from '../dockerhub.ts';
-import type { FaultKind } from '../fault-kinds.ts';
+import type { FaultKind, StatusFault } from '../fault-kinds.ts';
 import { type ChanceOptions, type FaultProxy, startFaultProxy } from '../faults.ts';
 import { type FunctionsHost, startFunctionsHost } from '../functions-host.ts';
 import { type LocalIdentity, startIdentity } from '../identity.ts';
 import { createProductStorage } from '../product-storage.ts';
 import { makeCertificate } from '../tls.ts';
+import { denials, rivalIn } from './storage-faults.ts';
 
 /** What any peer may do on a bad day. */
 const anything: readonly FaultKind[] = [
@@ -36,6 +37,8 @@ interface Peer {
   readonly name: string;
   readonly proxy: FaultProxy;
   readonly kinds: readonly FaultKind[];
+  /** Its own, beside those that say: again, please. */
+  readonly answers?: readonly StatusFault[];
 }
 
 export interface StormOptions {
@@ -89,11 +92,12 @@ export class Scene implements AsyncDisposable {
 
   /** From here on chance decides, by the seed, what happens to which request. */
   storm({ seed, rate, long }: StormOptions): void {
-    for (const { name, proxy, kinds } of this.peers) {
+    for (const { name, proxy, kinds, answers } of this.peers) {
       const chosen: ChanceOptions = {
         seed: `${seed} ${name}`,
         rate,
         kinds: long ? [...kinds, ...patient] : kinds,
+        answers,
         maxMs: 200,
       };
       proxy.random(chosen);
@@ -227,7 +231,9 @@ async function build(
   const api = await startFaultProxy(hub.apiUrl);
   const target = await startFaultProxy(acr.url, { ...secure, origins: { [acr.data.url]: data.url } });
   const entra = await startFaultProxy(identity.url);
-  const blobs = await startFaultProxy(new URL(azurite.blobEndpoint).origin);
+  const blobs = await startFaultProxy(new URL(azurite.blobEndpoint).origin, {
+    overtake: rivalIn(azurite.connectionString),
+  });
   const messages = await startFaultProxy(new URL(azurite.queueEndpoint).origin);
   const peers: Peer[] = [
     { name: 'source', proxy: source, kinds: anything },
@@ -237,8 +243,8 @@ async function build(
     { name: 'target', proxy: target, kinds: allButCorrupt },
     { name: 'data', proxy: data, kinds: anything },
     { name: 'identity', proxy: entra, kinds: blunt },
-    { name: 'blobs', proxy: blobs, kinds: allButCorrupt },
-    { name: 'queues', proxy: messages, kinds: blunt },
+    { name: 'blobs', proxy: blobs, kinds: [...allButCorrupt, 'overtaken'], answers: denials },
+    { name: 'queues', proxy: messages, kinds: blunt, answers: denials },
   ];
 
   const registries = `version: 1
