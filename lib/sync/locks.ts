@@ -2,11 +2,10 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DocumentStore, Lease } from '../storage/ports.ts';
+import { clockSkewMs } from './shared-time.ts';
 
 const leaseSeconds = 30;
 const retryMs = 250;
-/** How far the clocks of two instances may differ. */
-const skewMs = 5 * 60_000;
 
 /** What a holder learns about the moves before its own. */
 export interface Hold {
@@ -44,7 +43,7 @@ export class TagLocks {
       const document = await this.#store.get(key, { signal });
       const movedAt = Number(Buffer.from(document?.bytes ?? []).toString());
       return await work({
-        movedSince: (time) => movedAt > 0 && movedAt + skewMs >= time,
+        movedSince: (time) => movedAt > 0 && movedAt + clockSkewMs >= time,
         moves: async () => {
           await this.#store.put(key, Buffer.from(`${Date.now()}`), { lease });
         },

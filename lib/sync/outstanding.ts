@@ -4,6 +4,7 @@ import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import type { ParkingLot } from './parked.ts';
 import type { CopyRequest } from './request.ts';
+import { clockSkewMs } from './shared-time.ts';
 import { parseStored } from './stored.ts';
 
 const markSchema = z.object({
@@ -42,8 +43,6 @@ export interface Joined {
  * before the next day's plan.
  */
 const believedMs = 12 * 3600_000;
-/** How far the clocks of two instances may differ: what was sent just now is not parked. */
-const skewMs = 5 * 60_000;
 
 export class Outstanding {
   readonly #state: DocumentStore;
@@ -214,7 +213,8 @@ function join(request: CopyRequest, mark: Mark): Joining {
   if (!covered?.length) return { mark, claim: { sends: [], joins: [], rest } };
   const { run, id } = request;
   const waits = mark.waiters.some((waiter) => nameOf(waiter) === nameOf(request));
-  const parkedUntil = mark.at > Date.now() + skewMs ? mark.at : undefined;
+  // What was sent just now, by another clock, is not parked.
+  const parkedUntil = mark.at > Date.now() + clockSkewMs ? mark.at : undefined;
   const joined = waits ? mark : { ...mark, waiters: [...mark.waiters, { run, id }] };
   return { mark: joined, claim: { sends: [], joins: [{ id, tags: covered, parkedUntil }], rest } };
 }

@@ -3,6 +3,9 @@ import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import { parseStored } from './stored.ts';
 
+/** How far the clocks of two instances may differ, in milliseconds. */
+export const clockSkewMs = 5 * 60_000;
+
 const noteSchema = z.object({ until: z.number() });
 
 /** Milliseconds since the epoch; 0 where none was told. */

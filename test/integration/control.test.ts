@@ -284,6 +284,17 @@ describe('a request that is outstanding', () => {
     expect(await marks()).toBe(0);
   });
 
+  it('is not taken for parked where the clock of who sent it is ahead', async () => {
+    await push('1.0');
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 120_000 });
+    await planned();
+    vi.useRealTimers();
+    const second = await planned();
+    expect(await tells(second)).toEqual([]);
+    await app.deliver();
+    expect(told(second)).toEqual(['1.0 copied']);
+  });
+
   it('is joined while it is parked, also past the next plan', async () => {
     await push('1.0');
     const first = await planned();
