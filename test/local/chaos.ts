@@ -253,6 +253,7 @@ async function figuresOf(scene: Scene, kills: number): Promise<Record<string, nu
   return {
     requests: scene.peers.reduce((sum, { proxy }) => sum + proxy.log.length, 0),
     faults: faults.length,
+    refusals: refusalsOf(scene),
     kills,
     pulls: scene.hub.pulls,
     uploadsLeft: scene.acr.store.uploads.size,
@@ -262,6 +263,14 @@ async function figuresOf(scene: Scene, kills: number): Promise<Record<string, nu
     superseded: total('superseded'),
     failed: total('failed'),
   };
+}
+
+/** What storage refused: a denial, a condition that did not hold, a lease of somebody else. */
+function refusalsOf({ peers }: Scene): number {
+  const storage = peers.filter(({ name }) => name === 'blobs' || name === 'queues');
+  return storage
+    .flatMap(({ proxy }) => proxy.log)
+    .filter(({ status, fault }) => fault !== undefined && [403, 409, 412].includes(status)).length;
 }
 
 function logOf(scene: Scene): string {

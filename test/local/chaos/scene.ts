@@ -30,6 +30,8 @@ const anything: readonly FaultKind[] = [
 const allButCorrupt = anything.filter((kind) => kind !== 'corrupt');
 /** Of a service whose client understands no half answers. */
 const blunt: readonly FaultKind[] = ['reset', 'status', 'delay', 'lose', 'refuse'];
+/** Of a service that is asked all the time, and refuses more often than it breaks. */
+const strict: readonly FaultKind[] = ['status', 'status', 'overtaken', 'overtaken'];
 /** Each of these costs one of our timeouts of a minute. */
 const patient: readonly FaultKind[] = ['stall', 'silence'];
 
@@ -243,7 +245,7 @@ async function build(
     { name: 'target', proxy: target, kinds: allButCorrupt },
     { name: 'data', proxy: data, kinds: anything },
     { name: 'identity', proxy: entra, kinds: blunt },
-    { name: 'blobs', proxy: blobs, kinds: [...allButCorrupt, 'overtaken'], answers: denials },
+    { name: 'blobs', proxy: blobs, kinds: [...allButCorrupt, ...strict], answers: denials },
     { name: 'queues', proxy: messages, kinds: blunt, answers: denials },
   ];
 
