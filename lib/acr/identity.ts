@@ -93,6 +93,7 @@ async function askIdentity(
     return await identity.getToken(scope, signal === undefined ? {} : { abortSignal: signal });
   } catch (cause) {
     signal?.throwIfAborted();
+    if (cause instanceof HubferryError) throw cause;
     const reason = cause instanceof Error ? redact(cause.message).split('\n', 1)[0] : '';
     throw new HubferryError('ERR_IDENTITY', `The Azure identity gave no token: ${reason}`, { cause });
   }

@@ -92,14 +92,21 @@ export async function attempt<T>(
   }
 }
 
-/** Not `AbortSignal.any`: a listener left on its signal is kept for as long as the caller's signal lives. */
+/**
+ * The SDK is not waited for when the time is up: it looks at no signal while it asks for a token.
+ * Not `AbortSignal.any`: a listener left on its signal is kept for as long as the caller's signal lives.
+ */
 async function within<T>(options: AttemptOptions, send: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const limit = new AbortController();
-  const abort = () => limit.abort();
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const abort = () => {
+    limit.abort();
+    reject(limit.signal.reason);
+  };
   const timer = setTimeout(abort, options.patienceMs ?? patienceMs);
   options.signal?.addEventListener('abort', abort);
   try {
-    return await send(limit.signal);
+    return await Promise.race([send(limit.signal), late]);
   } finally {
     clearTimeout(timer);
     options.signal?.removeEventListener('abort', abort);
