@@ -27,4 +27,14 @@ process.exitCode = await runCommandLine(
   },
   createEngine,
 );
-interrupt.stop();
+// Once interrupted it ends with 130, also by a second signal.
+if (!interrupt.signal.aborted) interrupt.stop();
+// An answer that nobody waits for any more, such as that of a silent identity, must not keep the process.
+await Promise.all([process.stdout, process.stderr].map(written));
+process.exit();
+
+function written(stream: NodeJS.WriteStream): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  stream.write('', () => resolve());
+  return promise;
+}

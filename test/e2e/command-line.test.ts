@@ -9,6 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { createRegistry, type Registry } from '../../lib/registry/registry.ts';
 import { openFolderStores } from '../../lib/storage/folder.ts';
 import { RunBook } from '../../lib/sync/book.ts';
+import { startAcr } from '../local/acr.ts';
 import {
   attestationOf,
   type BlobContent,
@@ -21,6 +22,7 @@ import {
   randomBlob,
 } from '../local/content.ts';
 import { type DockerRegistry, hasProgram, startDockerRegistry } from '../local/docker-registry.ts';
+import { startIdentity } from '../local/identity.ts';
 import { mainFile, type Running, Workplace } from '../local/program.ts';
 import { type LocalRegistry, type RegistryOptions, startRegistry } from '../local/registry.ts';
 import { digestOf, type StoredBlob } from '../local/store.ts';
@@ -333,6 +335,21 @@ describe('a sync', () => {
       cwd: workplace.folder,
     }).catch((thrown: { code: number; stderr: string }) => thrown);
     expect(error).toMatchObject({ code: 1, stderr: expect.stringContaining('the output was not written') });
+  });
+
+  it('has written a long answer into a pipe when it ends', async () => {
+    const images = Object.fromEntries(
+      Array.from({ length: 10_000 }, (_, nth) => [`docker.io/a/b${nth}`, `registry.example/a/b${nth}`]),
+    );
+    await workplace.write('images.json', JSON.stringify(images));
+    const command =
+      '"$0" "$1" convert --images images.json | cat >piped; "$0" "$1" convert --images images.json >whole';
+    await run('sh', ['-c', command, process.execPath, mainFile], { cwd: workplace.folder });
+    const [piped, whole] = await Promise.all(
+      ['piped', 'whole'].map((name) => readFile(join(workplace.folder, name), 'utf8')),
+    );
+    expect(whole).toMatch(/b9999\b/);
+    expect(piped === whole).toBe(true);
   });
 
   // Node's own way to make folders would never end there.
@@ -686,6 +703,21 @@ describe('a large blob that is broken off', () => {
     expect(JSON.parse(stdout)).toMatchObject({ run: { interrupted: true } });
     expect(stderr).not.toMatch(stackLine);
     await goOn();
+  });
+
+  it('by SIGTERM ends with 130 while the Azure identity leaves it without an answer', async () => {
+    const [identity, acr] = await Promise.all([startIdentity(), startAcr()]);
+    const registries = { [acr.host]: { kind: 'acr', endpoint: acr.url, ca: acr.caFile } };
+    await writeRules({ source: `${source.host}/a/b`, target: `${acr.host}/a/b` }, { registries });
+    const running = workplace.start(['sync', '--json'], identity.env);
+    identity.intercept = () => {
+      running.process.kill('SIGTERM');
+      return new Promise(() => {});
+    };
+    const { exitCode, stdout } = await running.ended;
+    expect(exitCode).toBe(130);
+    expect(JSON.parse(stdout)).toMatchObject({ run: { interrupted: true } });
+    await Promise.all([identity.close(), acr.close()]);
   });
 });
 
