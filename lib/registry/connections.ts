@@ -104,24 +104,24 @@ function createConnector(options: Partial<buildConnector.BuildOptions>): buildCo
  */
 class AddressGuard {
   readonly #hostname: string;
-  /** A registry that is inside itself may name its neighbours. */
-  #registryIsInside: boolean;
+  /** A registry that is inside itself may name its neighbours. `undefined` until its name has been looked up. */
+  #registryIsInside: boolean | undefined;
 
   constructor(hostname: string) {
     this.#hostname = hostname;
-    this.#registryIsInside = isInsideHost(hostname);
+    this.#registryIsInside = isInsideHost(hostname) || undefined;
   }
 
   mayReach(hostname: string): boolean {
-    return hostname === this.#hostname || this.#registryIsInside || !isInsideHost(hostname);
+    return hostname === this.#hostname || this.#registryIsInside === true || !isInsideHost(hostname);
   }
 
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     systemLookup(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, []);
-      const inside = addresses.some(({ address }) => isInsideAddress(address));
-      if (hostname === this.#hostname) this.#registryIsInside ||= inside;
-      if (inside && !this.#registryIsInside) {
+      const inside = addresses.filter(({ address }) => isInsideAddress(address));
+      if (hostname === this.#hostname) this.#locate(inside.length === addresses.length);
+      else if (inside.length > 0 && this.#registryIsInside !== true) {
         return callback(new AddressRefusedError(`${hostname} is an address inside this network`), []);
       }
       if (options.all) return callback(null, addresses);
@@ -129,6 +129,11 @@ class AddressGuard {
       callback(null, first?.address ?? '', first?.family ?? 4);
     });
   };
+
+  /** Whoever owns a name outside may have it answer with any address: once outside, the registry is never inside. */
+  #locate(inside: boolean): void {
+    this.#registryIsInside = inside && this.#registryIsInside !== false;
+  }
 }
 
 interface Trust {
