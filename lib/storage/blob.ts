@@ -12,7 +12,7 @@ import {
   reasonOf,
   type StorageKey,
 } from './azure.ts';
-import { checkKey, checkLeaseSeconds, checkSize, leaseLost, StorageError } from './failure.ts';
+import { checkKey, checkLeaseSeconds, checkSize, isConditional, leaseLost, StorageError } from './failure.ts';
 import type {
   Container,
   DeleteOptions,
@@ -82,7 +82,7 @@ class BlobDocuments implements DocumentStore {
     try {
       return await this.#making(send, options);
     } catch (error) {
-      if (!standsAgainst(error)) throw error;
+      if (!standsAgainst(error) || !isConditional(options)) throw error;
       // The answer to an earlier try may have been lost: then it is our own write that stands against this one.
       return sent > 1 ? this.#writtenBy(writer, key, options) : undefined;
     }

@@ -1,6 +1,6 @@
 /** What goes wrong in storage, told without keys, signatures and addresses with either. */
 import { HubferryError } from '../errors.ts';
-import { maxDocumentBytes } from './ports.ts';
+import { maxDocumentBytes, type PutOptions } from './ports.ts';
 
 export interface FailureFacts {
   /** HTTP status, where there was an answer. */
@@ -26,6 +26,11 @@ export class StorageError extends HubferryError {
 
 export function leaseLost(key: string): HubferryError {
   return new HubferryError('ERR_LEASE_LOST', `The lease on ${key} was lost.`, { retryable: true });
+}
+
+/** Whether a write may be left undone by what it asks for itself. Of any other nobody looks whether it was done: it has failed. */
+export function isConditional({ ifMatch, ifAbsent, lease }: PutOptions): boolean {
+  return ifMatch !== undefined || ifAbsent === true || lease !== undefined;
 }
 
 export function checkSize(key: string, size: number): void {

@@ -17,7 +17,7 @@ import { dirname, join } from 'node:path';
 import { HubferryError } from '../errors.ts';
 import type { CallOptions } from '../oci/roles.ts';
 import { makeDirectory } from './directory.ts';
-import { checkKey, checkLeaseSeconds, checkSize, leaseLost, StorageError } from './failure.ts';
+import { checkKey, checkLeaseSeconds, checkSize, isConditional, leaseLost, StorageError } from './failure.ts';
 import {
   Drafts,
   etagOf,
@@ -112,7 +112,12 @@ class FolderDocuments implements DocumentStore {
     return this.#telling('put', key, options, () =>
       this.#place.drafts.with(bytes, this.#durable, (draft) =>
         this.#alone(options, async () => {
-          if (this.#standsAgainst(path, options)) return undefined;
+          if (this.#standsAgainst(path, options)) {
+            if (isConditional(options)) return undefined;
+            throw new StorageError(`put ${this.#name}/${key}: another process has the lease.`, {
+              retryable: true,
+            });
+          }
           if (options.lease === undefined) removeLease(path);
           return this.#commit(draft, path);
         }),

@@ -49,7 +49,10 @@ export interface ListOptions extends CallOptions {
 /** Documents by key (`/` allowed), listed in code unit order. Any failure but absence throws ERR_STORAGE. */
 export interface DocumentStore {
   get(key: string, options?: CallOptions): Promise<StoredDocument | undefined>;
-  /** The new etag; `undefined` when a condition (or another's lease) stood against it. */
+  /**
+   * The new etag; `undefined` when a condition (or another's lease) stood against it. Without a condition and a lease of
+   * its own it throws ERR_STORAGE then.
+   */
   put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<string | undefined>;
   /** False when a condition (or another's lease) stood against it; true when it is gone, also when it never was. */
   delete(key: string, options?: DeleteOptions): Promise<boolean>;

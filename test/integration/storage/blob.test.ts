@@ -10,7 +10,7 @@ import type { Stores } from '../../../lib/storage/ports.ts';
 import { type Azurite, startAzurite } from '../../local/azurite.ts';
 import { busy } from '../../local/fault-kinds.ts';
 import { type FaultProxy, type RequestFilter, startFaultProxy } from '../../local/faults.ts';
-import { type LocalServer, reply, startServer } from '../../local/server.ts';
+import { type LocalServer, type Respond, reply, startServer } from '../../local/server.ts';
 import { type Backing, describeStores } from './contract.ts';
 
 async function azuriteBacking(): Promise<Backing> {
@@ -42,13 +42,17 @@ function signedConnection({ account, accountKey }: Azurite, origin: string): str
   return `BlobEndpoint=${origin}/${account};SharedAccessSignature=${signature}`;
 }
 
-async function smallPages(origin: string): Promise<LocalServer & AsyncDisposable> {
-  const server = await startServer(async ({ url }) => {
+async function startDisposable(respond: Respond): Promise<LocalServer & AsyncDisposable> {
+  const server = await startServer(respond);
+  return Object.assign(server, { [Symbol.asyncDispose]: () => server.close() });
+}
+
+function smallPages(origin: string): Promise<LocalServer & AsyncDisposable> {
+  return startDisposable(async ({ url }) => {
     const query = url.search.replace('maxresults=5000', 'maxresults=10');
     const answer = await fetch(origin + url.pathname + query);
     return reply(answer.status, { 'content-type': 'application/xml' }, await answer.text());
   });
-  return Object.assign(server, { [Symbol.asyncDispose]: () => server.close() });
 }
 
 const bytes = (text: string) => Buffer.from(text);
@@ -174,6 +178,21 @@ describe('Blob Storage that is not as it should be', () => {
     const etag = await stores.state.put(key, bytes('content'));
     expect(await stores.state.get(key)).toEqual({ bytes: bytes('content'), etag });
     expect(proxy.waiting).toBe(0);
+  });
+
+  it.each([
+    [409, 'LeaseAlreadyPresent'],
+    [412, 'LeaseIdMissing'],
+    [412, 'ConditionNotMet'],
+    [409, 'BlobAlreadyExists'],
+  ])('a write without a condition that is answered %i %s has failed', async (status, reason) => {
+    const answer = () => reply(status, { 'x-ms-error-code': reason });
+    await using refusing = await startDisposable(answer);
+    const { state } = openBlobStores({
+      connectionString: azurite.connectionString.replace(new URL(azurite.blobEndpoint).origin, refusing.url),
+    });
+    await expect(state.put('a', bytes('x'))).rejects.toMatchObject({ code: 'ERR_STORAGE', status, reason });
+    expect(await state.put('a', bytes('x'), { ifAbsent: true })).toBeUndefined();
   });
 
   it('a conditional write whose answer is lost is known again as our own', async () => {

@@ -366,7 +366,7 @@ export function describeStores(name: string, start: () => Promise<Backing>): voi
       });
 
       it('stands against a write without it', async () => {
-        expect(await other.put(key, bytes('x'))).toBeUndefined();
+        await expect(other.put(key, bytes('x'))).rejects.toMatchObject({ code: 'ERR_STORAGE' });
         expect(
           await other.put(key, bytes('x'), { ifMatch: present(await other.get(key)).etag }),
         ).toBeUndefined();

@@ -213,7 +213,10 @@ describe('what a process holds in a folder', () => {
   it('stays its own while it lives', async () => {
     await hold('lease');
     expect(await lease()).toBeUndefined();
-    expect(await openFolderStores(folder).state.put('a', bytes('x'))).toBeUndefined();
+    await expect(openFolderStores(folder).state.put('a', bytes('x'))).rejects.toMatchObject({
+      code: 'ERR_STORAGE',
+      retryable: true,
+    });
   });
 
   it('is free as soon as the process is killed', async () => {
