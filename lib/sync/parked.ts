@@ -113,5 +113,9 @@ export class ParkingLot {
 function parse({ key }: StoredName): Parking | undefined {
   const [time = '', lane = '', run = '', id = ''] = key.slice(prefix.length).split('/');
   const until = Date.parse(time);
-  return lane in lanes && Number.isFinite(until) ? { key, until, lane: lane as Lane, run, id } : undefined;
+  return isLane(lane) && Number.isFinite(until) ? { key, until, lane, run, id } : undefined;
+}
+
+function isLane(text: string): text is Lane {
+  return Object.hasOwn(lanes, text);
 }

@@ -83,6 +83,16 @@ describe('a damaged document', () => {
     );
   });
 
+  it.each(['toString', 'constructor', 'other'])(
+    'of something parked for the lane %s is no parking',
+    async (lane) => {
+      await app.stores.state.put(`parked/${new Date(0).toISOString()}/${lane}/run/id`, Buffer.from('{}'));
+      expect(await app.parked.due(Date.now())).toEqual([]);
+      await app.worker().release();
+      expect(logged()).toEqual([]);
+    },
+  );
+
   it('of what people asked for counts as nothing, until they ask again', async () => {
     await push('1.0');
     await app.control.pause();
