@@ -1,5 +1,6 @@
 import { app } from '@azure/functions';
 import { getService } from '../lib/service.ts';
+import type { SyncEvent } from '../lib/sync/events.ts';
 import { copyRequestSchema, planRequestSchema, pushRequestSchema } from '../lib/sync/request.ts';
 import { eventsOf } from './log.ts';
 
@@ -10,10 +11,15 @@ for (const queue of ['plan', 'push', 'copy'] as const) {
     queueName: `${queue}-requests-poison`,
     connection: 'HubferryStorage',
     handler: async (message, context) => {
+      const onEvent = eventsOf(context);
       const request = schemas[queue].safeParse(message);
-      if (!request.success)
-        return context.error('A message that is no request was dropped', request.error.message);
-      await (await getService().worker(eventsOf(context))).poison(request.data, queue);
+      if (!request.success) return onEvent(dropped(request.error));
+      await (await getService().worker(onEvent)).poison(request.data, queue);
     },
   });
+}
+
+function dropped(error: Error): SyncEvent {
+  const fields = { code: 'ERR_REQUEST_INVALID', error: error.message };
+  return { type: 'log', level: 'error', message: 'A message that is no request was dropped', fields };
 }

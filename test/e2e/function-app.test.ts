@@ -165,6 +165,20 @@ describe('the function app', () => {
     expect(cloud.acr.repository('elsewhere').tags.size).toBe(0);
   });
 
+  it('drops a poison message that is no request, and its log quotes no secret and obeys no control of it', async () => {
+    const queue = QueueServiceClient.fromConnectionString(cloud.azurite.connectionString).getQueueClient(
+      'copy-requests-poison',
+    );
+    const message = { kind: 'copy', 'AccountKey=canary-secret': 1, '\u202edetrevni': 1 };
+    await queue.sendMessage(Buffer.from(JSON.stringify(message)).toString('base64'));
+    await cloud.host.idle();
+    const [line, ...others] = cloud.host.logs.filter((log) => log.message.includes('is no request'));
+    expect(others).toEqual([]);
+    expect(JSON.parse(line?.message ?? '')).toMatchObject({ level: 'error', code: 'ERR_REQUEST_INVALID' });
+    expect(line?.message).toContain('AccountKey=***');
+    expect(line?.message).not.toMatch(/canary-secret|\u202e/);
+  });
+
   it('reports a tag that the source cannot serve, and copies the others', async () => {
     const broken = buildManifest({ layers: [4000] });
     await cloud.hub.push('acme/app', 'broken', broken);
