@@ -31,15 +31,7 @@ export function keepSecret(value: string): void {
   }
 }
 
-const htmlEscapes: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
-};
-
-/** How others write a text down. */
+/** How others write a text down; with escapes it is found where these are undone. */
 function writtenForms(value: string): string[] {
   let hexadecimal = '';
   let bytes = '';
@@ -49,10 +41,9 @@ function writtenForms(value: string): string[] {
   }
   return [
     value,
-    encodeURIComponent(value.toWellFormed()),
+    // A form has a plus for a space, JSON a letter for a line's end.
     new URLSearchParams([['', value]]).toString().slice(1),
     JSON.stringify(value).slice(1, -1),
-    value.replace(/[&<>"']/g, (character) => htmlEscapes[character] ?? character),
     hexadecimal,
     ...[0, 1, 2].map((before) => base64Amid(bytes, before)),
   ];
@@ -64,15 +55,50 @@ function base64Amid(bytes: string, before: number): string {
   return text.slice(Math.ceil((before * 8) / 6), Math.floor(((before + bytes.length) * 8) / 6));
 }
 
-/** A text as secrets are looked for in it: in any case, whatever breaks or escapes it, and base64 in both alphabets. */
+/** A text as secrets are looked for in it: in any case, whatever breaks it, and base64 in both alphabets. */
 function comparable(text: string): string {
   return text
     .replace(/[\p{C}\s\\%]+/gu, '')
     .toLowerCase()
+    .replaceAll('ς', 'σ')
     .replaceAll('-', '+')
     .replaceAll('_', '/');
 }
 
+/** Characters as URLs, HTML, JSON and programs write them. */
+const escapes =
+  /((?:%[\da-f]{2})+)|((?:\\+u[\da-f]{4})+)|\\+x([\da-f]{2})|&#x([\da-f]{1,6});?|&#(\d{1,7});?|&(amp|lt|gt|quot|apos);?/gi;
+const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
+/** Who escapes an error puts it into another that is escaped as well. */
+const mostLayers = 4;
+
+function unescaped(text: string): string {
+  return text.replace(escapes, meaningOf);
+}
+
+/** What an escape stands for; itself where that is nothing. */
+function meaningOf(match: string, ...groups: (string | undefined)[]): string {
+  const [percents, units, byte, hexadecimal, decimal, entity] = groups;
+  if (percents !== undefined) return fromPercents(percents);
+  if (units !== undefined) return units.replace(/\\+u(.{4})/gi, (_, unit) => fromCode(`0x${unit}`, match));
+  if (entity !== undefined) return entities[entity.toLowerCase()] ?? match;
+  return fromCode(decimal ?? `0x${byte ?? hexadecimal}`, match);
+}
+
+function fromPercents(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function fromCode(code: string, otherwise: string): string {
+  const point = Number(code);
+  return point <= 0x10ffff ? String.fromCodePoint(point) : otherwise;
+}
+
+/** From the one to before the other. */
 interface Run {
   readonly from: number;
   to: number;
@@ -103,29 +129,88 @@ function secretLengthAt(plain: string, at: number): number {
   return longest;
 }
 
-function withoutRuns(text: string, runs: readonly Run[]): string {
-  const left = runs.values();
-  let run = left.next().value;
-  let isHidden = false;
-  let at = 0;
-  let out = '';
-  for (const character of text) {
-    if (run !== undefined && at >= run.to) {
-      run = left.next().value;
-      isHidden = false;
-    }
-    const { length } = comparable(character);
-    const isInside = run !== undefined && at + length > run.from;
-    if (!isInside) out += character;
-    else if (!isHidden) out += '***';
-    isHidden = isInside;
-    at += length;
+/** A text that was made of another one, and where in that each of its characters was. */
+class Derived {
+  readonly text: string;
+  readonly #origins: readonly Run[];
+
+  constructor(parts: readonly (readonly [text: string, origin: Run])[]) {
+    this.text = parts.map(([text]) => text).join('');
+    this.#origins = parts.flatMap(([text, origin]) => Array<Run>(text.length).fill(origin));
   }
-  return out;
+
+  static from(text: string): Derived {
+    return new Derived(
+      Array.from({ length: text.length }, (_, at) => [text.charAt(at), { from: at, to: at + 1 }]),
+    );
+  }
+
+  /** Where a run of its characters was in the first text. */
+  originOf({ from, to }: Run): Run {
+    return { from: this.#origins[from]?.from ?? 0, to: this.#origins[to - 1]?.to ?? 0 };
+  }
+
+  /** With each match of a pattern replaced. */
+  replace(
+    pattern: RegExp,
+    replacement: (match: string, ...groups: (string | undefined)[]) => string,
+  ): Derived {
+    const parts: [string, Run][] = [];
+    let at = 0;
+    const copyTo = (end: number) => {
+      for (; at < end; at += 1) parts.push([this.text.charAt(at), this.originOf({ from: at, to: at + 1 })]);
+    };
+    for (const found of this.text.matchAll(pattern)) {
+      const [match, ...groups] = found;
+      copyTo(found.index);
+      at = found.index + match.length;
+      parts.push([replacement(match, ...groups), this.originOf({ from: found.index, to: at })]);
+    }
+    copyTo(this.text.length);
+    return new Derived(parts);
+  }
+}
+
+/** The text itself, and what it says with its escapes undone, time after time. */
+function* layersOf<T extends { readonly text: string }>(first: T, undo: (layer: T) => T): Generator<T> {
+  let layer = first;
+  for (let count = 0; count < mostLayers; count += 1) {
+    yield layer;
+    const next = undo(layer);
+    if (next.text === layer.text) return;
+    layer = next;
+  }
+}
+
+function holdsSecret(text: string): boolean {
+  const layers = layersOf({ text }, (layer) => ({ text: unescaped(layer.text) }));
+  return layers.some((layer) => secretRuns(comparable(layer.text)).length > 0);
+}
+
+/** Where secrets stand in a text, in order and apart. */
+function secretsIn(text: string): Run[] {
+  const layers = layersOf(Derived.from(text), (layer) => layer.replace(escapes, meaningOf));
+  const found = layers.flatMap((layer) => {
+    const plain = layer.replace(/./gsu, comparable);
+    return secretRuns(plain.text).map((run) => plain.originOf(run));
+  });
+  const runs: Run[] = [];
+  for (const run of [...found].sort((a, b) => a.from - b.from)) {
+    const last = runs.at(-1);
+    if (last !== undefined && run.from < last.to) last.to = Math.max(last.to, run.to);
+    else runs.push({ ...run });
+  }
+  return runs;
 }
 
 /** Takes kept secrets out of a text, in whatever form somebody wrote them down there, and the beginnings of them. */
 export function withoutSecrets(text: string): string {
-  const runs = secretRuns(comparable(text));
-  return runs.length === 0 ? text : withoutRuns(text, runs);
+  if (!holdsSecret(text)) return text;
+  let out = '';
+  let at = 0;
+  for (const { from, to } of secretsIn(text)) {
+    out += `${text.slice(at, from)}***`;
+    at = to;
+  }
+  return out + text.slice(at);
 }

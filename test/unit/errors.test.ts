@@ -42,6 +42,8 @@ describe('a login that was sent', () => {
   const bytes = Buffer.from(password);
   const encoded = encodeURIComponent(password);
   const names: Readonly<Record<string, string>> = { '&': 'amp', '<': 'lt', '"': 'quot', "'": '#39' };
+  const code = (text: string, digits: number) =>
+    (text.codePointAt(0) ?? 0).toString(16).padStart(digits, '0');
   const html = password.replace(/[&<"']/g, (character) => `&${names[character]};`);
 
   it.each([
@@ -54,6 +56,18 @@ describe('a login that was sent', () => {
     ['in a form', new URLSearchParams({ password }).toString().slice('password='.length)],
     ['in JSON', JSON.stringify(password).slice(1, -1)],
     ['in HTML', html],
+    ['in a URL within a URL', encodeURIComponent(encodeURIComponent(encoded))],
+    ['in HTML, with numbers', [...password].map((character) => `&#${character.codePointAt(0)};`).join('')],
+    ['in HTML, with some of them', password.replace(/[+&<>'"]/g, (character) => `&#x${code(character, 2)};`)],
+    ['in HTML within HTML', html.replaceAll('&', '&amp;')],
+    ['in JSON, with numbers alone', [...password].map((character) => `\\u${code(character, 4)}`).join('')],
+    [
+      'in JSON as .NET writes it',
+      JSON.stringify(password)
+        .slice(1, -1)
+        .replace(/[+&<>'é]|\\"/g, (text) => `\\u${code(text.slice(-1), 4).toUpperCase()}`),
+    ],
+    ['in JSON within JSON', JSON.stringify(JSON.stringify({ password })).slice(17, -4)],
     ['in hexadecimal', bytes.toString('hex')],
     ['in hexadecimal, in capitals', bytes.toString('hex').toUpperCase()],
     ['in base64', bytes.toString('base64')],
