@@ -54,7 +54,7 @@ export function readDocument({ text, file }: ConfigText): ConfigDocument {
 
 /** `rules[0].tags.include`, `registries["docker.io"].username`. */
 export function formatPath(path: Path): string {
-  return path.reduce<string>((out, part) => {
+  return shown(path).reduce<string>((out, part) => {
     if (typeof part === 'number') return `${out}[${part}]`;
     if (!/^[A-Za-z_]\w*$/.test(part)) return `${out}[${JSON.stringify(part)}]`;
     return out === '' ? part : `${out}.${part}`;
@@ -92,7 +92,7 @@ class PlacedDocument implements ConfigDocument {
       throw this.#error(
         this.#lineAt(problem.pos[0]),
         [],
-        `This is no plain YAML or JSON: ${reasonOf(problem)}.`,
+        `This is no plain YAML or JSON: ${reasons[problem.code]}.`,
       );
     }
     if (this.#document.contents === null) throw this.#error(1, [], 'The file is empty.');
@@ -184,12 +184,40 @@ class PlacedDocument implements ConfigDocument {
   }
 }
 
-function reasonOf({ code, message }: YAMLError): string {
-  if (code === 'RESOURCE_EXHAUSTION') return 'it is nested too deeply';
-  if (code === 'MULTIPLE_DOCS') return 'it holds more than one document';
-  // What the parser quotes after the colon may be part of a password.
-  return message.split(/: *"/)[0] ?? code;
+/** Without what stands where a password is meant to: one that begins with `{` is read as a map, `password:x` as a key. */
+function shown(path: Path): Path {
+  const at = path.findIndex((part) => /^password\b/.test(String(part)));
+  return at < 0 ? path : [...path.slice(0, at), 'password'];
 }
+
+/** In words of our own: those of the parser repeat what is written there, which may be a password. */
+const reasons: Readonly<Record<YAMLError['code'], string>> = {
+  ALIAS_PROPS: 'an alias has an anchor or a tag of its own',
+  BAD_ALIAS:
+    'an alias or anchor has no name, or one that ends in a colon: a value that begins with & or * has to be quoted',
+  BAD_COLLECTION_TYPE: 'a tag does not fit its list or map',
+  BAD_DIRECTIVE: 'a line that begins with % is no directive of YAML',
+  BAD_DQ_ESCAPE:
+    'a backslash within double quotes begins nothing that YAML knows: write it twice, or take single quotes',
+  BAD_INDENT: 'this line is indented differently from those beside it, or too little',
+  BAD_PROP_ORDER: 'an anchor or tag stands at the wrong place',
+  BAD_SCALAR_START: 'a value begins with a character that has to be quoted',
+  BLOCK_AS_IMPLICIT_KEY: 'one line has two keys: a value that holds a colon and a space has to be quoted',
+  BLOCK_IN_FLOW: 'a list or map of several lines stands within brackets or braces',
+  DUPLICATE_KEY: 'a key is there twice',
+  IMPOSSIBLE: 'it cannot be read',
+  KEY_OVER_1024_CHARS: 'a key has more than 1,024 characters',
+  MISSING_CHAR: 'a colon, comma, bracket, quote or space is missing',
+  MULTILINE_IMPLICIT_KEY: 'a key goes over several lines, or its colon is missing',
+  MULTIPLE_ANCHORS: 'a value has two anchors',
+  MULTIPLE_DOCS: 'it holds more than one document',
+  MULTIPLE_TAGS: 'a value has two tags',
+  NON_STRING_KEY: 'a key is no text',
+  RESOURCE_EXHAUSTION: 'it is nested too deeply',
+  TAB_AS_INDENT: 'a tab is used to indent: YAML takes spaces alone',
+  TAG_RESOLVE_FAILED: 'tags are not read: a value that begins with ! has to be quoted',
+  UNEXPECTED_TOKEN: 'something stands where it cannot: a value with special characters has to be quoted',
+};
 
 function childOf(parent: Node | undefined, part: string | number): Spot | undefined {
   if (isSeq<Node>(parent)) {

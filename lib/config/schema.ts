@@ -18,6 +18,9 @@ function record<Shape extends z.ZodRawShape>(shape: Shape) {
 
 /** What a person is told of a key that a map does not know. */
 function unknownKey(key: string, known: readonly string[]): string {
+  const [, glued = ''] = /^(\w+) ?[:=]/.exec(key) ?? [];
+  // The rest may be a password.
+  if (known.includes(glued)) return `Between ${glued} and its value a colon and a space are missing.`;
   const meant = nearest(key, known);
   const remedy = meant === undefined ? `known are ${known.join(', ')}.` : `did you mean ${meant}?`;
   return `Unknown key ${JSON.stringify(key.slice(0, 100))}: ${remedy}`;

@@ -7,6 +7,16 @@ import { errorOf } from './read.ts';
 const contentOf = (text: string) => readDocument({ text }).value;
 const refusal = (text: string) => errorOf(() => readDocument({ text, file: 'f.yaml' }));
 
+/** What is told of a text, and where; nothing of one that can be read. */
+function errorMessages(text: string): string {
+  try {
+    readDocument({ text });
+    return '';
+  } catch (error) {
+    return `${error} ${JSON.stringify(error)}`;
+  }
+}
+
 describe('a text that attacks its reader', () => {
   it('does not reach a prototype', () => {
     for (const text of ['__proto__: {polluted: true}', '{"a": {"__proto__": {"polluted": true}}}']) {
@@ -73,6 +83,34 @@ describe('only plain YAML', () => {
 
   it('says in its own words that a second document is too many', () => {
     expect(refusal('a: 1\n---\nb: 2\n').message).toMatch(/: it holds more than one document\.$/);
+  });
+
+  it.each([
+    '!s3cret',
+    '!!s3cret',
+    '!<s3cret',
+    '|s3cret',
+    '>s3cret',
+    '%s3cret',
+    '@s3cret',
+    '`s3cret',
+    '&s3cret: s3cret',
+    '*s3cret',
+    '"a\\s3cret"',
+    '"s3cret',
+    "'s3cret' s3cret",
+    '[s3cret',
+    's3cret: s3cret: s3cret',
+    '{s3cret, s3cret}',
+    '{s3cret: {<<: x}}',
+    '[s3cret]: s3cret',
+    '- s3cret',
+    's3cret\n  s3cret: x',
+    's3cret\n\ts3cret',
+  ])('repeats nothing of a password that YAML misreads: %j', (written) => {
+    for (const text of [`a:\n  password: ${written}\n`, `a: {password: ${written}, b: }\n`]) {
+      expect(errorMessages(text)).not.toContain('s3cret');
+    }
   });
 
   it('refuses merge keys, with which a login would be lost without a word', () => {

@@ -45,6 +45,16 @@ describe('form', () => {
     );
   });
 
+  it('repeats nothing of a password that is written without its colon or space', () => {
+    for (const written of ['password:s3cret', 'password= s3cret']) {
+      const { message, path } = errorOf(() => read(registry(`  docker.io: {username: u, ${written}}`)));
+      expect({ message, path }).toEqual({
+        message: 'Between password and its value a colon and a space are missing.',
+        path: 'registries["docker.io"].password',
+      });
+    }
+  });
+
   it('tells what is wrong once', () => {
     const { message } = errorOf(() => read(registry('  x.io:\n    endpoint: ftp://x.io')));
     expect(message.match(/Expected a URL/g)).toHaveLength(1);
