@@ -1,4 +1,4 @@
-/** What a registry asks for by `Retry-After`, kept by every instance of the function app. */
+/** What a registry asks for by `Retry-After`, or by refusing, kept by every instance of the function app. */
 import { createHostGate, type HostGate, type HostGateOptions, type Traffic } from './registry/gate.ts';
 import type { DocumentStore } from './storage/ports.ts';
 import { postpone, readTime } from './sync/shared-time.ts';
@@ -6,7 +6,7 @@ import { postpone, readTime } from './sync/shared-time.ts';
 /** How long what storage said is believed, in milliseconds. */
 const believedMs = 5000;
 /** A shorter wait is over before another instance hears of it. */
-const worthTellingMs = 2000;
+const worthTellingMs = 1000;
 
 /** The gate of this process, which hears of the others' through storage, and tells them of its own. */
 export function createSharedGate(store: DocumentStore, options: HostGateOptions = {}): HostGate {
@@ -34,6 +34,11 @@ export function createSharedGate(store: DocumentStore, options: HostGateOptions 
     close(host, until, traffic = 'everything') {
       own.close(host, until, traffic);
       tell(host, until, traffic).catch(() => undefined);
+    },
+    refuse(host) {
+      const until = own.refuse(host);
+      tell(host, until, 'everything').catch(() => undefined);
+      return until;
     },
   };
 }

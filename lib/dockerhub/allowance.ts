@@ -6,28 +6,36 @@ const usualWindowSeconds = 6 * 3600;
 /** Whatever is longer is no window. */
 const longestWindowSeconds = 366 * 24 * 3600;
 
+/** Of those who are not logged in, for an answer that tells what is left alone. */
+const usualLimit = 100;
+
 /**
  * The pull allowance in an answer's headers (docs.docker.com "Docker Hub usage and limits"): `ratelimit-limit` and
- * `ratelimit-remaining`, both as `100;w=21600`. `undefined` where there is none: the account is not limited.
+ * `ratelimit-remaining`, both as `100;w=21600`. `undefined` where nothing tells what is left: the account is not limited.
  */
 export function rateLimitOf(headers: ResponseHeaders): Allowance | undefined {
   const limit = parseQuota(headerOf(headers, 'ratelimit-limit'));
   const remaining = parseQuota(headerOf(headers, 'ratelimit-remaining'));
-  if (limit === undefined || remaining === undefined) return undefined;
+  if (remaining === undefined) return undefined;
   return {
-    limit: limit.pulls,
+    limit: limit?.pulls ?? Math.max(usualLimit, remaining.pulls),
     remaining: remaining.pulls,
-    windowSeconds: limit.windowSeconds ?? remaining.windowSeconds ?? usualWindowSeconds,
+    windowSeconds: limit?.windowSeconds ?? remaining.windowSeconds ?? usualWindowSeconds,
     source: (headerOf(headers, 'docker-ratelimit-source') ?? '').slice(0, 200),
   };
 }
 
-function parseQuota(
-  text: string | undefined,
-): { pulls: number; windowSeconds: number | undefined } | undefined {
-  const [, number, window] = /^(\d{1,16})(?:;w=(\d{1,16}))?$/.exec(text?.trim() ?? '') ?? [];
+interface Quota {
+  readonly pulls: number;
+  readonly windowSeconds: number | undefined;
+}
+
+/** A number first, less than nothing being nothing; then parameters, of which `w` counts. */
+function parseQuota(text = ''): Quota | undefined {
+  const [, minus, number] = /^\s*(-?)(\d{1,16})\s*(?:[;,]|$)/.exec(text) ?? [];
   const pulls = parseDecimal(number);
-  const seconds = parseDecimal(window) ?? 0;
+  if (pulls === undefined) return undefined;
+  const seconds = parseDecimal(/;\s*w\s*=\s*(\d{1,16})/i.exec(text)?.[1]) ?? 0;
   const windowSeconds = seconds > 0 && seconds <= longestWindowSeconds ? seconds : undefined;
-  return pulls === undefined ? undefined : { pulls, windowSeconds };
+  return { pulls: minus === '-' ? 0 : pulls, windowSeconds };
 }

@@ -12,8 +12,8 @@ export interface GateWait {
 }
 
 /**
- * What a host asked for by `Retry-After` is kept by everything that goes there. Share one gate between all registries of
- * a process.
+ * What a host asked for by `Retry-After` is kept by everything that goes there, and one that refuses without a time is
+ * asked ever more slowly. Share one gate between all registries of a process.
  */
 export interface HostGate {
   /**
@@ -23,6 +23,21 @@ export interface HostGate {
   wait(host: string, wait: GateWait): Promise<void>;
   /** Nothing of this traffic goes to the host before `until` (milliseconds since the epoch); never moved to an earlier time. */
   close(host: string, until: number, traffic?: Traffic): void;
+  /**
+   * The host refused and named no time (a bare 429): nothing goes there for seconds, and for longer where that did not help.
+   * @returns until when, in milliseconds since the epoch
+   */
+  refuse(host: string): number;
+}
+
+const firstRefusalMs = 2000;
+const longestRefusalMs = 60_000;
+
+/** How long a host that refuses is left alone. */
+interface Refusal {
+  readonly ms: number;
+  /** Milliseconds since the epoch. */
+  readonly until: number;
 }
 
 export interface HostGateOptions {
@@ -34,6 +49,7 @@ export interface HostGateOptions {
 export function createHostGate(options: HostGateOptions = {}): HostGate {
   const clock = options.clock ?? systemClock;
   const closed = new Map<string, number>();
+  const refusals = new Map<string, Refusal>();
   const told = new Map<string, number>();
 
   const until = (host: string, traffic: Traffic): number => {
@@ -46,6 +62,16 @@ export function createHostGate(options: HostGateOptions = {}): HostGate {
     options.onWaiting?.(host, time);
   };
 
+  const close = (host: string, time: number, traffic: Traffic = 'everything'): void => {
+    const at = key(host, traffic);
+    closed.set(at, Math.max(closed.get(at) ?? 0, time));
+  };
+  /** Those that were refused together do not come back together. */
+  const spread = (host: string, time: number): number => {
+    const refusal = refusals.get(host);
+    return refusal?.until === time ? (Math.random() * refusal.ms) / 2 : 0;
+  };
+
   return {
     async wait(host, { traffic, maxWaitMs, signal }) {
       // Closed again while it waited: wait again.
@@ -53,12 +79,21 @@ export function createHostGate(options: HostGateOptions = {}): HostGate {
         const waitMs = time - clock.now();
         if (waitMs > maxWaitMs) throw tooLong(host, time);
         tell(host, time);
-        await clock.sleep(waitMs, signal);
+        await clock.sleep(waitMs + spread(host, time), signal);
       }
     },
-    close(host, time, traffic = 'everything') {
-      const at = key(host, traffic);
-      closed.set(at, Math.max(closed.get(at) ?? 0, time));
+    close,
+    refuse(host) {
+      const now = clock.now();
+      const before = refusals.get(host);
+      // Sent before the host was left alone: nothing new.
+      if (before !== undefined && now < before.until) return before.until;
+      const isNoBetter = before !== undefined && now < before.until + 2 * before.ms;
+      const ms = isNoBetter ? Math.min(2 * before.ms, longestRefusalMs) : firstRefusalMs;
+      const until = Math.ceil(now + ms * (0.5 + Math.random() / 2));
+      refusals.set(host, { ms, until });
+      close(host, until);
+      return until;
     },
   };
 }

@@ -62,10 +62,12 @@ export function parseRetryAfter(headers: ResponseHeaders, now: number): number |
   return times.length === 0 ? undefined : Math.max(...times);
 }
 
+/** Seconds; proxies write parts of them, and join the values of two fields. */
+const delaysShape = /^\d{1,16}(?:\.\d{1,9})?(?:\s*,\s*\d{1,16}(?:\.\d{1,9})?)*$/;
+
 function retryTime(text: string, now: number): number | undefined {
-  const seconds = parseDecimal(text);
-  if (seconds !== undefined) return now + seconds * 1000;
-  return httpDate(text);
+  if (!delaysShape.test(text)) return httpDate(text);
+  return now + Math.max(...text.split(',').map((seconds) => Math.ceil(Number(seconds) * 1000)));
 }
 
 /** A time in seconds since 2001, or a short delay: the field is no standard. */

@@ -34,10 +34,12 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
       try {
         const response = await next({ ...request, onSent });
         const again = mayRepeat(request, response);
-        const waits = isTransient(response) && keepRetryAfter(request, response, options);
+        const waits =
+          isTransient(response) &&
+          (keepRetryAfter(request, response, options) || slowsDown(request, response, options));
         if (last || !again) return response;
         response.body.dump();
-        // The gate of the host holds the next attempt up where the host said for how long.
+        // The gate of the host holds the next attempt up where the host is to be left alone.
         if (!waits) await backOff(attempt, request);
       } catch (error) {
         request.signal?.throwIfAborted();
@@ -80,6 +82,13 @@ function keepRetryAfter(
   // A long wait for pulls is a pull limit: the rest of the host goes on. A short one is kept by everything.
   gate.close(new URL(response.url).host, until, long && request.pull === true ? 'pulls' : 'everything');
   if (long) throw failureOf('Asked to come back later', response, { code: 'ERR_RATE_LIMITED', now });
+  return true;
+}
+
+/** A bare 429 is for everything that goes to the host. One for a pull is about pulls: those who count them decide. */
+function slowsDown(request: Outgoing, { status, url }: TransportResponse, { gate }: RetryOptions): boolean {
+  if (status !== 429 || request.pull === true) return false;
+  gate.refuse(new URL(url).host);
   return true;
 }
 

@@ -32,6 +32,7 @@ const prefix = 'parked/';
 const lastTime = Date.UTC(9999, 11, 31);
 /** A plan that joins hundreds of requests asks for each of them. */
 const listedMs = 60_000;
+const longestScatterMs = 10 * 60_000;
 /** Pushes go first, and plans before what they bring. */
 const order = Object.keys(lanes);
 
@@ -108,6 +109,12 @@ export class ParkingLot {
   async remove({ key }: Parking): Promise<void> {
     await this.#state.delete(key);
   }
+}
+
+/** Whatever was told the same time comes back over a quarter of its wait longer, and none of it too early. */
+export function scattered(until: number): number {
+  const waitMs = Math.max(until - Date.now(), 0);
+  return until + Math.random() * Math.min(waitMs / 4, longestScatterMs);
 }
 
 function parse({ key }: StoredName): Parking | undefined {

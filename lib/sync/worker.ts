@@ -14,7 +14,7 @@ import type { Core } from './direct.ts';
 import type { EventFields, LogLevel, OnEvent } from './events.ts';
 import { forRepository } from './namespace.ts';
 import type { Claim, Outstanding, Waiter } from './outstanding.ts';
-import { type Lane, lanes, type Parking, type ParkingLot } from './parked.ts';
+import { type Lane, lanes, type Parking, type ParkingLot, scattered } from './parked.ts';
 import { linesOf, type Opened, type Part, type Sent } from './parts.ts';
 import { tidyPlans } from './plan-progress.ts';
 import { Planning } from './planning.ts';
@@ -258,7 +258,8 @@ export class Worker {
       onEvent: this.#eventsOf(request, operation, tally),
       ask: (copy, lane) => this.#ask(copy, lane),
       send: (plan, delaySeconds) => queues.send(lanes.plan, plan, { delaySeconds }),
-      park: (plan, until, lines) => this.#park(plan, 'plan', until, limited, plan.verify ? [] : lines, tally),
+      park: (plan, until, lines) =>
+        this.#park(plan, 'plan', scattered(until), limited, plan.verify ? [] : lines, tally),
     });
     await planning.carryOut(async () => {
       const { lines, opened } = planning;
@@ -396,7 +397,7 @@ export class Worker {
     const [first, ...others] = lines.filter((line) => line.outcome === 'deferred');
     if (first !== undefined) {
       const until = Math.max(...[first, ...others].map((line) => Date.parse(line.until ?? '')));
-      return this.#park(request, lane, until, first.reason ?? '', lines, tally);
+      return this.#park(request, lane, scattered(until), first.reason ?? '', lines, tally);
     }
     await this.#end(request, lane, lines, tally, followUp);
   }

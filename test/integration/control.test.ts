@@ -308,6 +308,20 @@ describe('a request that is outstanding', () => {
     expect(app.reportOf(first)).toBeUndefined();
   });
 
+  it('comes back neither too early nor together with all that a registry sent away', async () => {
+    for (const tag of ['1.0', '1.1', '1.2', '1.3', '1.4']) await push(tag);
+    parkForADay();
+    const until = Date.now() + 90_000_000;
+    await app.schedule();
+    await app.deliver();
+    const times = new Set<number>();
+    for await (const parking of app.parked.all()) times.add(parking.until);
+    vi.useRealTimers();
+    expect(times.size).toBe(5);
+    expect(Math.min(...times)).toBeGreaterThanOrEqual(until);
+    expect(Math.max(...times)).toBeLessThanOrEqual(until + 600_000);
+  });
+
   it('costs the next run what it costs, where it was parked past its own', async () => {
     await push('1.0');
     parkForADay();

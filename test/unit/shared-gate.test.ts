@@ -30,6 +30,14 @@ describe('a gate that instances share', () => {
     });
   });
 
+  it('keeps the others away from a host that refuses one of them without a time', async () => {
+    const until = createSharedGate(store()).refuse('bare.example');
+    await told('hosts/bare.example/everything');
+    await expect(createSharedGate(store()).wait('bare.example', everything)).rejects.toMatchObject({
+      retryAt: until,
+    });
+  });
+
   it('is not opened earlier by a later, shorter request', async () => {
     const until = Date.now() + 3_600_000;
     const gate = createSharedGate(store());

@@ -106,6 +106,17 @@ describe('retry', () => {
     expect(clock.slept).toHaveLength(2);
   });
 
+  it('leaves a host alone that answers 429 without a time, in all that goes there', async () => {
+    const clock = fakeClock();
+    const gate = createHostGate({ clock });
+    const server = await serve(answering(reply(429)));
+    const once = transportTo(server.url, { clock, gate, retries: 0 });
+    expect((await once.send({ method: 'GET', url: '/v2/' })).status).toBe(429);
+    await transportTo(server.url, { clock, gate }).send({ method: 'HEAD', url: '/v2/' });
+    expect(clock.slept).toHaveLength(1);
+    expect(clock.slept[0]).toBeGreaterThanOrEqual(1000);
+  });
+
   it('stops with the reason of its signal, untouched', async () => {
     const server = await serve(() => new Promise(() => {}));
     const controller = new AbortController();

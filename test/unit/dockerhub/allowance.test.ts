@@ -27,11 +27,28 @@ test('takes a window of years for none', () => {
 });
 
 test.each([
+  ['100; w=3600', 100, 3600],
+  ['100 ; W = 3600 ; comment=shared', 100, 3600],
+  ['100;comment="a, b";w=3600', 100, 3600],
+  ['100, 100;w=3600', 100, 3600],
+  ['-1;w=3600', 0, 3600],
+])('reads %s as other servers write it', (text, remaining, windowSeconds) => {
+  expect(rateLimitOf({ 'ratelimit-limit': '200', 'ratelimit-remaining': text })).toMatchObject({
+    limit: 200,
+    remaining,
+    windowSeconds,
+  });
+});
+
+test('believes what is left also where nothing tells of how many', () => {
+  expect(rateLimitOf({ 'ratelimit-remaining': '0;w=21600' })).toMatchObject({ limit: 100, remaining: 0 });
+  expect(rateLimitOf({ 'ratelimit-remaining': '150' })).toMatchObject({ limit: 150, remaining: 150 });
+});
+
+test.each([
   ['no header', {}],
   ['a limit alone', { 'ratelimit-limit': '100;w=21600' }],
-  ['a rest alone', { 'ratelimit-remaining': '76;w=21600' }],
   ['words', { 'ratelimit-limit': 'many', 'ratelimit-remaining': 'some' }],
-  ['a negative rest', { 'ratelimit-limit': '100;w=1', 'ratelimit-remaining': '-1;w=1' }],
 ])('knows of no allowance by %s', (_, headers) => {
   expect(rateLimitOf(headers)).toBeUndefined();
 });

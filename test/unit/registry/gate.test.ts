@@ -83,4 +83,41 @@ describe('the gate of a host', () => {
     controller.abort(new Error('enough'));
     await expect(waiting).rejects.toThrow('enough');
   });
+
+  it('leaves a host that refuses without a time alone for longer and longer, up to a minute', () => {
+    const clock = fakeClock();
+    const gate = createHostGate({ clock });
+    const waits = Array.from({ length: 8 }, () => {
+      const until = gate.refuse('x');
+      const waited = until - clock.now();
+      // Whatever was sent before is refused as well, and tells nothing new.
+      expect(gate.refuse('x')).toBe(until);
+      void clock.sleep(waited + 1);
+      return waited;
+    });
+    for (const [nth, waited] of waits.entries()) {
+      const most = Math.min(2000 * 2 ** nth, 60_000);
+      expect(waited).toBeGreaterThanOrEqual(most / 2);
+      expect(waited).toBeLessThanOrEqual(most);
+    }
+  });
+
+  it('begins anew with a host that has served for a while since it refused', async () => {
+    const clock = fakeClock();
+    const gate = createHostGate({ clock });
+    for (let nth = 0; nth < 4; nth += 1) await clock.sleep(gate.refuse('x') - clock.now() + 1);
+    await clock.sleep(40_000);
+    expect(gate.refuse('x') - clock.now()).toBeLessThanOrEqual(2000);
+  });
+
+  it('sends those that were refused together back one after another, none too early', async () => {
+    const clock = { now: () => 1_000_000, slept: [] as number[] };
+    const gate = createHostGate({
+      clock: { now: clock.now, sleep: (ms) => Promise.reject(clock.slept.push(ms)) },
+    });
+    const left = gate.refuse('x') - clock.now();
+    await Promise.allSettled(Array.from({ length: 20 }, () => gate.wait('x', wait)));
+    expect(Math.min(...clock.slept)).toBeGreaterThanOrEqual(left);
+    expect(new Set(clock.slept).size).toBeGreaterThan(10);
+  });
 });

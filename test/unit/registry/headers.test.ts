@@ -105,6 +105,12 @@ describe('Retry-After', () => {
     expect(parseRetryAfter({ 'retry-after': 'Sun Nov  6 08:49:37 1994' }, now)).toBeDefined();
   });
 
+  it('reads parts of a second, and the longest of values that were joined', () => {
+    expect(parseRetryAfter({ 'retry-after': '120.0' }, now)).toBe(now + 120_000);
+    expect(parseRetryAfter({ 'retry-after': '0.25' }, now)).toBe(now + 250);
+    expect(parseRetryAfter({ 'retry-after': '60, 120,5' }, now)).toBe(now + 120_000);
+  });
+
   it("reads Docker Hub's Unix time", () => {
     expect(parseRetryAfter({ 'x-retry-after': String(now / 1000 + 90) }, now)).toBe(now + 90_000);
   });
