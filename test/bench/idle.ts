@@ -18,7 +18,7 @@ import {
 
 export const idle: Benchmark = {
   name: 'idle',
-  about: 'requests, pulls and writes of an idle run, Docker Hub to ACR',
+  about: 'requests, pulls, writes and bytes of an idle run, Docker Hub to ACR',
   async run(bench) {
     const figures: Figure[] = [];
     for (const tags of [100, 1000]) figures.push(...(await measure(bench, tags)));
@@ -34,11 +34,14 @@ function measure(bench: Bench, tags: number): Promise<Figure[]> {
       inFolder((folder) => syncUnchanged(bench, standIns, tags, folder)),
     );
     const others = await askedBy(standIns, () => inFolder((cwd) => skopeo(standIns, cwd)));
-    const figure = (unit: Unit, atMost: number, read: (asked: Asked) => number): Figure => ({
+    const count = (unit: Unit, read: (asked: Asked) => number): Figure => ({
       what: `${unit}, ${tags} tags`,
       unit,
       values: [read(own)],
       peer: { name: 'skopeo sync', values: [read(others)] },
+    });
+    const figure = (unit: Unit, atMost: number, read: (asked: Asked) => number): Figure => ({
+      ...count(unit, read),
       bar: { of: 'median', atMost },
     });
     return [
@@ -49,6 +52,9 @@ function measure(bench: Bench, tags: number): Promise<Figure[]> {
       ),
       figure('pulls', 0, ({ pulls }) => pulls),
       figure('writes', 0, (asked) => writesOf(asked).length),
+      count('bytes', ({ source, target }) =>
+        [...source, ...target].reduce((sum, one) => sum + one.sent + one.received, 0),
+      ),
     ];
   });
 }

@@ -34,8 +34,7 @@ export const kill: Benchmark = {
     const source = await startRegistry({ bytesPerSecond });
     try {
       put(source, names.source, '1', content);
-      const own = await sentAgain(bench, 'hubferry', source.host, copyWith(bench));
-      const others = await sentAgain(bench, 'skopeo', source.host, skopeoCopy);
+      const { own, others } = await sentAgain(bench, source.host);
       return [
         {
           what: `sent again after kill -9, in chunks of ${chunk / MiB} MiB`,
@@ -63,20 +62,30 @@ function copyWith({ hubferry: program }: Bench): Copy {
   };
 }
 
-/** Chunks that went to the target more than once, for each moment. */
-async function sentAgain(bench: Bench, name: string, source: string, copy: Copy): Promise<number[]> {
-  const undisturbed = await copyKilled(source, copy, undefined);
+/** Chunks that each sent to the target more than once, for each moment, in turns. */
+async function sentAgain(bench: Bench, source: string): Promise<{ own: number[]; others: number[] }> {
+  const ownAgain = await contestant(source, copyWith(bench));
+  const othersAgain = await contestant(source, skopeoCopy);
   const random = seeded('kill');
-  const again: number[] = [];
+  const own: number[] = [];
+  const others: number[] = [];
   for (let point = 1; point <= points; point++) {
-    const at = random.next() * undisturbed.seconds;
-    const { sent } = await copyKilled(source, copy, at);
-    again.push(Math.max(0, sent - undisturbed.sent) / chunk);
-    bench.say(
-      `${name}, ${point} of ${points}: killed after ${at.toFixed(1)} s, ${again.at(-1)?.toFixed(2)} chunks again`,
-    );
+    const at = random.next();
+    own.push(await ownAgain(at));
+    others.push(await othersAgain(at));
+    const [again, theirs] = [own, others].map((values) => values.at(-1)?.toFixed(2));
+    bench.say(`${point} of ${points}: killed at ${at.toFixed(2)}, ${again} chunks again; skopeo ${theirs}`);
   }
-  return again;
+  return { own, others };
+}
+
+/** Measures what is sent again after a kill at a share of the time that an undisturbed copy takes. */
+async function contestant(source: string, copy: Copy): Promise<(share: number) => Promise<number>> {
+  const undisturbed = await copyKilled(source, copy, undefined);
+  return async (share) => {
+    const { sent } = await copyKilled(source, copy, share * undisturbed.seconds);
+    return Math.max(0, sent - undisturbed.sent) / chunk;
+  };
 }
 
 /** Kills the first run at that second, lets a second one end it, and proves that the result is the source's. */

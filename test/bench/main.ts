@@ -25,6 +25,9 @@ import { push } from './push.ts';
 import { renderTable } from './table.ts';
 import { tags } from './tags.ts';
 
+/** What a person did wrong. */
+class UsageError extends Error {}
+
 const root = path.resolve(import.meta.dirname, '../..');
 const execute = promisify(execFile);
 
@@ -50,7 +53,11 @@ const { values: options } = parseArgs({
 });
 
 if (options.help) console.log(usage());
-else await main();
+else
+  await main().catch((error: Error) => {
+    console.error(error instanceof UsageError ? error.message : error);
+    process.exitCode = 2;
+  });
 
 function usage(): string {
   return [
@@ -64,10 +71,10 @@ async function main(): Promise<void> {
   const chosen = chosenOf(options.only);
   const rounds = Number(options.rounds);
   if (!Number.isSafeInteger(rounds) || rounds < 1)
-    throw new Error(`--rounds takes a number, not ${options.rounds}`);
+    throw new UsageError(`--rounds takes a number, not ${options.rounds}`);
   const missing = ['docker-registry', 'skopeo', 'curl', 'bash'].filter((program) => !hasProgram(program));
   if (process.platform !== 'linux' || missing.length > 0) {
-    throw new Error(
+    throw new UsageError(
       `This needs Linux with docker-registry, skopeo, curl and bash; missing: ${missing.join(', ')}`,
     );
   }
@@ -81,7 +88,7 @@ async function main(): Promise<void> {
 
 function chosenOf(names: readonly string[] | undefined): readonly Benchmark[] {
   const unknown = names?.find((name) => !benchmarks.some((benchmark) => benchmark.name === name));
-  if (unknown !== undefined) throw new Error(`There is no benchmark ${unknown}.\n\n${usage()}`);
+  if (unknown !== undefined) throw new UsageError(`There is no benchmark ${unknown}.\n\n${usage()}`);
   return names === undefined ? benchmarks : benchmarks.filter(({ name }) => names.includes(name));
 }
 

@@ -24,6 +24,8 @@ export interface LoggedRequest {
   status: number;
   /** Bytes of the request's body that arrived. */
   received: number;
+  /** Bytes of the answer's body that went out. */
+  sent: number;
 }
 
 /** What a test makes of a request instead of letting it through. */
@@ -162,6 +164,7 @@ export class Exchange {
       headers: request.headers,
       status: 0,
       received: 0,
+      sent: 0,
     };
   }
 
@@ -247,6 +250,7 @@ export class Exchange {
       }
       if (!(await this.#write(chunk))) return;
       sent += chunk.byteLength;
+      this.logged.sent = sent;
       if (answer.bytesPerSecond !== undefined)
         await this.#until(begun + (sent / answer.bytesPerSecond) * 1000);
     }
