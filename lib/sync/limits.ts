@@ -2,17 +2,19 @@
  * The bounds of one process, in one place.
  *
  * An instance of 2 GB (and of 512 MB) runs the Functions host (about 150 MB), Node with this program (about 90 MiB)
- * and what is in flight. host.json lets at most batchSize + newBatchThreshold = 8 requests of a queue run at once; they
- * share these budgets:
+ * and what is in flight. host.json lets at most batchSize + newBatchThreshold = 8 requests of each of the three queues
+ * run at once; all share these budgets:
  *
  *   chunks in memory   80 MiB   each transfer fills one chunk of at most 20 MiB while it sends another
  *   blobs in flight    10       so a chunk is at least 80 MiB / (2 × 10) = 4 MiB, which is one slab
  *   read from sockets           some blocks of 1 MiB for each blob in flight, used again and again (registry/blocks.ts)
- *   manifests          8 × (1 + 4) × 4 MiB at the very most, in practice some kilobytes each
+ *   manifests          16 MiB   remembered (pulled.ts); those in hand are some kilobytes each, and 4 MiB at the most
  *   sockets            2 × 10 + 12 = 32 a host and side (clients.ts), 64 KiB of kernel and stream buffers each
  *
  * Together about 240 MiB in this process (measured with 10 blobs of 256 MiB in flight), whatever the size of blobs;
- * `npm run bench -- --only memory` measures it. Names and digests of tags come on top.
+ * `npm run bench -- --only memory` measures it. Names and digests of tags come on top: 100,000 on both sides are about
+ * 90 MiB. So 512 MB hold the host's 150, these 260 (with remembered manifests) and 100 for tags; only a source all of
+ * whose manifests are of megabytes, with every request at work on an index of them, needs the 2 GB.
  */
 const MiB = 1024 * 1024;
 
