@@ -5,8 +5,8 @@
  * and what is in flight. host.json lets at most batchSize + newBatchThreshold = 8 requests of each of the three queues
  * run at once; all share these budgets:
  *
- *   chunks in memory   80 MiB   each transfer fills one chunk of at most 20 MiB while it sends another
- *   blobs in flight    10       so a chunk is at least 80 MiB / (2 × 10) = 4 MiB, which is one slab
+ *   chunks in memory   88 MiB   each transfer fills one chunk of at most 20 MiB while it sends another
+ *   blobs in flight    10       so a chunk is at least 88 MiB / (2 × 10) = 4 MiB
  *   read from sockets           some blocks of 1 MiB for each blob in flight, used again and again (registry/blocks.ts)
  *   manifests          16 MiB   remembered (pulled.ts); those in hand are some kilobytes each, and 4 MiB at the most
  *   sockets            2 × 10 + 12 = 32 a host and side (clients.ts), 64 KiB of kernel and stream buffers each
@@ -33,14 +33,15 @@ export interface Limits {
 
 export const defaultLimits: Limits = {
   blobs: 10,
-  chunkMemory: 80 * MiB,
+  chunkMemory: 88 * MiB,
   tags: 10,
   children: 4,
   lookups: 16,
 };
 
 /** Chunks are made of these, so that none holds memory of which it uses little. */
-export const slabBytes = 4 * MiB;
+export const slabBytes = MiB;
+/** Of a blob of 64 MiB as much is in memory at once as of any larger one. */
 const largestChunk = 20 * MiB;
 
 /**

@@ -51,11 +51,11 @@ describe('the memory of chunks', () => {
     expect((await second).capacity).toBe(MiB);
   });
 
-  it('counts what chunks hold, which is whole slabs of 4 MiB', async () => {
-    const memory = new ChunkMemory(12 * MiB);
-    const first = await memory.take(5 * MiB, signal);
+  it('counts what chunks hold, which is whole slabs of 1 MiB', async () => {
+    const memory = new ChunkMemory(3 * MiB);
+    const first = await memory.take(1.25 * MiB, signal);
     let taken = false;
-    const second = memory.take(5 * MiB, signal).then(() => {
+    const second = memory.take(1.25 * MiB, signal).then(() => {
       taken = true;
     });
     await Promise.resolve();
@@ -67,12 +67,14 @@ describe('the memory of chunks', () => {
 
   it.each([
     [1, 20],
-    [4, 12],
-    [7, 4],
+    [3, 14],
+    [4, 11],
+    [7, 6],
     [10, 4],
+    [200, 1],
   ])('gives each of %d transfers two chunks of %d MiB', (transfers, size) => {
     const target = { maxChunk: undefined, minChunk: 0 };
-    expect(chunkSizeFor(transfers, 96 * MiB, target)).toBe(size * MiB);
+    expect(chunkSizeFor(transfers, 88 * MiB, target)).toBe(size * MiB);
   });
 
   it('gives the same memory again', async () => {
