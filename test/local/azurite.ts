@@ -38,6 +38,7 @@ export interface Azurite extends AsyncDisposable {
 
 const entryPoint = createRequire(import.meta.url).resolve('azurite/dist/src/azurite.js');
 const withParent = fileURLToPath(new URL('./with-parent.ts', import.meta.url));
+const removal = fileURLToPath(new URL('./azurite-removal.ts', import.meta.url));
 
 /** Starts Azurite and resolves when both services listen. */
 export async function startAzurite(options: AzuriteOptions = {}): Promise<Azurite> {
@@ -48,7 +49,7 @@ export async function startAzurite(options: AzuriteOptions = {}): Promise<Azurit
   const child = fork(entryPoint, [...quietly, ...keeping, ...(await secureArguments(options.tls, folder))], {
     cwd: folder,
     env: { PATH: process.env.PATH, AZURITE_ACCOUNTS: `${account}:${accountKey}` },
-    execArgv: ['--import', withParent],
+    execArgv: ['--import', withParent, '--import', removal],
     // Outside the terminal's process group: Ctrl-C is the parent's to handle.
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
