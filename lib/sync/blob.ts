@@ -4,12 +4,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, HubferryError } from '../errors.ts';
 import type { Descriptor, Digest } from '../oci/descriptor.ts';
-import { algorithmOf, createDigester } from '../oci/digest.ts';
 import type { SendOptions, Source, Target, UploadSession } from '../oci/roles.ts';
 import type { DocumentStore } from '../storage/ports.ts';
+import { backoff, fruitlessAttempts, isRetryable } from './attempts.ts';
 import { OwnedCheckpoint } from './checkpoint.ts';
 import { type Chunk, ChunkMemory } from './chunk.ts';
 import { Budget, SingleFlight } from './concurrency.ts';
+import { readFrom } from './download.ts';
 import type { OnEvent } from './events.ts';
 import { chunkSizeFor, type Limits } from './limits.ts';
 import type { MountCandidates } from './mount.ts';
@@ -57,8 +58,6 @@ export class BusyError extends HubferryError {
   }
 }
 
-/** Attempts in a row that may bring no new byte before a transfer is given up. */
-const fruitlessAttempts = 4;
 const presentMemory = 100_000;
 /** So many requests of a process may wait for what others are sending: the places of all others are for those with work to do. */
 const mostWaiting = 3;
@@ -571,69 +570,6 @@ class ChunkedUpload {
   }
 }
 
-/**
- * The blob's bytes from an offset on, whatever breaks on the way: a stream that ends early is reopened where it stood
- * (fresh redirect, fresh token). The size is always checked, the digest where the reading starts at zero: what does not match
- * is thrown at the end. Each piece is lent until the next is asked for.
- */
-async function* readFrom(
-  source: Source,
-  blob: Descriptor,
-  start: number,
-  verify: boolean,
-  stop: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  const digester = verify ? createDigester(algorithmOf(blob.digest)) : undefined;
-  let offset = start;
-  for (let fruitless = 0; offset < blob.size; ) {
-    const before = offset;
-    try {
-      const stream = await source.openBlob(blob, offset, { signal: stop, lend: true });
-      if (stream === undefined) throw missing(source, blob);
-      for await (const piece of stream) {
-        offset += piece.length;
-        if (offset > blob.size) throw tooLong(source, blob);
-        digester?.update(piece);
-        yield piece;
-      }
-      if (offset < blob.size) throw broken(source, blob, offset);
-    } catch (error) {
-      stop.throwIfAborted();
-      fruitless = offset > before ? 0 : fruitless + 1;
-      if (!isRetryable(error) || fruitless >= fruitlessAttempts) throw error;
-      await delay(backoff(fruitless), undefined, { signal: stop }).catch(() => stop.throwIfAborted());
-    }
-  }
-  if (digester !== undefined && digester.digest() !== blob.digest) {
-    throw new HubferryError('ERR_DIGEST_MISMATCH', `${source.name} serves other bytes than ${blob.digest}`);
-  }
-}
-
-function missing(source: Source, blob: Descriptor): HubferryError {
-  return new HubferryError('ERR_BLOB_MISSING', `${source.name} does not have the blob ${blob.digest}`);
-}
-
-function tooLong(source: Source, blob: Descriptor): HubferryError {
-  return new HubferryError(
-    'ERR_SIZE_MISMATCH',
-    `${source.name} serves more than the ${blob.size} bytes of ${blob.digest}`,
-  );
-}
-
-function broken(source: Source, blob: Descriptor, offset: number): HubferryError {
-  return new HubferryError(
-    'ERR_CONNECTION',
-    `${source.name} ended ${blob.digest} at ${offset} of ${blob.size} bytes`,
-    {
-      retryable: true,
-    },
-  );
-}
-
-function isRetryable(error: unknown): boolean {
-  return error instanceof HubferryError && error.retryable && error.retryAt === undefined;
-}
-
 /** Of what only tidies up, nobody waits for success. */
 async function quietly(tidying: Promise<void>): Promise<void> {
   await tidying.catch(() => undefined);
@@ -645,9 +581,4 @@ function isLostUpload(error: unknown): boolean {
 
 function isMismatch(error: unknown): boolean {
   return error instanceof HubferryError && error.code === 'ERR_DIGEST_MISMATCH';
-}
-
-/** Milliseconds before another attempt: doubling from a quarter second, up to eight, with jitter. */
-function backoff(attempt: number): number {
-  return Math.min(250 * 2 ** attempt, 8000) * (0.5 + Math.random() / 2);
 }

@@ -1,0 +1,66 @@
+/** Reads blobs from a source: what breaks goes on where it stood. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { HubferryError } from '../errors.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
+import { algorithmOf, createDigester } from '../oci/digest.ts';
+import type { Source } from '../oci/roles.ts';
+import { backoff, fruitlessAttempts, isRetryable } from './attempts.ts';
+
+/**
+ * The blob's bytes from an offset on, whatever breaks on the way: a stream that ends early is reopened where it stood
+ * (fresh redirect, fresh token). The size is always checked, the digest where the reading starts at zero: what does not match
+ * is thrown at the end. Each piece is lent until the next is asked for.
+ */
+export async function* readFrom(
+  source: Source,
+  blob: Descriptor,
+  start: number,
+  verify: boolean,
+  stop: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const digester = verify ? createDigester(algorithmOf(blob.digest)) : undefined;
+  let offset = start;
+  for (let fruitless = 0; offset < blob.size; ) {
+    const before = offset;
+    try {
+      const stream = await source.openBlob(blob, offset, { signal: stop, lend: true });
+      if (stream === undefined) throw missing(source, blob);
+      for await (const piece of stream) {
+        offset += piece.length;
+        if (offset > blob.size) throw tooLong(source, blob);
+        digester?.update(piece);
+        yield piece;
+      }
+      if (offset < blob.size) throw broken(source, blob, offset);
+    } catch (error) {
+      stop.throwIfAborted();
+      fruitless = offset > before ? 0 : fruitless + 1;
+      if (!isRetryable(error) || fruitless >= fruitlessAttempts) throw error;
+      await delay(backoff(fruitless), undefined, { signal: stop }).catch(() => stop.throwIfAborted());
+    }
+  }
+  if (digester !== undefined && digester.digest() !== blob.digest) {
+    throw new HubferryError('ERR_DIGEST_MISMATCH', `${source.name} serves other bytes than ${blob.digest}`);
+  }
+}
+
+function missing(source: Source, blob: Descriptor): HubferryError {
+  return new HubferryError('ERR_BLOB_MISSING', `${source.name} does not have the blob ${blob.digest}`);
+}
+
+function tooLong(source: Source, blob: Descriptor): HubferryError {
+  return new HubferryError(
+    'ERR_SIZE_MISMATCH',
+    `${source.name} serves more than the ${blob.size} bytes of ${blob.digest}`,
+  );
+}
+
+function broken(source: Source, blob: Descriptor, offset: number): HubferryError {
+  return new HubferryError(
+    'ERR_CONNECTION',
+    `${source.name} ended ${blob.digest} at ${offset} of ${blob.size} bytes`,
+    {
+      retryable: true,
+    },
+  );
+}
