@@ -62,7 +62,12 @@ class Session implements UploadSession {
     if (size === 0) return;
     const response = await this.#change('PATCH', this.#location, chunk, options);
     response.body.dump();
-    if (!isSuccess(response)) throw lostOr('A chunk was refused', response);
+    if (!isSuccess(response)) {
+      this.#location = usableLocationIn(response) ?? this.#location;
+      throw lostOr('A chunk was refused', response);
+    }
+    // Also where not all of the chunk was taken: an older Location is as good as none.
+    this.#location = locationIn(response) ?? this.#location;
     const confirmed = parseUploadRange(headerOf(response.headers, 'range'));
     const end = this.#offset + size;
     if (confirmed !== undefined && confirmed.last + 1 !== end) {
@@ -71,7 +76,6 @@ class Session implements UploadSession {
       });
     }
     this.#offset = end;
-    this.#location = locationIn(response) ?? this.#location;
   }
 
   async refresh(options?: CallOptions): Promise<boolean> {
@@ -168,6 +172,17 @@ function lostOr(what: string, response: TransportResponse): RegistryError {
   const code = codeOfAnswer(response);
   const isLost = ['ERR_SERVER', 'ERR_TIMEOUT', 'ERR_NOT_FOUND', 'ERR_UPLOAD_LOST'].includes(code);
   return failureOf(what, response, isLost || response.status === 416 ? { code: 'ERR_UPLOAD_LOST' } : {});
+}
+
+/** That of a refusal, such as 416, where the session has moved; the refusal counts, whatever else is wrong with it. */
+function usableLocationIn(response: TransportResponse): string | undefined {
+  // A redirect says where to send the request, and not where the session is.
+  if (response.status < 400) return undefined;
+  try {
+    return locationIn(response);
+  } catch {
+    return undefined;
+  }
 }
 
 /**

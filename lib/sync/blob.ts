@@ -59,6 +59,8 @@ export class BusyError extends HubferryError {
 }
 
 const presentMemory = 100_000;
+/** A registry drops a session that could not be cancelled in so many milliseconds by itself. */
+const cancelMs = 5000;
 /** So many requests of a process may wait for what others are sending: the places of all others are for those with work to do. */
 const mostWaiting = 3;
 
@@ -273,11 +275,9 @@ class Transfer {
         chunk.clear();
         for await (const piece of this.#read(0, true)) chunk.add(piece);
       });
-      await this.#again(async (attempt) => {
-        const session =
-          attempt === 0 && opened ? opened : await this.#target.startUpload({ signal: this.#work.stop });
-        await session.commit(this.#blob.digest, chunk.pieces(), { whileUnsent: this.#work.stop });
-      });
+      await this.#again(opened, (session) =>
+        session.commit(this.#blob.digest, chunk.pieces(), { whileUnsent: this.#work.stop }),
+      );
       this.#sent(this.#blob.size);
       this.#copied();
     } finally {
@@ -295,15 +295,22 @@ class Transfer {
     }
   }
 
-  /** Does it again while the target loses the session. */
-  async #again(send: (attempt: number) => Promise<void>): Promise<void> {
+  /** Does it again, each time in a session of its own, while the target loses them. */
+  async #again(
+    opened: UploadSession | undefined,
+    send: (session: UploadSession) => Promise<void>,
+  ): Promise<void> {
+    let session = opened;
     for (let attempt = 0; ; attempt += 1) {
+      session ??= await this.#target.startUpload({ signal: this.#work.stop });
       try {
-        return await send(attempt);
+        return await send(session);
       } catch (error) {
         if (!isLostUpload(error) || attempt + 1 >= fruitlessAttempts) throw error;
         // The answer to a closing PUT can be lost although the blob is there.
         if (await exists(this.#blob, this.#target, this.#work)) return;
+        await cancelQuietly(session);
+        session = undefined;
         await delay(backoff(attempt), undefined, { signal: this.#work.stop });
       }
     }
@@ -312,7 +319,7 @@ class Transfer {
   /** A blob of several chunks: owned between processes by the lease on its checkpoint. */
   async #uploadOwned(opened: UploadSession | undefined): Promise<'copied' | 'existing'> {
     for (let session = opened; ; session = undefined) {
-      const owned = await this.#ownOr(() => session && quietly(session.cancel()));
+      const owned = await this.#ownOr(() => session && cancelQuietly(session));
       if (owned === 'existing') return 'existing';
       try {
         await new ChunkedUpload(this.#context(), owned).run(session);
@@ -426,13 +433,13 @@ class ChunkedUpload {
         this.#throwIfStopped();
         if (isMismatch(error)) {
           mismatches += 1;
-          await quietly(session.cancel());
+          await cancelQuietly(session);
           if (mismatches > 1) throw error;
           session = await target.startUpload({ signal: work.stop });
         } else if (isLostUpload(error)) {
           session = await this.#afterLoss(session, error);
         } else {
-          if (this.#isUseless(session, error)) await quietly(session.cancel());
+          if (this.#isUseless(session, error)) await cancelQuietly(session);
           throw error;
         }
       }
@@ -459,7 +466,7 @@ class ChunkedUpload {
       const { location, offset, minChunk } = checkpoint;
       const resumed = target.resumeUpload(location, offset, minChunk);
       if (await this.#isKnown(resumed)) {
-        if (opened !== undefined) await quietly(opened.cancel());
+        if (opened !== undefined) await cancelQuietly(opened);
         this.#context.progress(resumed.offset);
         return resumed;
       }
@@ -508,6 +515,8 @@ class ChunkedUpload {
     const { digest } = blob;
     const fields = { target: target.name, digest, offset: session.offset };
     work.onEvent({ type: 'log', level: 'warn', message: 'upload begins anew', fields });
+    // The registry may still have what it cannot tell about.
+    await cancelQuietly(session);
     return target.startUpload({ signal: work.stop });
   }
 
@@ -570,9 +579,9 @@ class ChunkedUpload {
   }
 }
 
-/** Of what only tidies up, nobody waits for success. */
-async function quietly(tidying: Promise<void>): Promise<void> {
-  await tidying.catch(() => undefined);
+/** Of what only tidies up, nobody waits for success, nor for long. */
+async function cancelQuietly(session: UploadSession): Promise<void> {
+  await session.cancel({ signal: AbortSignal.timeout(cancelMs) }).catch(() => undefined);
 }
 
 function isLostUpload(error: unknown): boolean {

@@ -32,6 +32,7 @@ function atThe(nth: number, fits: (request: LoggedRequest) => boolean, intervent
 }
 
 const isPatch = ({ method }: LoggedRequest) => method === 'PATCH';
+const isBlobPut = ({ method, url }: LoggedRequest) => method === 'PUT' && url.includes('/uploads/');
 const isBlobGet = ({ method, url }: LoggedRequest) => method === 'GET' && url.includes('/blobs/sha256');
 
 /** Body bytes that reached the target as blobs. */
@@ -193,6 +194,25 @@ describe('an upload that breaks', () => {
     expect(bench.digestAt('1')).toBe(content.descriptor.digest);
   });
 
+  it('at a target that cannot tell where it stands leaves no session behind', async () => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    const fails = atThe(2, isPatch, { kind: 'answer', status: 500 });
+    bench.target.intercept = (request) =>
+      request.method === 'GET' && request.url.includes('/uploads/')
+        ? { kind: 'answer', status: 405 }
+        : fails(request);
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
+
+  it('at the closing PUT of a small blob leaves no session behind', async () => {
+    bench.push('1', buildManifest({ layers: [1000] }));
+    bench.target.intercept = atThe(1, isBlobPut, { kind: 'answer', status: 500 });
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
+
   it('with the answer to its closing PUT lost finds the blob and goes on', async () => {
     const content = buildManifest({ layers: [2.5 * MiB] });
     bench.push('1', content);
@@ -205,10 +225,8 @@ describe('an upload that breaks', () => {
 });
 
 describe('a target that keeps losing an upload', () => {
-  const closes = ({ method, url }: LoggedRequest) => method === 'PUT' && url.includes('/uploads/');
-
   it.each([
-    ['at its end', (request: LoggedRequest) => closes(request)],
+    ['at its end', isBlobPut],
     [
       'at its second chunk',
       (request: LoggedRequest) => /^1048576-/.test(String(request.headers['content-range'])),

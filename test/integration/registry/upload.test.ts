@@ -1,3 +1,4 @@
+import type { OutgoingHttpHeaders } from 'node:http';
 import { describe, expect, it } from 'vitest';
 import { digestOf } from '../../../lib/oci/digest.ts';
 import { createRegistry } from '../../../lib/registry/registry.ts';
@@ -146,6 +147,29 @@ describe('a chunk', () => {
     expect(server.requests).toHaveLength(1);
     expect(upload.offset).toBe(5);
   });
+
+  it.each([
+    ['416', (headers: OutgoingHttpHeaders) => reply(416, headers)],
+    ['fewer bytes than were sent', (headers: OutgoingHttpHeaders) => reply(202, headers)],
+  ])('answered with %s is gone on from at the newest Location', async (_what, answer) => {
+    const moved = { location: '/u?_state=2', range: '0-6' };
+    const { server, upload, append } = await appendTo(({ method, url }) => {
+      if (method === 'PATCH') return answer(moved);
+      return url.href.endsWith(moved.location) ? reply(204, moved) : reply(404);
+    });
+    await expect(append).rejects.toMatchObject(lost);
+    expect(await upload.refresh()).toBe(true);
+    expect(upload).toMatchObject({ offset: 7, location: `${server.url}${moved.location}` });
+  });
+
+  it.each(['ftp://127.0.0.1/', 'http://['])(
+    'refused with the Location %s stays where its session was',
+    async (location) => {
+      const { server, upload, append } = await appendTo(() => reply(416, { location }));
+      await expect(append).rejects.toMatchObject(lost);
+      expect(upload.location).toBe(`${server.url}/u`);
+    },
+  );
 
   it.each([
     [401, 'ERR_UNAUTHORIZED'],
