@@ -21,6 +21,8 @@ import type { Tally } from './tally.ts';
 export interface Work {
   /** Aborted with a `StoppedError`: finish the chunk under way, save, and throw the reason. */
   readonly stop: AbortSignal;
+  /** Follows `stop` after a while: what is still on its way to the target is broken off. */
+  readonly end: AbortSignal;
   readonly tally: Tally;
   /** What is sent for one request: a tally may be shared by many. */
   readonly sent?: { bytes: number };
@@ -44,6 +46,11 @@ export interface Work {
 export function countSent({ tally, sent }: Work, bytes: number): void {
   tally.bytesCopied += bytes;
   if (sent !== undefined) sent.bytes += bytes;
+}
+
+/** For what costs something when it is interrupted, such as an upload session: it goes on for a while, but begins nothing any more. */
+export function unstopped({ end, stop }: Pick<Work, 'end' | 'stop'>): SendOptions {
+  return { signal: end, whileUnsent: stop };
 }
 
 /** Another request is sending the same blob: this one is given back and comes again. */
@@ -276,7 +283,7 @@ class Transfer {
         for await (const piece of this.#read(0, true)) chunk.add(piece);
       });
       await this.#again(opened, (session) =>
-        session.commit(this.#blob.digest, chunk.pieces(), { whileUnsent: this.#work.stop }),
+        session.commit(this.#blob.digest, chunk.pieces(), unstopped(this.#work)),
       );
       this.#sent(this.#blob.size);
       this.#copied();
@@ -409,6 +416,7 @@ interface UploadContext {
 class ChunkedUpload {
   readonly #context: UploadContext;
   readonly #owned: OwnedCheckpoint;
+  readonly #unstopped: SendOptions;
   /** Where it began, and how far any session ever came. */
   #begunAt = 0;
   #farthest = 0;
@@ -417,6 +425,8 @@ class ChunkedUpload {
   constructor(context: UploadContext, owned: OwnedCheckpoint) {
     this.#context = context;
     this.#owned = owned;
+    const { end, stop } = context.work;
+    this.#unstopped = unstopped({ end: AbortSignal.any([owned.lost, end]), stop });
   }
 
   async run(opened: UploadSession | undefined): Promise<void> {
@@ -538,7 +548,7 @@ class ChunkedUpload {
       }
       await sending;
       await this.#owned.saved();
-      await session.commit(blob.digest, chunk.pieces(), this.#unstopped());
+      await session.commit(blob.digest, chunk.pieces(), this.#unstopped);
       this.#context.sent(chunk.length);
       this.#context.progress(blob.size);
     } finally {
@@ -546,11 +556,6 @@ class ChunkedUpload {
       chunk.release();
       await this.#owned.saved().catch(() => {});
     }
-  }
-
-  /** An interrupted PATCH costs the session; a wait that the registry asks for is none. */
-  #unstopped(): SendOptions {
-    return { signal: this.#owned.lost, whileUnsent: this.#context.work.stop };
   }
 
   #nextChunk(session: UploadSession): Promise<Chunk> {
@@ -561,7 +566,7 @@ class ChunkedUpload {
   async #send(session: UploadSession, chunk: Chunk): Promise<void> {
     const { blob, target } = this.#context;
     try {
-      await session.append(chunk.pieces(), this.#unstopped());
+      await session.append(chunk.pieces(), this.#unstopped);
     } finally {
       chunk.release();
     }

@@ -142,6 +142,15 @@ export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Prom
   });
 }
 
+/** Follows another signal so many milliseconds later, with its reason. */
+export function after(signal: AbortSignal, ms: number): AbortSignal {
+  const later = new AbortController();
+  const begin = () => void setTimeout(() => later.abort(signal.reason), ms).unref();
+  if (signal.aborted) begin();
+  else signal.addEventListener('abort', begin, { once: true });
+  return later.signal;
+}
+
 /** Applies a function to each item, at most `width` at a time; the first failure stops the rest and is thrown. */
 export async function forEachOf<T>(
   items: Iterable<T> | AsyncIterable<T>,

@@ -95,6 +95,7 @@ export class Copier {
     if (from === undefined) return 'skip';
     const work: Work = {
       stop: signal,
+      end: signal,
       tally: new Tally(),
       onEvent: () => {},
       patienceMs: 0,
@@ -501,7 +502,9 @@ class Carriage {
   /** After the move: a push that came in between is queued again. Its failure is not this line's. */
   async #lookOnceMore(pair: TagPair, digest: Digest): Promise<void> {
     if (pair.source === '') return;
-    const now = await this.#sides.source.resolve(pair.source).catch(() => undefined);
+    const now = await this.#sides.source
+      .resolve(pair.source, { signal: this.#work.end })
+      .catch(() => undefined);
     if (now !== undefined && now.digest !== digest) this.#moved.set(pair, now.digest);
   }
 

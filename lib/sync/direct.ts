@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Rule, RuleTarget } from '../config/model.ts';
 import type { HubferryError } from '../errors.ts';
 import type { BlobCopier } from './blob.ts';
-import { forEachOf, StoppedError } from './concurrency.ts';
+import { after, forEachOf, StoppedError } from './concurrency.ts';
 import type { Copier, CopyResult, Sides } from './copier.ts';
 import type { OnEvent } from './events.ts';
 import { type PlanLine, requestsOf } from './fan-out.ts';
@@ -49,6 +49,8 @@ export interface DirectOptions {
 
 /** Rules whose two sides are compared at once. */
 const rulesAtOnce = 4;
+/** What is on its way at Ctrl-C may go on for so many milliseconds: somebody waits for the prompt. */
+const graceMs = 5000;
 /** A tag that moves again and again while it is copied is left to the next run. */
 const followUps = 3;
 
@@ -57,11 +59,13 @@ export class DirectRun {
   readonly #rules: readonly Rule[];
   readonly #options: DirectOptions;
   readonly #waitsUntil: number;
+  readonly #end: AbortSignal;
 
   constructor(core: Core, rules: readonly Rule[], options: DirectOptions) {
     this.#core = core;
     this.#rules = rules;
     this.#options = options;
+    this.#end = after(options.signal, graceMs);
     this.#waitsUntil = Date.now() + options.waitMs;
   }
 
@@ -114,6 +118,7 @@ export class DirectRun {
     const { signal, tally, onEvent } = this.#options;
     const work = {
       stop: signal,
+      end: this.#end,
       tally,
       onEvent,
       patienceMs: Number.POSITIVE_INFINITY,

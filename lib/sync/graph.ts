@@ -8,7 +8,7 @@ import { HubferryError } from '../errors.ts';
 import type { Descriptor, Digest, Manifest } from '../oci/descriptor.ts';
 import { type Content, isForeign, maxDepth, parseManifest } from '../oci/manifest.ts';
 import type { Source, Target } from '../oci/roles.ts';
-import { type BlobCopier, countSent, type Work } from './blob.ts';
+import { type BlobCopier, countSent, unstopped, type Work } from './blob.ts';
 import { forEachOf, SingleFlight } from './concurrency.ts';
 import type { Limits } from './limits.ts';
 import type { PulledManifests } from './pulled.ts';
@@ -131,7 +131,7 @@ export class GraphCopier {
   }
 
   async #pushCounted(manifest: Manifest, reference: string, target: Target, work: Work) {
-    const pushed = await target.pushManifest(manifest, reference, { whileUnsent: work.stop });
+    const pushed = await target.pushManifest(manifest, reference, unstopped(work));
     countSent(work, manifest.bytes.length);
     return pushed;
   }

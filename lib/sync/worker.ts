@@ -7,7 +7,7 @@ import type { DocumentStore, RequestQueues } from '../storage/ports.ts';
 import { BusyError, type Work } from './blob.ts';
 import type { Announce, Opening, RunBook } from './book.ts';
 import { type Checkpoint, tidyCheckpoints, type UploadEnds } from './checkpoint.ts';
-import { forEachOf, StoppedError } from './concurrency.ts';
+import { after, forEachOf, StoppedError } from './concurrency.ts';
 import type { Control, Wishes } from './control.ts';
 import type { Sides } from './copier.ts';
 import type { Core } from './direct.ts';
@@ -82,6 +82,8 @@ export interface Push {
 const attempts = 5;
 /** A push that the source does not show yet is looked at again after so many milliseconds. */
 const looksAgain = [60_000, 240_000];
+/** What is on its way at the deadline may go on for so many milliseconds: with the longest deadline that is within ten minutes. */
+const graceMs = 45_000;
 /** Who only waits for another instance gives the request back. */
 const patienceMs = 5000;
 /** A request that is given back comes again in about the time that the blob takes, in seconds. */
@@ -355,6 +357,7 @@ export class Worker {
     const tags = request.tags.map((tag) => tag.target);
     const work: Work = {
       stop,
+      end: after(stop, graceMs),
       tally,
       onEvent: this.#eventsOf(request, operationOf(request, lane), tally),
       patienceMs,

@@ -719,6 +719,18 @@ describe('a large blob that is broken off', () => {
     expect(JSON.parse(stdout)).toMatchObject({ run: { interrupted: true } });
     await Promise.all([identity.close(), acr.close()]);
   });
+
+  it('by Ctrl-C does not wait for a target that hangs', async () => {
+    const running = workplace.start(['sync', '--json']);
+    target.intercept = ({ method }) => {
+      if (method !== 'PATCH') return undefined;
+      running.process.kill('SIGINT');
+      return new Promise(() => {});
+    };
+    const { exitCode, stdout } = await running.ended;
+    expect(exitCode).toBe(130);
+    expect(JSON.parse(stdout)).toMatchObject({ run: { interrupted: true } });
+  });
 });
 
 /** The blob from a source that sends so many bytes and then nothing, until it goes on. */

@@ -344,6 +344,26 @@ describe('a copy that is stopped', () => {
     expect(sentBytes()).toBeLessThan(6 * MiB);
   }, 20_000);
 
+  it.each<[string, (request: LoggedRequest) => boolean]>([
+    ['a chunk', isPatch],
+    ['the closing of an upload', isBlobPut],
+    ['a manifest', ({ method, url }) => method === 'PUT' && url.includes('/manifests/')],
+  ])('has patience for a target that hangs at %s, but not without end', async (_, hangs) => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    const stop = new AbortController();
+    bench.target.intercept = (request) => {
+      if (!hangs(request)) return undefined;
+      stop.abort(new StoppedError('stopped'));
+      return new Promise(() => {});
+    };
+    const stopped = bench.engine().copy({ stop: stop.signal, graceMs: 20 });
+    await expect(stopped).rejects.toBeInstanceOf(StoppedError);
+    bench.target.intercept = undefined;
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+  });
+
   it.each([410, 403, 500])(
     'starts the blob again where the target answers %i about its session',
     async (status) => {

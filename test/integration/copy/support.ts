@@ -9,6 +9,7 @@ import { createHostGate } from '../../../lib/registry/gate.ts';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
 import type { Stores } from '../../../lib/storage/ports.ts';
 import type { Work } from '../../../lib/sync/blob.ts';
+import { after } from '../../../lib/sync/concurrency.ts';
 import type { CopyResult } from '../../../lib/sync/copier.ts';
 import type { SyncEvent } from '../../../lib/sync/events.ts';
 import { defaultLimits } from '../../../lib/sync/limits.ts';
@@ -28,6 +29,7 @@ export interface CopyOptions {
   readonly target?: string;
   readonly force?: boolean;
   readonly stop?: AbortSignal;
+  readonly graceMs?: number;
   readonly patienceMs?: number;
   readonly onEvent?: (event: SyncEvent) => void;
 }
@@ -111,7 +113,8 @@ export class Bench {
         tag = '1',
         target: path = 'm/b',
         force = false,
-        stop,
+        stop = new AbortController().signal,
+        graceMs = 60_000,
         patienceMs = 60_000,
         onEvent,
       } = {}) {
@@ -120,7 +123,8 @@ export class Bench {
         if (rule === undefined || target === undefined) throw new Error('There is no such rule');
         const tally = new Tally();
         const work: Work = {
-          stop: stop ?? new AbortController().signal,
+          stop,
+          end: after(stop, graceMs),
           tally,
           onEvent: onEvent ?? (() => {}),
           patienceMs,
