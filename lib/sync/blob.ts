@@ -420,6 +420,9 @@ class ChunkedUpload {
   /** Where it began, and how far any session ever came. */
   #begunAt = 0;
   #farthest = 0;
+  /** How much of the session under way is counted as sent, and whether it was about to be closed. */
+  #counted = 0;
+  #closing = false;
   #fruitless = 0;
 
   constructor(context: UploadContext, owned: OwnedCheckpoint) {
@@ -434,9 +437,12 @@ class ChunkedUpload {
     let session: UploadSession | undefined = await this.#begin(opened);
     this.#begunAt = session.offset;
     this.#farthest = session.offset;
+    this.#counted = session.offset;
     let mismatches = 0;
     while (session !== undefined) {
       try {
+        this.#closing = false;
+        this.#count(session.offset);
         await this.#pump(session);
         break;
       } catch (error) {
@@ -455,6 +461,13 @@ class ChunkedUpload {
       }
     }
     this.#context.copied();
+  }
+
+  /** What the target has of the session now: answers may have been lost. What it has lost travels, and counts, again. */
+  #count(offset: number): void {
+    if (offset > this.#counted) this.#context.sent(offset - this.#counted);
+    this.#counted = offset;
+    this.#context.progress(offset);
   }
 
   #throwIfStopped(): void {
@@ -477,7 +490,6 @@ class ChunkedUpload {
       const resumed = target.resumeUpload(location, offset, minChunk);
       if (await this.#isKnown(resumed)) {
         if (opened !== undefined) await cancelQuietly(opened);
-        this.#context.progress(resumed.offset);
         return resumed;
       }
     }
@@ -521,7 +533,11 @@ class ChunkedUpload {
   async #stateOf(session: UploadSession): Promise<UploadSession | undefined> {
     const { blob, target, work } = this.#context;
     if (await session.refresh({ signal: work.stop })) return session;
-    if (await exists(blob, target, work)) return undefined;
+    if (await exists(blob, target, work)) {
+      // Else somebody else has brought it.
+      if (this.#closing) this.#count(blob.size);
+      return undefined;
+    }
     const { digest } = blob;
     const fields = { target: target.name, digest, offset: session.offset };
     work.onEvent({ type: 'log', level: 'warn', message: 'upload begins anew', fields });
@@ -548,9 +564,9 @@ class ChunkedUpload {
       }
       await sending;
       await this.#owned.saved();
+      this.#closing = true;
       await session.commit(blob.digest, chunk.pieces(), this.#unstopped);
-      this.#context.sent(chunk.length);
-      this.#context.progress(blob.size);
+      this.#count(blob.size);
     } finally {
       await sending.catch(() => {});
       chunk.release();
@@ -570,8 +586,7 @@ class ChunkedUpload {
     } finally {
       chunk.release();
     }
-    this.#context.sent(chunk.length);
-    this.#context.progress(session.offset);
+    this.#count(session.offset);
     await this.#owned.save({
       target: target.name,
       digest: blob.digest,

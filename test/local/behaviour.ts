@@ -14,6 +14,8 @@ export interface Behaviour {
   contentLengthRequired: boolean;
   /** A Location without scheme and host. @default false */
   relativeLocations: boolean;
+  /** Whether a Location carries the state of its upload: an older one is as good as none. @default true */
+  signedLocations: boolean;
   /** Whether a HEAD of a manifest tells `Docker-Content-Digest`. @default true */
   digestHeader: boolean;
   /** Whether `Range` is obeyed on blobs. @default true */
@@ -33,6 +35,7 @@ export const defaults: Behaviour = {
   bodyLimit: undefined,
   contentLengthRequired: false,
   relativeLocations: false,
+  signedLocations: true,
   digestHeader: true,
   ranges: true,
   tagDelete: true,

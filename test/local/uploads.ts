@@ -39,8 +39,8 @@ export class UploadApi {
     if (upload === undefined || upload.repository !== repository) {
       return replyError(404, 'BLOB_UPLOAD_UNKNOWN', 'blob upload unknown to registry');
     }
-    // An older Location is as good as none, and while a request writes nobody has the newest.
-    if (exchange.query('_state') !== this.#state(upload)) {
+    // While a request writes nobody has the newest Location.
+    if (this.#behaviour.signedLocations && exchange.query('_state') !== this.#state(upload)) {
       return replyError(404, 'BLOB_UPLOAD_INVALID', 'blob upload invalid');
     }
     switch (exchange.method) {

@@ -181,6 +181,21 @@ describe('an upload that breaks', () => {
     expect(bench.digestAt('1')).toBe(content.descriptor.digest);
   });
 
+  it('with answers lost counts what arrived all the same', async () => {
+    const content = buildManifest({ layers: [4.5 * MiB] });
+    bench.push('1', content);
+    bench.target.behaviour.signedLocations = false;
+    const loses = ({ method, url }: LoggedRequest) =>
+      method === 'PATCH' || (method === 'PUT' && url.includes(blobOf(content).digest.slice(7)));
+    bench.target.intercept = (request) => (loses(request) ? { kind: 'lose' } : undefined);
+    const { tally, lines } = await bench.engine().copy();
+    expect(lines).toMatchObject([{ outcome: 'copied', bytes: tally.bytesCopied }]);
+    expect(tally.bytesCopied).toBe(
+      content.blobs.reduce((sum, { size }) => sum + size, content.descriptor.size),
+    );
+    expect(sentBytes() + content.descriptor.size).toBe(tally.bytesCopied);
+  });
+
   it('with its session lost starts that blob again', async () => {
     const content = buildManifest({ layers: [4 * MiB] });
     bench.push('1', content);
