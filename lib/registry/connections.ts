@@ -17,7 +17,7 @@ export interface Timeouts {
   readonly commitMs: number;
   /** Between two reads of a body. */
   readonly bodyMs: number;
-  /** For all of a body that is read into memory: one that drips never stalls. A blob may take as long as it needs. */
+  /** For all of a body that is read into memory: one that drips never stalls. How slow a blob may come is for its reader to say. */
   readonly wholeMs: number;
 }
 

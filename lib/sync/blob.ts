@@ -396,7 +396,8 @@ class Transfer {
   }
 
   #read(offset: number, verify: boolean): AsyncGenerator<Uint8Array> {
-    return readFrom(this.#source, this.#blob, offset, verify, this.#work.stop);
+    const { slowest } = this.#shared.limits;
+    return readFrom(this.#source, this.#blob, offset, verify, this.#work.stop, slowest);
   }
 }
 

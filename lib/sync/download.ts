@@ -1,10 +1,11 @@
 /** Reads blobs from a source: what breaks goes on where it stood. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { HubferryError } from '../errors.ts';
+import { codeOf, HubferryError } from '../errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { algorithmOf, createDigester } from '../oci/digest.ts';
 import type { Source } from '../oci/roles.ts';
 import { backoff, fruitlessAttempts, isRetryable } from './attempts.ts';
+import type { Limits } from './limits.ts';
 
 /**
  * The blob's bytes from an offset on, whatever breaks on the way: a stream that ends early is reopened where it stood
@@ -17,6 +18,7 @@ export async function* readFrom(
   start: number,
   verify: boolean,
   stop: AbortSignal,
+  slowest: Limits['slowest'],
 ): AsyncGenerator<Uint8Array> {
   const digester = verify ? createDigester(algorithmOf(blob.digest)) : undefined;
   let offset = start;
@@ -25,16 +27,21 @@ export async function* readFrom(
     try {
       const stream = await source.openBlob(blob, offset, { signal: stop, lend: true });
       if (stream === undefined) throw missing(source, blob);
+      const pace = new Pace(slowest);
       for await (const piece of stream) {
+        if (pace.isTooSlow(piece.length)) throw tooSlow(source, blob, offset);
         offset += piece.length;
         if (offset > blob.size) throw tooLong(source, blob);
         digester?.update(piece);
         yield piece;
+        pace.waits();
       }
       if (offset < blob.size) throw broken(source, blob, offset);
     } catch (error) {
       stop.throwIfAborted();
-      fruitless = offset > before ? 0 : fruitless + 1;
+      // What only drips gets nowhere, however often it is opened again.
+      const least = codeOf(error) === 'ERR_TIMEOUT' ? slowest.bytes : 1;
+      fruitless = offset - before >= least ? 0 : fruitless + 1;
       if (!isRetryable(error) || fruitless >= fruitlessAttempts) throw error;
       await delay(backoff(fruitless), undefined, { signal: stop }).catch(() => stop.throwIfAborted());
     }
@@ -42,6 +49,41 @@ export async function* readFrom(
   if (digester !== undefined && digester.digest() !== blob.digest) {
     throw new HubferryError('ERR_DIGEST_MISMATCH', `${source.name} serves other bytes than ${blob.digest}`);
   }
+}
+
+/** How fast a blob comes, by the time for which its reader waits: what the target is slow to take makes no source slow. */
+class Pace {
+  readonly #slowest: Limits['slowest'];
+  #since = performance.now();
+  #waited = 0;
+  #bytes = 0;
+
+  constructor(slowest: Limits['slowest']) {
+    this.#slowest = slowest;
+  }
+
+  /** From here on the reader waits for the next piece. */
+  waits(): void {
+    this.#since = performance.now();
+  }
+
+  /** Whether this piece is the last straw. */
+  isTooSlow(bytes: number): boolean {
+    this.#waited += performance.now() - this.#since;
+    this.#bytes += bytes;
+    if (this.#waited < this.#slowest.ms) return false;
+    const isTooSlow = this.#bytes < this.#slowest.bytes;
+    this.#waited = 0;
+    this.#bytes = 0;
+    return isTooSlow;
+  }
+}
+
+function tooSlow(source: Source, blob: Descriptor, offset: number): HubferryError {
+  const where = `at ${offset} of ${blob.size} bytes`;
+  return new HubferryError('ERR_TIMEOUT', `${source.name} is too slow with ${blob.digest} ${where}`, {
+    retryable: true,
+  });
 }
 
 function missing(source: Source, blob: Descriptor): HubferryError {

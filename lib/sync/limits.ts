@@ -29,6 +29,8 @@ export interface Limits {
   readonly children: number;
   /** HEADs in flight while both sides of a rule are compared. */
   readonly lookups: number;
+  /** A blob that brings fewer bytes than these in so many milliseconds for which its reader waits holds others up. */
+  readonly slowest: { readonly bytes: number; readonly ms: number };
 }
 
 export const defaultLimits: Limits = {
@@ -37,6 +39,7 @@ export const defaultLimits: Limits = {
   tags: 10,
   children: 4,
   lookups: 16,
+  slowest: { bytes: 120 * 1024, ms: 120_000 },
 };
 
 /** Chunks are made of these, so that none holds memory of which it uses little. */

@@ -88,6 +88,8 @@ const graceMs = 45_000;
 const patienceMs = 5000;
 /** A request that is given back comes again in about the time that the blob takes, in seconds. */
 const busyDelay = { least: 15, most: 300, bytesPerSecond: 20 * 1024 * 1024 };
+/** Why something is stopped. */
+const late = 'The deadline is near';
 /** Why something is parked. */
 const unseen = 'the source may not show the push yet';
 const limited = 'rate limit';
@@ -370,13 +372,24 @@ export class Worker {
       const carry = request.kind === 'delete' ? core.copier.remove : core.copier.copy;
       await this.#settle(await carry.call(core.copier, request, rule, sides, work), request, lane, tally);
     } catch (error) {
-      if (error instanceof StoppedError) return this.#sendAgain(request, lane, 0, [], tally);
+      if (error instanceof StoppedError) return this.#goOnLater(error, request, lane, tally);
       if (error instanceof BusyError) return this.#sendAgain(request, lane, secondsFor(error), [], tally);
       throw error;
     } finally {
       end();
       if (tally.pulls > 0) this.#tellPullsLeft(request, tally);
     }
+  }
+
+  /** A deadline before which nothing has come counts as an attempt: what is too slow for one is so for the next. */
+  #goOnLater({ message }: StoppedError, request: CopyRequest, lane: Lane, tally: Tally): Promise<void> {
+    const isFruitless = message === late && tally.bytesCopied === 0 && tally.blobsMounted === 0;
+    if (!isFruitless) return this.#sendAgain(request, lane, 0, [], tally);
+    const next = { ...request, attempt: request.attempt + 1 };
+    if (next.attempt < attempts) return this.#sendAgain(next, lane, 5 * 2 ** request.attempt, [], tally);
+    const what = `Nothing came from ${request.source} to ${request.target} before the deadline`;
+    const error = summarize(new HubferryError('ERR_TIMEOUT', what));
+    return this.#end(request, lane, linesOf(request, 'failed', { error }), tally);
   }
 
   async #settle(
@@ -536,7 +549,7 @@ export class Worker {
       this.#log('info', 'stopped', { run: request.run, target: request.target, reason });
       stop.abort(new StoppedError(reason));
     };
-    const deadline = setTimeout(abort, this.#options.deadlineMs, 'The deadline is near');
+    const deadline = setTimeout(abort, this.#options.deadlineMs, late);
     const look = async () => {
       lookedAt = Date.now();
       // Whoever cannot be asked now is asked again, or the deadline comes.
@@ -707,7 +720,7 @@ export class Worker {
 
   #deadline(): AbortSignal {
     const stop = new AbortController();
-    setTimeout(() => stop.abort(new StoppedError('The deadline is near')), this.#options.deadlineMs).unref();
+    setTimeout(() => stop.abort(new StoppedError(late)), this.#options.deadlineMs).unref();
     return stop.signal;
   }
 }

@@ -127,6 +127,15 @@ describe('pausing', () => {
   });
 });
 
+it('a copy that brings nothing before its deadline, time after time, has failed', async () => {
+  await push('1.0');
+  const run = await app.schedule();
+  app.hub.registry.intercept = ({ url }) => (url.includes('/blobs/') ? new Promise(() => {}) : undefined);
+  await app.deliver(app.worker(app.stores, 300));
+  expect(app.reportOf(run)?.tags).toMatchObject([{ outcome: 'failed', error: { code: 'ERR_TIMEOUT' } }]);
+  expect(app.queues.messages).toEqual([]);
+});
+
 describe('cancelling a run', () => {
   it('whose plan waits tells so for its rule', async () => {
     await push('1.0');

@@ -104,7 +104,7 @@ export class App {
   }
 
   /** Another instance; `stores` may be broken. */
-  worker(stores: Stores = this.stores): Worker {
+  worker(stores: Stores = this.stores, deadlineMs = 60_000): Worker {
     const identity = () => {
       throw new Error('No identity is needed here');
     };
@@ -119,7 +119,7 @@ export class App {
       parked: own ? this.parked : new ParkingLot(stores.state),
       outstanding: own ? this.outstanding : new Outstanding(stores.state, new ParkingLot(stores.state)),
       control: own ? this.control : new Control(stores.state),
-      deadlineMs: 60_000,
+      deadlineMs,
       watchMs: 5,
       pruneLimit: 1,
       pullReserve: this.pullReserve,

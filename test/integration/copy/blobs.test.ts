@@ -1,4 +1,5 @@
 /** How blobs travel: what is sent, what is sent again, and what is never sent twice. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { checkpointKey } from '../../../lib/sync/checkpoint.ts';
 import { StoppedError } from '../../../lib/sync/concurrency.ts';
@@ -141,6 +142,39 @@ describe('a download that breaks', () => {
     expect(copied.lines[0]?.error?.code).toBe('ERR_CONNECTION');
     expect(bench.digestAt('1')).toBeUndefined();
   });
+
+  it.each([3000, 3 * MiB])('or drips with %i bytes is given up, and the tag has failed', async (size) => {
+    const content = buildManifest({ layers: [size] });
+    bench.push('1', content);
+    const { blobs } = bench.source.repository('a/b');
+    for (const blob of content.blobs) {
+      const open = async function* (start: number, end: number) {
+        for (let at = start; at < end; at += 1) {
+          yield* blob.open(at, at + 1);
+          await delay(2);
+        }
+      };
+      blobs.set(blob.descriptor.digest, { ...blob, open });
+    }
+    const { lines, retry } = await bench.engine({ slowest: { bytes: 120, ms: 20 } }).copy();
+    expect(lines[0]).toMatchObject({ outcome: 'failed', error: { code: 'ERR_TIMEOUT' } });
+    expect(retry).toBeDefined();
+  });
+
+  it('for a slow target is not slow itself', async () => {
+    const content = buildManifest({ layers: [6 * MiB] });
+    bench.push('1', content);
+    const slowest = { bytes: 100 * MiB, ms: 1000 };
+    let waits = 0;
+    bench.target.intercept = async (request) => {
+      if (!isPatch(request)) return undefined;
+      waits += 1;
+      await delay(400);
+      return undefined;
+    };
+    expect(outcomes(await bench.engine({ slowest }).copy())).toEqual(['copied']);
+    expect(waits).toBe(5);
+  }, 20_000);
 
   it('is verified all the same: other bytes never become the blob', async () => {
     const content = buildManifest({ layers: [3 * MiB] });

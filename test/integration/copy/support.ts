@@ -12,7 +12,7 @@ import type { Work } from '../../../lib/sync/blob.ts';
 import { after } from '../../../lib/sync/concurrency.ts';
 import type { CopyResult } from '../../../lib/sync/copier.ts';
 import type { SyncEvent } from '../../../lib/sync/events.ts';
-import { defaultLimits } from '../../../lib/sync/limits.ts';
+import { defaultLimits, type Limits } from '../../../lib/sync/limits.ts';
 import type { CopyRequest } from '../../../lib/sync/request.ts';
 import { Tally } from '../../../lib/sync/tally.ts';
 import type { Content } from '../../local/content.ts';
@@ -83,7 +83,7 @@ export class Bench {
   }
 
   /** Another process on the same state. */
-  engine(): Engine {
+  engine(limits: Partial<Limits> = {}): Engine {
     const names = { source: this.source.host, target: this.target.host };
     const text = JSON.stringify({
       registries: { [names.target]: { chunkSize: chunkBytes } },
@@ -105,7 +105,7 @@ export class Bench {
       rules,
       stores: this.stores,
       clients,
-      limits: defaultLimits,
+      limits: { ...defaultLimits, ...limits },
       repositoryPrefixes: [],
     });
     const engine: Engine = {
