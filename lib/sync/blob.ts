@@ -67,7 +67,7 @@ export class BusyError extends HubferryError {
 
 const presentMemory = 100_000;
 /** A registry drops a session that could not be cancelled in so many milliseconds by itself. */
-const cancelMs = 5000;
+const cancelMs = 3000;
 /** So many requests of a process may wait for what others are sending: the places of all others are for those with work to do. */
 const mostWaiting = 3;
 
@@ -276,12 +276,11 @@ class Transfer {
 
   /** A blob of one chunk: nothing is sent before it is whole and verified. */
   async #uploadWhole(opened: UploadSession | undefined): Promise<void> {
-    const chunk = await this.#shared.memory.take(this.#blob.size, this.#work.stop);
+    const chunk = await this.#readWhole().catch(async (error) => {
+      if (opened !== undefined) await cancelQuietly(opened);
+      throw error;
+    });
     try {
-      await this.#verifiedOnce(async () => {
-        chunk.clear();
-        for await (const piece of this.#read(0, true)) chunk.add(piece);
-      });
       await this.#again(opened, (session) =>
         session.commit(this.#blob.digest, chunk.pieces(), unstopped(this.#work)),
       );
@@ -289,6 +288,20 @@ class Transfer {
       this.#copied();
     } finally {
       chunk.release();
+    }
+  }
+
+  async #readWhole(): Promise<Chunk> {
+    const chunk = await this.#shared.memory.take(this.#blob.size, this.#work.stop);
+    try {
+      await this.#verifiedOnce(async () => {
+        chunk.clear();
+        for await (const piece of this.#read(0, true)) chunk.add(piece);
+      });
+      return chunk;
+    } catch (error) {
+      chunk.release();
+      throw error;
     }
   }
 
@@ -313,11 +326,11 @@ class Transfer {
       try {
         return await send(session);
       } catch (error) {
-        if (!isLostUpload(error) || attempt + 1 >= fruitlessAttempts) throw error;
         // The answer to a closing PUT can be lost although the blob is there.
-        if (await exists(this.#blob, this.#target, this.#work)) return;
+        if (isLostUpload(error) && (await exists(this.#blob, this.#target, this.#work))) return;
         await cancelQuietly(session);
         session = undefined;
+        if (!isLostUpload(error) || attempt + 1 >= fruitlessAttempts) throw error;
         await delay(backoff(attempt), undefined, { signal: this.#work.stop });
       }
     }
@@ -425,6 +438,7 @@ class ChunkedUpload {
   #counted = 0;
   #closing = false;
   #fruitless = 0;
+  #mismatches = 0;
 
   constructor(context: UploadContext, owned: OwnedCheckpoint) {
     this.#context = context;
@@ -434,34 +448,42 @@ class ChunkedUpload {
   }
 
   async run(opened: UploadSession | undefined): Promise<void> {
-    const { target, work } = this.#context;
-    let session: UploadSession | undefined = await this.#begin(opened);
-    this.#begunAt = session.offset;
-    this.#farthest = session.offset;
-    this.#counted = session.offset;
-    let mismatches = 0;
-    while (session !== undefined) {
-      try {
-        this.#closing = false;
-        this.#count(session.offset);
-        await this.#pump(session);
-        break;
-      } catch (error) {
-        this.#throwIfStopped();
-        if (isMismatch(error)) {
-          mismatches += 1;
-          await cancelQuietly(session);
-          if (mismatches > 1) throw error;
-          session = await target.startUpload({ signal: work.stop });
-        } else if (isLostUpload(error)) {
-          session = await this.#afterLoss(session, error);
-        } else {
-          if (this.#isUseless(session, error)) await cancelQuietly(session);
-          throw error;
-        }
-      }
+    let session = opened;
+    try {
+      session = await this.#begin(opened);
+      this.#begunAt = session.offset;
+      this.#farthest = session.offset;
+      this.#counted = session.offset;
+      while (session !== undefined) session = await this.#sendRest(session);
+    } catch (error) {
+      if (session !== undefined && this.#isUseless(session, error)) await cancelQuietly(session);
+      throw error;
     }
     this.#context.copied();
+  }
+
+  /** @returns the session to go on with. Undefined: the blob is there */
+  async #sendRest(session: UploadSession): Promise<UploadSession | undefined> {
+    try {
+      this.#closing = false;
+      this.#count(session.offset);
+      await this.#pump(session);
+      return undefined;
+    } catch (error) {
+      this.#throwIfStopped();
+      if (isMismatch(error)) return this.#afterMismatch(session, error);
+      if (isLostUpload(error)) return this.#afterLoss(session, error);
+      throw error;
+    }
+  }
+
+  /** Once more from zero: it may have been damaged on its way. */
+  async #afterMismatch(session: UploadSession, error: unknown): Promise<UploadSession> {
+    this.#mismatches += 1;
+    if (this.#mismatches > 1) throw error;
+    await cancelQuietly(session);
+    const { target, work } = this.#context;
+    return target.startUpload({ signal: work.stop });
   }
 
   /** What the target has of the session now: answers may have been lost. What it has lost travels, and counts, again. */
@@ -478,7 +500,9 @@ class ChunkedUpload {
 
   /** Whether nobody gains by going on there. */
   #isUseless({ offset }: UploadSession, error: unknown): boolean {
-    if (offset === 0 || codeOf(error) === 'ERR_SIZE_MISMATCH') return true;
+    // It is somebody else's now.
+    if (this.#owned.lost.aborted) return false;
+    if (offset === 0 || codeOf(error) === 'ERR_SIZE_MISMATCH' || isMismatch(error)) return true;
     return offset === this.#begunAt && !(error instanceof HubferryError && error.retryable);
   }
 

@@ -353,6 +353,20 @@ describe('what only tidies up', () => {
   });
 });
 
+it.each([1000, 3 * MiB])(
+  'a blob of %i bytes whose mount is declined and that the source has lost leaves no session behind',
+  async (size) => {
+    const content = buildManifest({ layers: [size] });
+    bench.push('1', content);
+    const engine = bench.engine();
+    await engine.copy();
+    bench.target.behaviour.mounts = false;
+    bench.source.repository('a/b').blobs.delete(blobOf(content).digest);
+    expect(outcomes(await engine.copy({ target: 'm/other' }))).toEqual(['failed']);
+    expect(bench.target.store.uploads.size).toBe(0);
+  },
+);
+
 it('a mount that brought nothing is no mount', async () => {
   const content = buildManifest({ layers: [2 * MiB] });
   bench.push('1', content);
@@ -392,6 +406,19 @@ describe('a copy that is stopped', () => {
     expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
     expect(sentBytes()).toBeLessThan(6 * MiB);
   }, 20_000);
+
+  it('before the first chunk has arrived leaves no session behind', async () => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    const stop = new AbortController();
+    bench.source.intercept = (request) => {
+      if (isBlobGetOf(content)(request)) stop.abort(new StoppedError('stopped'));
+      return undefined;
+    };
+    await expect(bench.engine().copy({ stop: stop.signal })).rejects.toBeInstanceOf(StoppedError);
+    expect(bench.asked(bench.target, 'POST', '/uploads/')).not.toEqual([]);
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
 
   it.each<[string, (request: LoggedRequest) => boolean]>([
     ['a chunk', isPatch],
