@@ -27,13 +27,15 @@ export async function* readFrom(
     try {
       const stream = await source.openBlob(blob, offset, { signal: stop, lend: true });
       if (stream === undefined) throw missing(source, blob);
-      const pace = new Pace(slowest);
+      // From the first piece on: a source that knows no ranges sends what comes before it once more.
+      let pace: Pace | undefined;
       for await (const piece of stream) {
-        if (pace.isTooSlow(piece.length)) throw tooSlow(source, blob, offset);
+        if (pace?.isTooSlow(piece.length)) throw tooSlow(source, blob, offset);
         offset += piece.length;
         if (offset > blob.size) throw tooLong(source, blob);
         digester?.update(piece);
         yield piece;
+        pace ??= new Pace(slowest);
         pace.waits();
       }
       if (offset < blob.size) throw broken(source, blob, offset);

@@ -175,9 +175,32 @@ describe('a blob', () => {
   });
 
   it.each([
-    ['another start', { 'content-range': 'bytes 5-9/10' }],
+    ['a later part', { 'content-range': 'bytes 9-9/10' }],
+    ['no Content-Range', {}],
+    ['one that is malformed', { 'content-range': 'bytes=7-9/10' }],
+  ])('is asked for as a whole where %s is answered', async (_what, headers) => {
+    const { server, repository } = await repositoryWith((exchange) =>
+      exchange.headers.range === undefined ? reply(200, {}, content) : reply(206, headers, '9'),
+    );
+    for (const lend of [true, false]) {
+      expect(await bytesOf(await repository.openBlob(blob, 7, { lend }))).toBe('789');
+    }
+    const ranges = server.requests.map(({ headers }) => headers.range);
+    expect(ranges).toEqual(['bytes=7-', undefined, 'bytes=7-', undefined]);
+  });
+
+  it('starts at the offset also where an earlier part is answered', async () => {
+    const { server, repository } = await repositoryWith(() =>
+      reply(206, { 'content-range': 'bytes 5-9/10' }, content.slice(5)),
+    );
+    expect(await bytesOf(await repository.openBlob(blob, 7))).toBe('789');
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it.each([
+    ['another start', { 'content-range': 'bytes 9-9/10' }],
     ['no range', {}],
-  ])('with %s in a partial answer is refused', async (_what, headers) => {
+  ])('with %s in every answer is refused', async (_what, headers) => {
     const { repository } = await repositoryWith(() => reply(206, headers, content));
     await expect(repository.openBlob(blob, 7)).rejects.toMatchObject({ code: 'ERR_PROTOCOL' });
   });
