@@ -32,7 +32,7 @@ const prefix = 'parked/';
 const lastTime = Date.UTC(9999, 11, 31);
 /** A plan that joins hundreds of requests asks for each of them. */
 const listedMs = 60_000;
-const longestScatterMs = 10 * 60_000;
+const longestScatterMs = 5 * 60_000;
 /** Pushes go first, and plans before what they bring. */
 const order = Object.keys(lanes);
 
@@ -111,10 +111,10 @@ export class ParkingLot {
   }
 }
 
-/** Whatever was told the same time comes back over a quarter of its wait longer, and none of it too early. */
+/** Whatever was told the same time comes back over a tenth of its wait longer, and none of it too early. */
 export function scattered(until: number): number {
   const waitMs = Math.max(until - Date.now(), 0);
-  return until + Math.random() * Math.min(waitMs / 4, longestScatterMs);
+  return until + Math.random() * Math.min(waitMs / 10, longestScatterMs);
 }
 
 function parse({ key }: StoredName): Parking | undefined {
