@@ -301,7 +301,11 @@ function whyRefused(error: unknown): ErrorSummary {
 function closed({ run, totals }: AnyReport): SyncEvent {
   const { requests: _, bytesCopied: bytes, ...counters } = totals;
   const durationMs = Date.parse(run.finishedAt ?? run.startedAt) - Date.parse(run.startedAt);
-  const marks = { ...(run.cancelled && { cancelled: true }), ...(run.dryRun && { dryRun: true }) };
+  const marks = {
+    ...(run.cancelled && { cancelled: true }),
+    ...(run.dryRun && { dryRun: true }),
+    ...(run.partial && { partial: true }),
+  };
   const fields = { run: run.id, trigger: run.trigger, durationMs, bytes, ...counters, ...marks };
   return { type: 'log', level: 'info', message: 'run closed', fields };
 }

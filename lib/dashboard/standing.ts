@@ -41,11 +41,11 @@ export interface TagLine extends Line {
 }
 
 const plans: ReadonlySet<string> = new Set(['copy', 'delete', 'skip']);
-/** These runs look at every tag of every rule. */
+/** These runs look at every tag of every rule, unless they are partial. */
 const fullTriggers: ReadonlySet<string> = new Set(['schedule', 'verify']);
 
-export function isFull({ trigger, finishedAt, interrupted, cancelled }: RunHeader): boolean {
-  return fullTriggers.has(trigger) && finishedAt !== undefined && !interrupted && !cancelled;
+export function isFull({ trigger, finishedAt, interrupted, cancelled, partial }: RunHeader): boolean {
+  return fullTriggers.has(trigger) && finishedAt !== undefined && !interrupted && !cancelled && !partial;
 }
 
 /** The last listed run that looked at every tag, and what ended after it began. */

@@ -64,7 +64,7 @@ function lastFull({ runs }: StatusAnswer, now: number): string {
 /** A schedule keeps its own pace: it is late when it has begun nothing for twice its longest gap. */
 export function isLate({ runs, open = [] }: StatusAnswer, now: number): boolean {
   const times = [...open, ...runs]
-    .filter(({ run }) => run.trigger === 'schedule')
+    .filter(({ run }) => run.trigger === 'schedule' && !run.partial)
     .map(({ run }) => Date.parse(run.startedAt))
     .sort((a, b) => b - a);
   const [last, before] = times;

@@ -49,8 +49,10 @@ export interface Opening {
   readonly dryRun?: boolean;
   /** Only some tags are looked at. @default false */
   readonly partial?: boolean;
-  /** Its part; it is asked for again where the run turns out to be closed and the next one is taken. */
-  readonly start: (run: string) => { readonly opened: readonly Opened[]; readonly sends: readonly Sent[] };
+  /** Until then (milliseconds since the epoch) others may join it, also when nothing is out. */
+  readonly sharedUntil?: number;
+  /** Its part, which may tell of work that is done; it is asked for again where the run turns out to be closed and the next one is taken. */
+  readonly start: (run: string) => Pick<Part, 'opened' | 'sends'> & Partial<Omit<Part, 'id'>>;
   /** Names the opener within the run. */
   readonly opener: string;
 }
@@ -79,6 +81,7 @@ const headerSchema = z.object({
   startedAt: z.string(),
   dryRun: z.literal(true).optional(),
   partial: z.literal(true).optional(),
+  sharedUntil: z.number().optional(),
   /** Its maker has not yet looked whether the run closed long ago. */
   unproven: z.literal(true).optional(),
   /** Somebody closes it; what is out then ends as lost or cancelled. */
@@ -130,11 +133,12 @@ export class RunBook {
   }
 
   /** Opens the run or joins it; where it is closed already, the one after it. */
-  async open({ run: wanted, trigger, startedAt, dryRun, partial, start, opener }: Opening): Promise<string> {
-    const marks = { ...(dryRun && { dryRun }), ...(partial && { partial }) };
+  async open({ run: wanted, trigger, startedAt, start, opener, ...about }: Opening): Promise<string> {
+    const { dryRun, partial, sharedUntil } = about;
+    const marks = { ...(dryRun && { dryRun }), ...(partial && { partial }), sharedUntil };
     for (let nth = 1; ; nth += 1) {
       const run = nth === 1 ? wanted : `${wanted}-${nth}`;
-      const part = { id: opener, ...start(run), lines: [], transfer: noTransfer() };
+      const part = { id: opener, lines: [], transfer: noTransfer(), ...start(run) };
       await this.#put(run, part);
       const header = { id: run, trigger, startedAt: startedAt.toISOString(), ...marks };
       if (await this.#join(header)) return run;
@@ -470,7 +474,8 @@ export class RunBook {
 }
 
 /** Webhooks of one minute share a run: until the minute is over another one may come. */
-function isShared({ trigger, startedAt }: Header, now: number): boolean {
+function isShared({ trigger, startedAt, sharedUntil }: Header, now: number): boolean {
+  if (sharedUntil !== undefined) return now < sharedUntil;
   return trigger === 'webhook' && Math.floor(now / minuteMs) <= Math.floor(Date.parse(startedAt) / minuteMs);
 }
 

@@ -43,6 +43,7 @@ const wordsKept = 1000;
 const othersKept = 30;
 /** These words are given up first: without one nothing looks better than it is. */
 const settled: ReadonlySet<string> = new Set(['copied', 'unchanged', 'deleted']);
+/** These runs look at every tag of every rule, unless they are partial. */
 const fullTriggers: ReadonlySet<string> = new Set(['schedule', 'verify']);
 
 /** Takes a run in, once however often it is told; a run that looked at every tag begins anew. */
@@ -78,8 +79,8 @@ function decode(bytes: Uint8Array): PushesReport | undefined {
   }
 }
 
-function isFull({ trigger, finishedAt, interrupted, cancelled }: RunHeader): boolean {
-  return fullTriggers.has(trigger) && finishedAt !== undefined && !interrupted && !cancelled;
+function isFull({ trigger, finishedAt, interrupted, cancelled, partial }: RunHeader): boolean {
+  return fullTriggers.has(trigger) && finishedAt !== undefined && !interrupted && !cancelled && !partial;
 }
 
 /** With the words that are younger than the last full run, and those of runs that ended while it went on. */

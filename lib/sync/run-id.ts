@@ -13,7 +13,7 @@ export function parseRunId(id: string): { readonly startedAt: string; readonly t
 }
 
 /** A run's name: it sorts by time. */
-export function newRunId(time: Date, trigger: string): string {
+export function newRunId(time: Date, trigger: string, suffix = randomBytes(3).toString('hex')): string {
   const stamp = time.toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');
-  return `${stamp}-${trigger}-${randomBytes(3).toString('hex')}`;
+  return `${stamp}-${trigger}-${suffix}`;
 }

@@ -141,7 +141,7 @@ function reasonFor(state: OpenRun['state'], { missing, parked }: Standing, since
     case 'paused':
       return 'Copying is paused';
     case 'waiting':
-      if (waiting.length === 0) return 'All is done; other webhooks of the same minute may join';
+      if (waiting.length === 0) return 'All is done; until its time is over others may join';
       return `${waiting.length} requests are parked, the last until ${new Date(Math.max(...waiting)).toISOString()}`;
     case 'stuck':
       return `Nothing was heard since ${since} of ${missing.length + parked.length} requests: the next plan asks for them again`;

@@ -22,10 +22,10 @@ import { repairsOf } from './repairs.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
 import { type CopyRequest, type FanOutRequest, type PlanRequest, tagsPerPlan } from './request.ts';
 import { namesOfRule } from './rule-lines.ts';
-import { parseRunId } from './run-id.ts';
 import { matchesNames, needsWholeList } from './select.ts';
 import { claimsOnTags } from './tag-claims.ts';
 import { noTransfer, Tally } from './tally.ts';
+import { tellUntold } from './untold.ts';
 
 export interface WorkerOptions {
   readonly core: Core;
@@ -453,7 +453,7 @@ export class Worker {
       await teller.tell(waiter, { ...part, opened: [openedBy(next)], sends });
       await this.#sendClaimed(await outstanding.claimWhole(next), next, lane);
     });
-    if (!teller.isCounted() && isNews(part)) await this.#tellAlone(request, part);
+    if (!teller.isCounted() && isNews(part)) await tellUntold(this.#options.book, request, part);
     const [first] = lines;
     if (lane !== 'push' || first?.digest === undefined || request.digest !== undefined) return;
     if (first.outcome !== 'copied' && first.outcome !== 'unchanged') return;
@@ -499,16 +499,6 @@ export class Worker {
         if (await this.#write(run, { ...told, id })) isCounted = true;
       },
     };
-  }
-
-  /** Every run that waited has closed, as after days of waiting: what was done is told by a run of its own. */
-  async #tellAlone(request: CopyRequest, part: Omit<Part, 'id'>): Promise<void> {
-    const { id } = request;
-    const trigger = parseRunId(request.run)?.trigger === 'webhook' ? 'webhook' : 'manual';
-    const start = () => ({ opened: [openedBy(request)], sends: [] });
-    const about = { trigger, opener: `start-${id}`, partial: true, startedAt: new Date(), start } as const;
-    const run = await this.#options.book.open({ run: request.run, ...about });
-    await this.#write(run, { ...part, id });
   }
 
   /** The same request once more, as a message of its own: no delivery of this one is burned. What was done so far is noted. */

@@ -56,6 +56,32 @@ describe('a first sync of five times the allowance', () => {
     expect(arrived.length * hoursApart).toBeGreaterThan(24);
     for (const { totals } of app.reports) expect(totals).toMatchObject({ failed: 0 });
   }, 120_000);
+
+  it('tells what ends between two plans together: one partial run of the schedule for each hour, and none by hand', async () => {
+    await start({ pulls });
+    for (let index = 0; index < tags; index += 1)
+      await app.hub.push('acme/app', `t${index}`, buildManifest({ seed: `${index}`, layers: [10] }));
+    await app.schedule();
+    await app.deliver();
+    for (let minutes = 0; minutes < 72 * 60; minutes += 20) {
+      vi.advanceTimersByTime(20 * 60_000);
+      await app.worker().release();
+      await app.deliver();
+    }
+    const late = app.reports.filter(({ run }) => run.partial);
+    expect(new Set(app.reports.map(({ run }) => run.trigger))).toEqual(new Set(['schedule']));
+    expect(app.reports.length - late.length).toBe(1);
+    const hours = late.map(({ run }) => run.startedAt.slice(0, 13));
+    expect(new Set(hours).size).toBe(hours.length);
+    const copied = app.reports.flatMap(({ tags }) => tags.filter(({ outcome }) => outcome === 'copied'));
+    expect(new Set(copied.map(({ target }) => target)).size).toBe(tags);
+    expect(copied).toHaveLength(tags);
+    const billed = app.reports.reduce((sum, { totals }) => sum + totals.pulls, 0);
+    expect(billed).toBe(app.hub.pulls);
+    expect(late.length).toBeLessThan(tags / 10);
+    expect(await Array.fromAsync(app.stores.runs.list('parts/'))).toEqual([]);
+    expect(await app.book.openRuns()).toEqual([]);
+  }, 120_000);
 });
 
 describe('what is kept for pushes', () => {

@@ -268,6 +268,12 @@ describe('a request that is outstanding', () => {
       method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '90000' } } : undefined;
   }
 
+  /** Late ends of one hour share a run. */
+  async function endTheHour(): Promise<void> {
+    vi.advanceTimersByTime(2 * 3600_000);
+    await app.worker().release();
+  }
+
   /** A plan of the next day joins what is parked, and then its time comes. */
   async function joinTheNextDay(meanwhile: () => void): Promise<string> {
     vi.advanceTimersByTime(24 * 3600_000);
@@ -365,7 +371,7 @@ describe('a request that is outstanding', () => {
     expect(app.reportOf(second)?.totals.bytesCopied).toBeGreaterThan(3_000_000);
   });
 
-  it('is told by a run of its own where every run that waited has closed', async () => {
+  it('is told by a run of its own where every run that waited has closed, when the hour is over', async () => {
     await push('1.0');
     parkForADay();
     const first = await app.schedule();
@@ -376,11 +382,15 @@ describe('a request that is outstanding', () => {
     await app.worker().release();
     await app.deliver();
     await app.worker().release();
+    expect(app.reports).toHaveLength(1);
+    const [open = ''] = await app.book.openRuns();
+    expect(await tells(open)).toEqual(['1.0 copied']);
+    await endTheHour();
     vi.useRealTimers();
     expect(app.reports).toHaveLength(2);
     const late = app.reports.at(-1);
     expect(toldIn(late)).toEqual(['1.0 copied']);
-    expect(late?.run).toMatchObject({ trigger: 'manual', partial: true });
+    expect(late?.run).toMatchObject({ trigger: 'schedule', partial: true });
     expect(late?.totals.bytesCopied).toBeGreaterThan(0);
     const pulls = app.reports.map(({ totals }) => totals.pulls);
     expect(pulls.reduce((sum, one) => sum + one, 0)).toBe(app.hub.pulls);
@@ -407,7 +417,11 @@ describe('a request that is outstanding', () => {
     };
     await app.book.write(run, part, async (report) => void app.reports.push(report));
     expect(told(run)).toEqual(['1.0 deferred']);
-    await app.worker().poison(request, 'copy');
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+    // The message may come twice.
+    for (let times = 0; times < 2; times += 1) await app.worker().poison(request, 'copy');
+    await endTheHour();
+    expect(app.reports).toHaveLength(2);
     expect(toldIn(app.reports.at(-1))).toEqual(['1.0 failed']);
   });
 

@@ -11,6 +11,7 @@ import type { AnyReport, Line } from '../../lib/sync/report.ts';
 import { listRuns, readRun } from '../../lib/sync/runs.ts';
 import { noTransfer } from '../../lib/sync/tally.ts';
 import { type Azurite, startAzurite } from '../local/azurite.ts';
+import { dying } from '../local/dying.ts';
 
 let azurite: Azurite;
 let runs: DocumentStore;
@@ -230,37 +231,6 @@ describe('joining a run', () => {
     expect(await keysOf(`open/${run}`)).toEqual([]);
   });
 });
-
-/** Fails at one call and at every later one: a process that died there. */
-function dying(store: DocumentStore, calls: number): DocumentStore {
-  let left = calls;
-  const live = () => {
-    left -= 1;
-    if (left < 0) throw new Error('died');
-  };
-  return {
-    async get(...args) {
-      live();
-      return store.get(...args);
-    },
-    async put(...args) {
-      live();
-      return store.put(...args);
-    },
-    async delete(...args) {
-      live();
-      return store.delete(...args);
-    },
-    list(...args) {
-      live();
-      return store.list(...args);
-    },
-    async lease(...args) {
-      live();
-      return store.lease(...args);
-    },
-  };
-}
 
 describe('a crash', () => {
   /** Delivers the messages until all have been taken; the store dies once, after so many calls. */

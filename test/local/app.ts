@@ -2,7 +2,6 @@
  * The function app's engine in this process, between two registries, with queues that a test
  * delivers from as it likes: out of order, twice, or not at all.
  */
-import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -21,6 +20,7 @@ import { Outstanding } from '../../lib/sync/outstanding.ts';
 import { ParkingLot } from '../../lib/sync/parked.ts';
 import type { AnyReport } from '../../lib/sync/report.ts';
 import { copyRequestSchema, planRequestSchema, pushRequestSchema } from '../../lib/sync/request.ts';
+import { newRunId } from '../../lib/sync/run-id.ts';
 import { Worker } from '../../lib/sync/worker.ts';
 import { type LocalDockerHub, startDockerHub } from './dockerhub.ts';
 import { type LocalRegistry, startRegistry } from './registry.ts';
@@ -135,7 +135,7 @@ export class App {
   /** Opens a run as the timer does. */
   async schedule(): Promise<string> {
     const asked = { dryRun: false, force: false };
-    return (await this.worker().start(`run-${randomUUID()}`, 'schedule', asked)).run;
+    return (await this.worker().start(newRunId(new Date(), 'schedule'), 'schedule', asked)).run;
   }
 
   /** Delivers what is queued, and what that brings, until nothing is left. */

@@ -133,6 +133,12 @@ describe('the verdict', () => {
     expect(verdict([ran('schedule', 9 * day)], ['unchanged'])).toMatchObject({
       title: 'The schedule is late',
     });
+    const { run, ...report } = ran('schedule', hour);
+    const ends = { ...report, run: { ...run, partial: true } };
+    expect(verdict([ends, ...late], ['unchanged'])).toMatchObject({
+      title: 'The schedule is late',
+      detail: 'Every tag was looked at 2 days ago.',
+    });
   });
 
   it('tells the beginning from trouble', () => {

@@ -81,12 +81,14 @@ describe('the last word on a tag', () => {
 
   it('comes from the last run that looked at every tag and all that ended since it began', () => {
     const reports = [
+      { ...run('schedule', 10, 11), partial: true },
       run('webhook', 9, 10),
       run('schedule', 6, 8),
       run('webhook', 5, 7),
       run('schedule', 2, 3),
     ].map((header) => reportOf(header, []));
     expect(runsToRead(summaries(...reports)).map((one) => one.run.id)).toEqual([
+      'schedule-10',
       'webhook-9',
       'schedule-6',
       'webhook-5',

@@ -68,10 +68,11 @@ describe('what pushes said since the last full run', () => {
     await save({ ...runOf('schedule', 3, 5), cancelled: true });
     expect((await pushes()).full).toBeUndefined();
     await save(runOf('schedule', 4, 8));
-    const others = ['schedule-3'];
+    await save({ ...runOf('schedule', 5, 9), partial: true });
+    const others = ['schedule-3', 'schedule-5'];
     expect(await pushes()).toMatchObject({ words: ['meanwhile failed'], full: 'schedule-4', others });
     await save(runOf('schedule', 0, 9));
-    expect(await pushes()).toMatchObject({ full: 'schedule-4', others: ['schedule-3', 'schedule-0'] });
+    expect(await pushes()).toMatchObject({ full: 'schedule-4', others: [...others, 'schedule-0'] });
   });
 
   it('names the runs that are told by their own reports, and no dry run', async () => {
