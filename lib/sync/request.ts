@@ -67,6 +67,8 @@ export const copyRequestSchema = z.strictObject({
   force: z.boolean().default(false),
   /** When the push was told, in milliseconds since the epoch; measures push to mirror. */
   pushedAt: z.number().optional(),
+  /** How often a push that the source did not show was looked for. */
+  looks: z.int().min(0).optional(),
   attempt: z.int().min(0).default(0),
 });
 export type CopyRequest = z.infer<typeof copyRequestSchema>;

@@ -399,15 +399,17 @@ export class Worker {
     tally: Tally,
   ): Promise<void> {
     const { lines, retry, followUp } = result;
-    const next = { ...request, attempt: request.attempt + 1 };
-    if (retry !== undefined && next.attempt < attempts) {
-      return this.#sendAgain(next, lane, 5 * 2 ** request.attempt, lines, tally);
+    const { attempt, looks = 0 } = request;
+    if (retry !== undefined && attempt + 1 < attempts) {
+      const next = { ...request, attempt: attempt + 1 };
+      return this.#sendAgain(next, lane, 5 * 2 ** attempt, lines, tally);
     }
-    const again = looksAgain[request.attempt];
+    const again = looksAgain[looks];
     const isUnseen = lines.every(
       ({ outcome, reason }) => outcome === 'unchanged' || reason === 'gone at source',
     );
     if (request.reason === 'push' && isUnseen && again !== undefined) {
+      const next = { ...request, attempt: 0, looks: looks + 1 };
       return this.#park(next, lane, Date.now() + again, unseen, lines, tally);
     }
     const [first, ...others] = lines.filter((line) => line.outcome === 'deferred');

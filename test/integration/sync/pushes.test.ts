@@ -100,6 +100,36 @@ describe('a push', () => {
   });
 });
 
+describe('a push that the source does not show yet', () => {
+  afterEach(() => vi.useRealTimers());
+
+  it('is looked at again after one and five minutes, also where it had to be tried again before', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    const there = await open('- { source: docker.io/acme/app, target: $target/app, name: app }');
+    await push(there, 'acme/app', 'latest', A);
+    let failures = 2;
+    there.target.intercept = ({ method }) => {
+      if (method !== 'HEAD' || failures === 0) return undefined;
+      failures -= 1;
+      return { kind: 'answer', status: 503 };
+    };
+    const pushed = { repository: 'docker.io/acme/app', tag: 'latest', pushedAt: Date.now() };
+    await there.worker().push(`run-${randomUUID()}`, pushed);
+    await there.deliver();
+    const looks: number[] = [];
+    for (let times = 0; times < 3; times += 1) {
+      const [waiting] = await Array.fromAsync(there.parked.all());
+      if (waiting === undefined) break;
+      looks.push(Math.round((waiting.until - Date.now()) / 60_000));
+      vi.setSystemTime(waiting.until);
+      await there.worker().release();
+      await there.deliver();
+    }
+    expect(failures).toBe(0);
+    expect(looks).toEqual([1, 4]);
+  });
+});
+
 describe('a push for a rule that needs the whole list', () => {
   const rules = '- { source: docker.io/acme/app, target: $target/app, name: app, tags: { newest: 2 } }';
   const minutes = 60_000;
