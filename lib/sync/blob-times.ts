@@ -8,10 +8,12 @@ const most = 10;
 export class BlobTimes {
   readonly #started = new Map<string, Omit<BlobTime, 'durationMs'> & { readonly at: number }>();
   readonly #times: BlobTime[] = [];
+  #firstAt: number | undefined;
 
   note(event: SyncEvent): void {
     if (event.type === 'blobStarted') {
       const { id, target, digest, size } = event;
+      this.#firstAt ??= Date.now();
       this.#started.set(id, { target, digest, size, at: Date.now() });
     } else if (event.type === 'blobEnded') {
       const started = this.#started.get(event.id);
@@ -20,6 +22,11 @@ export class BlobTimes {
       const { at, ...blob } = started;
       this.#times.push({ ...blob, durationMs: Date.now() - at });
     }
+  }
+
+  /** When the first one began, in milliseconds since the epoch: what came before was waiting for a place. */
+  get firstAt(): number | undefined {
+    return this.#firstAt;
   }
 
   get longest(): BlobTime[] {

@@ -97,7 +97,7 @@ export class BlobCopier {
     const key = presentKey(target, blob.digest);
     // Another size than the one that was told before: the target knows which is right.
     if (this.#present.get(key) === blob.size) {
-      work.tally.noteExisting(key);
+      work.tally.noteExisting(key, blob.size);
       return;
     }
     // Whoever gives another size, which only one of both can have, fails alone.
@@ -142,7 +142,7 @@ export class BlobCopier {
   }
 
   #found(blob: Descriptor, target: Target, work: Work): void {
-    work.tally.noteExisting(presentKey(target, blob.digest));
+    work.tally.noteExisting(presentKey(target, blob.digest), blob.size);
     this.notePresent(target, blob);
   }
 }
@@ -454,6 +454,7 @@ class ChunkedUpload {
       this.#begunAt = session.offset;
       this.#farthest = session.offset;
       this.#counted = session.offset;
+      this.#context.work.tally.kept += session.offset;
       while (session !== undefined) session = await this.#sendRest(session);
     } catch (error) {
       if (session !== undefined && this.#isUseless(session, error)) await cancelQuietly(session);

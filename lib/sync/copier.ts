@@ -517,7 +517,7 @@ class Carriage {
   #followUp(): CopyRequest | undefined {
     const [digest, ...others] = new Set(this.#moved.values());
     if (digest === undefined) return undefined;
-    const { referrerTags: _, moreReferrers: __, digest: ___, ...request } = this.#request;
+    const { referrerTags: _, moreReferrers: __, digest: ___, kept: ____, ...request } = this.#request;
     const one = others.length === 0 ? { digest } : {};
     return { ...request, ...one, tags: [...this.#moved.keys()], reason: 'moved', attempt: 0 };
   }

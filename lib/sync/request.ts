@@ -51,7 +51,7 @@ export const copyRequestSchema = z.strictObject({
   target: repository,
   /** Pairs of source tag and target tag. Both empty for a source given by digest without target tag. */
   tags: z
-    .array(z.strictObject({ source: z.string().max(128), target: z.string().max(128) }))
+    .array(z.strictObject({ source: tag.or(z.literal('')), target: tag.or(z.literal('')) }))
     .min(1)
     .max(200),
   /** As the plan or the push saw it. Absent in a push: the copier resolves. */
@@ -69,6 +69,8 @@ export const copyRequestSchema = z.strictObject({
   pushedAt: z.number().optional(),
   /** How often a push that the source did not show was looked for. */
   looks: z.int().min(0).optional(),
+  /** Bytes of it that the target had when the last attempt began: where that is more now, the attempts count anew. */
+  kept: z.int().min(0).optional(),
   attempt: z.int().min(0).default(0),
 });
 export type CopyRequest = z.infer<typeof copyRequestSchema>;

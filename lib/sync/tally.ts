@@ -11,6 +11,8 @@ export class Tally {
   readonly requests = { source: 0, target: 0 };
   /** Distinct blobs found at the target, by repository and digest. */
   readonly existing = new Set<string>();
+  /** Bytes that the target had of the work's blobs when they were looked for: of those found, and of those gone on with. */
+  kept = 0;
   /** Those that were brought there on this tally: finding them later is no find. */
   readonly #brought = new Set<string>();
   readonly blobs = new BlobTimes();
@@ -43,9 +45,11 @@ export class Tally {
     this.#brought.add(blob);
   }
 
-  /** A blob was at the target already. */
-  noteExisting(blob: string): void {
-    if (!this.#brought.has(blob)) this.existing.add(blob);
+  /** A blob of so many bytes was at the target already. */
+  noteExisting(blob: string, size: number): void {
+    if (this.#brought.has(blob) || this.existing.has(blob)) return;
+    this.existing.add(blob);
+    this.kept += size;
   }
 
   totals(): TransferTotals {

@@ -383,13 +383,21 @@ export class Worker {
 
   /** A deadline before which nothing has come counts as an attempt: what is too slow for one is so for the next. */
   #goOnLater({ message }: StoppedError, request: CopyRequest, lane: Lane, tally: Tally): Promise<void> {
-    const isFruitless = message === late && tally.bytesCopied === 0 && tally.blobsMounted === 0;
-    if (!isFruitless) return this.#sendAgain(request, lane, 0, [], tally);
-    const next = { ...request, attempt: request.attempt + 1 };
+    const next = afterAttempt(request, tally);
+    if (message !== late || !this.#isFruitless(tally)) {
+      const attempt = Math.min(request.attempt, next.attempt - 1);
+      return this.#sendAgain({ ...next, attempt }, lane, 0, [], tally);
+    }
     if (next.attempt < attempts) return this.#sendAgain(next, lane, 5 * 2 ** request.attempt, [], tally);
     const what = `Nothing came from ${request.source} to ${request.target} before the deadline`;
     const error = summarize(new HubferryError('ERR_TIMEOUT', what));
     return this.#end(request, lane, linesOf(request, 'failed', { error }), tally);
+  }
+
+  /** Whether blobs were on their way for most of the time, and nothing has come; waiting for a place is no such thing. */
+  #isFruitless({ bytesCopied, blobsMounted, blobs }: Tally): boolean {
+    if (bytesCopied > 0 || blobsMounted > 0 || blobs.firstAt === undefined) return false;
+    return Date.now() - blobs.firstAt >= this.#options.deadlineMs / 2;
   }
 
   async #settle(
@@ -399,18 +407,18 @@ export class Worker {
     tally: Tally,
   ): Promise<void> {
     const { lines, retry, followUp } = result;
-    const { attempt, looks = 0 } = request;
-    if (retry !== undefined && attempt + 1 < attempts) {
-      const next = { ...request, attempt: attempt + 1 };
-      return this.#sendAgain(next, lane, 5 * 2 ** attempt, lines, tally);
+    const { looks = 0 } = request;
+    const next = afterAttempt(request, tally);
+    if (retry !== undefined && next.attempt < attempts) {
+      return this.#sendAgain(next, lane, 5 * 2 ** (next.attempt - 1), lines, tally);
     }
     const again = looksAgain[looks];
     const isUnseen = lines.every(
       ({ outcome, reason }) => outcome === 'unchanged' || reason === 'gone at source',
     );
     if (request.reason === 'push' && isUnseen && again !== undefined) {
-      const next = { ...request, attempt: 0, looks: looks + 1 };
-      return this.#park(next, lane, Date.now() + again, unseen, lines, tally);
+      const looked = { ...request, attempt: 0, looks: looks + 1 };
+      return this.#park(looked, lane, Date.now() + again, unseen, lines, tally);
     }
     const [first, ...others] = lines.filter((line) => line.outcome === 'deferred');
     if (first !== undefined) {
@@ -743,7 +751,6 @@ function secondsFor({ size }: BusyError): number {
   return Math.round(Math.max(least, Math.min(size / bytesPerSecond, most)) * (1 + Math.random() / 2));
 }
 
-/** What a part tells of the work that was done for it. */
 /** Whether somebody misses something who is not told. */
 function isNews({ lines, transfer }: Omit<Part, 'id'>): boolean {
   const isIdle = ({ outcome }: Line) => outcome === 'unchanged' || outcome === 'skipped';
@@ -755,6 +762,7 @@ function withoutCost({ lines, opened, sends, parkedUntil, paused }: Omit<Part, '
   return { opened, sends, lines: free, parkedUntil, paused, transfer: noTransfer() };
 }
 
+/** What a part tells of the work that was done for it. */
 function costOf(tally: Tally): Pick<Part, 'transfer' | 'pullsLeft' | 'longestBlobs'> {
   const transfer = tally.totals();
   return { transfer, pullsLeft: tally.allowance?.remaining, longestBlobs: tally.blobs.longest };
@@ -809,6 +817,12 @@ function plansFor(run: string, rule: Rule, request: Planned): Sending[] {
   if (tags === undefined) return [send(id, {})];
   const starts = Array.from({ length: Math.ceil(tags.length / tagsPerPlan) }, (_, nth) => nth * tagsPerPlan);
   return starts.map((at) => send(`${id}-${at}`, { tags: tags.slice(at, at + tagsPerPlan) }));
+}
+
+/** The request for another attempt. Attempts count from the first one on that found no more at the target than the one before. */
+function afterAttempt(request: CopyRequest, { kept }: Tally): CopyRequest {
+  const before = request.kept ?? 0;
+  return kept > before ? { ...request, kept, attempt: 1 } : { ...request, attempt: request.attempt + 1 };
 }
 
 function openedBy({ id, rule, source, target, tags }: Opened): Opened {

@@ -5,8 +5,10 @@ import { repairsOf } from '../../lib/sync/repairs.ts';
 import type { AnyReport, Line } from '../../lib/sync/report.ts';
 import { copyRequestSchema, planRequestSchema } from '../../lib/sync/request.ts';
 import { noTransfer } from '../../lib/sync/tally.ts';
-import { handOver, startApp } from '../local/app.ts';
-import { buildManifest, type Content } from '../local/content.ts';
+import { handOver, type Message, startApp } from '../local/app.ts';
+import { buildManifest, type Content, randomBlob } from '../local/content.ts';
+
+const MiB = 1024 * 1024;
 
 let app: Awaited<ReturnType<typeof startApp>>;
 beforeEach(async () => {
@@ -134,6 +136,49 @@ it('a copy that brings nothing before its deadline, time after time, has failed'
   await app.deliver(app.worker(app.stores, 300));
   expect(app.reportOf(run)?.tags).toMatchObject([{ outcome: 'failed', error: { code: 'ERR_TIMEOUT' } }]);
   expect(app.queues.messages).toEqual([]);
+});
+
+describe('a copy that goes on in many deliveries', () => {
+  it('has failed after five attempts that got no further, and not after five that did', async () => {
+    const blob = randomBlob('far away', 7 * MiB);
+    await app.hub.push('acme/app', '1.0', buildManifest({ layers: [blob] }));
+    let asked = 0;
+    app.hub.cdn.intercept = ({ url }) => {
+      if (!url.includes(blob.descriptor.digest)) return undefined;
+      asked += 1;
+      // Each delivery gets a part, and nothing after that.
+      return asked % 5 === 1 ? { kind: 'cut', after: 1.3 * MiB } : { kind: 'answer', status: 503 };
+    };
+    const run = await app.schedule();
+    await app.deliver();
+    expect(told(run)).toEqual(['1.0 copied']);
+    expect(asked).toBeGreaterThan(5 * 5);
+  }, 60_000);
+
+  it('is not tried for longer because its target takes bytes that it loses again', async () => {
+    await app.hub.push('acme/app', '1.0', buildManifest({ layers: [randomBlob('lost', 3 * MiB)] }));
+    app.target.intercept = ({ method }) => (method === 'PUT' ? { kind: 'answer', status: 500 } : undefined);
+    const run = await app.schedule();
+    await app.deliver();
+    expect(app.reportOf(run)?.tags).toMatchObject([{ outcome: 'failed' }]);
+  }, 60_000);
+
+  it('waits for its place as long as it takes', async () => {
+    for (const tag of ['1.0', '2.0', '3.0', '4.0']) {
+      const layers = Array.from({ length: 10 }, (_, index) => randomBlob(`${tag} ${index}`, 3 * MiB));
+      await app.hub.push('acme/app', tag, buildManifest({ layers }));
+    }
+    const run = await app.schedule();
+    await handOver(app.worker(), app.queues.messages.shift() as Message);
+    app.hub.cdn.bytesPerSecond = 1.2 * MiB;
+    const worker = app.worker(app.stores, 1200);
+    const lane = async () => {
+      for (let message = app.queues.messages.shift(); message; message = app.queues.messages.shift())
+        await handOver(worker, message);
+    };
+    while (app.reportOf(run) === undefined) await Promise.all([lane(), lane(), lane(), lane()]);
+    expect(told(run)?.sort()).toEqual(['1.0 copied', '2.0 copied', '3.0 copied', '4.0 copied']);
+  }, 60_000);
 });
 
 describe('cancelling a run', () => {
