@@ -1,5 +1,5 @@
 import type { AccessToken, TokenCredential } from '@azure/core-auth';
-import { keepSecret } from '../errors/secrets.ts';
+import { keepToken } from '../errors/secrets.ts';
 import { HubferryError, redact } from '../errors.ts';
 import type { Clock } from '../registry/clock.ts';
 import { failureOf, isRecord, parseJson, protocolFailure } from '../registry/failure.ts';
@@ -80,7 +80,7 @@ async function entraToken(
   if (token === null) {
     throw new HubferryError('ERR_IDENTITY', `The Azure identity gave no token for ${audience}`);
   }
-  keepSecret(token.token);
+  keepToken(token.token);
   return token;
 }
 

@@ -1,4 +1,4 @@
-import { keepSecret } from '../errors/secrets.ts';
+import { keepSecret, keepToken } from '../errors/secrets.ts';
 import { HubferryError } from '../errors.ts';
 import type { AuthorizationRequest, Authorizer } from '../registry/authorization.ts';
 import type { Challenge } from '../registry/challenge.ts';
@@ -90,6 +90,6 @@ async function tokenIn(response: TransportResponse): Promise<string> {
   if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
     throw protocolFailure("Docker Hub's web API gave no token", response);
   }
-  keepSecret(value);
+  keepToken(value);
   return value;
 }

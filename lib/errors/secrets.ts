@@ -4,16 +4,77 @@
 const shortestSecret = 5;
 /** As much of a secret is one too: whoever repeats it may cut it off. */
 const tellingBeginning = 12;
+/** Of a longer one this much is looked for, and hidden with all that follows like it: what is looked for again and again is bounded. */
+const longestForm = 256;
+/** As far as a text is looked at from one place: any form, and what follows. */
+const longestText = 16 * 1024;
+/** What somebody else calls a token may be a word that everybody uses. */
+const shortestToken = 16;
 /** In one generation. What is used is kept again and again, so that the oldest generation is of no more use. */
 const maxSecrets = 250;
 
-interface Generation {
-  readonly values: Set<string>;
-  /** What is looked for, by its first characters. */
-  readonly forms: Map<string, string[]>;
+/** What is looked for. */
+class Generation {
+  readonly values = new Set<string>();
+  /** The first characters of all. */
+  readonly starts = new Set<string>();
+  /** Those that are only looked for whole. */
+  readonly short = new Set<string>();
+  /** All others, in order: the longest common beginning with a text is that of one of its two neighbours. */
+  readonly long: string[] = [];
+  /** Those that are but the beginning. */
+  readonly cut = new Set<string>();
+
+  add(value: string): void {
+    this.values.add(value);
+    const forms = new Set(writtenForms(value.slice(0, longestForm)).map(comparable));
+    for (const form of forms)
+      if (form.length >= shortestSecret) this.#addForm(form, value.length > longestForm);
+  }
+
+  #addForm(form: string, isCut: boolean): void {
+    this.starts.add(form.slice(0, shortestSecret));
+    if (form.length < tellingBeginning) this.short.add(form);
+    else if (this.long[this.#indexOf(form)] !== form) this.long.splice(this.#indexOf(form), 0, form);
+    if (isCut) this.cut.add(form);
+  }
+
+  /** Where a text stands, or would stand, among the long ones. */
+  #indexOf(text: string): number {
+    let [from, to] = [0, this.long.length];
+    while (from < to) {
+      const middle = (from + to) >> 1;
+      if ((this.long[middle] ?? '') < text) from = middle + 1;
+      else to = middle;
+    }
+    return from;
+  }
+
+  /** How much of a comparable text from there on is a secret. */
+  lengthAt(plain: string, at: number): number {
+    if (!this.starts.has(plain.slice(at, at + shortestSecret))) return 0;
+    const text = plain.slice(at, at + longestText);
+    const index = this.#indexOf(text);
+    let longest = 0;
+    for (const form of [this.long[index - 1], this.long[index]]) {
+      if (form !== undefined) longest = Math.max(longest, this.#lengthOf(form, text));
+    }
+    for (let length = shortestSecret; length < tellingBeginning; length += 1) {
+      if (length > longest && this.short.has(text.slice(0, length))) longest = length;
+    }
+    return longest;
+  }
+
+  #lengthOf(form: string, text: string): number {
+    let length = 0;
+    while (length < form.length && form[length] === text[length]) length += 1;
+    if (length < tellingBeginning) return 0;
+    if (length < form.length || !this.cut.has(form)) return length;
+    return length + (/^[\w+/.~=]*/.exec(text.slice(length))?.[0].length ?? 0);
+  }
 }
 
-let newest: Generation = { values: new Set(), forms: new Map() };
+let newest = new Generation();
 let older = newest;
 
 /** From now on this value is taken out of what people see, whatever it looks like: whoever was sent it may repeat it. */
@@ -21,14 +82,14 @@ export function keepSecret(value: string): void {
   if (value.length < shortestSecret || newest.values.has(value)) return;
   if (newest.values.size >= maxSecrets) {
     older = newest;
-    newest = { values: new Set(), forms: new Map() };
+    newest = new Generation();
   }
-  newest.values.add(value);
-  for (const form of new Set(writtenForms(value).map(comparable))) {
-    if (form.length < shortestSecret) continue;
-    const start = form.slice(0, shortestSecret);
-    newest.forms.set(start, [...(newest.forms.get(start) ?? []), form]);
-  }
+  newest.add(value);
+}
+
+/** As `keepSecret`, for what others gave for a login. */
+export function keepToken(value: string): void {
+  if (value.length >= shortestToken) keepSecret(value);
 }
 
 /** How others write a text down; with escapes it is found where these are undone. */
@@ -112,21 +173,14 @@ function secretRuns(plain: string): Run[] {
     const last = runs.at(-1);
     if (to > from && last !== undefined && from < last.to) last.to = Math.max(last.to, to);
     else if (to > from) runs.push({ from, to });
+    // Nothing new begins in what is hidden for what it follows.
+    if (to - from > longestForm) from = to - 1;
   }
   return runs;
 }
 
 function secretLengthAt(plain: string, at: number): number {
-  const start = plain.slice(at, at + shortestSecret);
-  let longest = 0;
-  for (const { forms } of [newest, older]) {
-    for (const form of forms.get(start) ?? []) {
-      let length = shortestSecret;
-      while (length < form.length && form[length] === plain[at + length]) length += 1;
-      if (length >= Math.min(form.length, tellingBeginning)) longest = Math.max(longest, length);
-    }
-  }
-  return longest;
+  return Math.max(newest.lengthAt(plain, at), older === newest ? 0 : older.lengthAt(plain, at));
 }
 
 /** A text that was made of another one, and where in that each of its characters was. */

@@ -3,7 +3,7 @@
  * (distribution's "Docker Registry v2 authentication via central service").
  */
 
-import { keepSecret } from '../errors/secrets.ts';
+import { keepSecret, keepToken } from '../errors/secrets.ts';
 import { RegistryError, redactUrl } from '../errors.ts';
 import type { Observer } from '../oci/roles.ts';
 import type { AuthorizationRequest, Authorizer } from './authorization.ts';
@@ -52,6 +52,8 @@ export function createRegistryAuthorizer(options: RegistryAuthorizerOptions): Au
 }
 
 const maxTokenAnswer = 128 * 1024;
+/** No server takes a longer header. */
+const longestToken = 16 * 1024;
 /** Of a token that does not say how long it lives (distribution's "Token Authentication Specification"). */
 const defaultLifetimeSeconds = 60;
 const longestLifetimeSeconds = 24 * 3600;
@@ -259,7 +261,10 @@ function tokenIn(bytes: Uint8Array, response: TransportResponse, sentAt: number)
   if (!isRecord(body) || typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
     throw protocolFailure('The token service gave no token', response);
   }
-  keepSecret(value);
+  if (value.length > longestToken) {
+    throw protocolFailure(`The token service gave a token of ${value.length} characters`, response);
+  }
+  keepToken(value);
   const lifetime = secondsIn(body.expires_in) ?? lifetimeOfJwt(value, sentAt) ?? defaultLifetimeSeconds;
   return { value, usableUntil: sentAt + Math.min(lifetime, longestLifetimeSeconds) * usablePart * 1000 };
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { keepSecret } from '../../lib/errors/secrets.ts';
+import { keepSecret, keepToken } from '../../lib/errors/secrets.ts';
 import { errorCodes, HubferryError, redact, redactUrl, summarize } from '../../lib/errors.ts';
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
@@ -117,6 +117,23 @@ describe('a login that was sent', () => {
   it('is taken out whole, also where it repeats its own beginning', () => {
     keepSecret('abababababababab-end');
     expect(redact('abababababababababab-end')).toBe('***');
+  });
+
+  it('is taken out in time, however many share a long beginning, and with all that follows it', () => {
+    for (let count = 0; count < 500; count += 1) keepSecret(`${'a'.repeat(4000)}${count}`);
+    const started = performance.now();
+    expect(redact(`you sent ${'a'.repeat(4000)}17, robot`)).toMatch(/^you sent \*\*\*, robot$/);
+    redact('a'.repeat(100_000));
+    redact(`${'a'.repeat(200)} `.repeat(500));
+    expect(performance.now() - started).toBeLessThan(30_000);
+  });
+
+  it('is none where somebody else calls a word one that everybody uses', () => {
+    for (const word of ['sha256', 'docker.io', 'ERR_CONNECTION']) keepToken(word);
+    const message = 'ERR_CONNECTION docker.io/library/nginx sha256:abc';
+    expect(redact(message)).toBe(message);
+    keepToken('a-token-of-many-characters');
+    expect(redact('a-token-of-many-characters')).toBe('***');
   });
 
   it('is known for as long as it is used, however many there are', () => {

@@ -152,6 +152,15 @@ describe('the token service', () => {
     expect(asked()).toHaveLength(1);
   });
 
+  it('that gives a token which no server would take is one clear error', async () => {
+    const { server } = await registryWith({ give: () => replyJson(200, { token: 'x'.repeat(20_000) }) });
+    const send = transportTo(server.url).send({ method: 'GET', url: '/v2/', scopes });
+    await expect(send).rejects.toMatchObject({
+      code: 'ERR_PROTOCOL',
+      message: expect.stringContaining('a token of 20000 characters'),
+    });
+  });
+
   it('is asked again where it fails for a moment', async () => {
     const { server } = await registryWith({
       give: (_exchange, number) => (number === 0 ? reply(503) : replyJson(200, { token: 't' })),
