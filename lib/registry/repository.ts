@@ -130,9 +130,10 @@ export class Repository implements Target {
     const { status, body } = response;
     if (status === 404) return undefined;
     if (status === 416 && offset >= blob.size) return nothing();
-    if (status === 416) {
-      const message = `${this.name} ends ${blob.digest} before ${offset + 1} of ${blob.size} bytes`;
-      throw new HubferryError('ERR_SIZE_MISMATCH', message);
+    if (status === 416 && tellsEndBy(response, offset)) throw this.#endsBefore(blob, offset);
+    if (offset > 0 && refusesRange(status)) {
+      void body.return();
+      return this.#openWhole(blob, offset, options);
     }
     if (status !== 200 && !(status === 206 && offset > 0)) {
       throw failureOf(`${this.name} does not give the blob ${blob.digest}`, response);
@@ -141,12 +142,25 @@ export class Repository implements Target {
     const start = status === 200 ? 0 : parseContentRange(headerOf(response.headers, 'content-range'))?.first;
     if (start === undefined || start > offset) {
       void body.return();
-      // Whoever answers ranges wrongly may be right without one.
-      const whole = await this.openBlob(blob, 0, options);
-      return whole && skip(whole, offset);
+      return this.#openWhole(blob, offset, options);
     }
     const pieces = options?.lend === true ? body.lent() : body;
     return start === offset ? pieces : skip(pieces, offset - start);
+  }
+
+  /** Whoever refuses ranges, or answers them wrongly, may be right without one. */
+  async #openWhole(
+    blob: Descriptor,
+    offset: number,
+    options: OpenOptions | undefined,
+  ): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const whole = await this.openBlob(blob, 0, options);
+    return whole && skip(whole, offset, () => this.#endsBefore(blob, offset));
+  }
+
+  #endsBefore({ digest, size }: Descriptor, offset: number): HubferryError {
+    const message = `${this.name} ends ${digest} before ${offset + 1} of ${size} bytes`;
+    return new HubferryError('ERR_SIZE_MISMATCH', message);
   }
 
   async statBlob(digest: Digest, options?: CallOptions): Promise<number | undefined> {
@@ -357,11 +371,34 @@ function tagsIn(bytes: Uint8Array): readonly string[] | undefined {
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}
 
-/** Drops what comes before an offset, for servers that do not know ranges, or not well. */
-async function* skip(pieces: AsyncIterable<Uint8Array>, bytes: number): AsyncGenerator<Uint8Array> {
-  let left = bytes;
+/** Whether a 416 says that the blob is no longer than that; some who know no ranges answer 416 too. */
+function tellsEndBy({ headers }: TransportResponse, offset: number): boolean {
+  const match = /^bytes[ \t]+\*\/(\d{1,16})$/i.exec(headerOf(headers, 'content-range')?.trim() ?? '');
+  return match !== null && Number(match[1]) <= offset;
+}
+
+/** Statuses that say the same with and without a range: they are about the login, the blob, or the time. */
+const notAboutRanges: ReadonlySet<number> = new Set([401, 403, 404, 408, 410, 425, 429]);
+
+/** Whether the request may be fine but for its range. */
+function refusesRange(status: number): boolean {
+  return status === 501 || (status >= 400 && status < 500 && !notAboutRanges.has(status));
+}
+
+/**
+ * Drops what comes before an offset, for servers that do not know ranges, or not well.
+ * @param short the error where nothing comes after it
+ */
+async function* skip(
+  pieces: AsyncIterable<Uint8Array>,
+  bytes: number,
+  short?: () => Error,
+): AsyncGenerator<Uint8Array> {
+  let past = -bytes;
   for await (const piece of pieces) {
-    if (left < piece.length) yield piece.subarray(left);
-    left = Math.max(0, left - piece.length);
+    const before = Math.max(0, -past);
+    past += piece.length;
+    if (past > 0) yield piece.subarray(before);
   }
+  if (past <= 0 && short !== undefined) throw short();
 }

@@ -127,6 +127,18 @@ describe('a download that breaks', () => {
     expect(sentBytes()).toBe(4 * MiB + (content.blobs[0]?.descriptor.size ?? 0));
   });
 
+  it.each([400, 405, 416, 501])('goes on where a range is refused with %i', async (status) => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    const isIts = isBlobGetOf(content);
+    const cut = atThe(1, isIts, { kind: 'cut', after: 2.5 * MiB });
+    bench.source.intercept = (request) =>
+      isIts(request) && request.headers.range !== undefined ? { kind: 'answer', status } : cut(request);
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+    expect(sentBytes()).toBe(4 * MiB + (content.blobs[0]?.descriptor.size ?? 0));
+  });
+
   it('again and again at the same byte is given up, and the tag has failed', async () => {
     const content = buildManifest({ layers: [4 * MiB] });
     bench.push('1', content);
