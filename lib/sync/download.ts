@@ -49,6 +49,7 @@ export async function* readFrom(
     }
   }
   if (digester !== undefined && digester.digest() !== blob.digest) {
+    if (blob.size === 0) throw notEmpty(source, blob);
     throw new HubferryError('ERR_DIGEST_MISMATCH', `${source.name} serves other bytes than ${blob.digest}`);
   }
 }
@@ -90,6 +91,14 @@ function tooSlow(source: Source, blob: Descriptor, offset: number): HubferryErro
 
 function missing(source: Source, blob: Descriptor): HubferryError {
   return new HubferryError('ERR_BLOB_MISSING', `${source.name} does not have the blob ${blob.digest}`);
+}
+
+/** Not a byte was asked for, so it is the manifest that is wrong. */
+function notEmpty(source: Source, { digest }: Descriptor): HubferryError {
+  return new HubferryError(
+    'ERR_SIZE_MISMATCH',
+    `A manifest of ${source.name} gives ${digest} 0 bytes, but that is not the digest of nothing`,
+  );
 }
 
 function tooLong(source: Source, blob: Descriptor): HubferryError {

@@ -69,6 +69,16 @@ describe('a blob', () => {
     expect(bench.asked(bench.target, 'PATCH', '/uploads/')).toEqual([]);
   });
 
+  it('without a byte whose digest is that of some fails by its size, for nothing was served', async () => {
+    const { descriptor } = randomBlob('some', 10);
+    const nothing = { ...buildBlob(new Uint8Array(0)), descriptor: { ...descriptor, size: 0 } };
+    bench.push('1', buildManifest({ layers: [nothing] }));
+    const copied = await bench.engine().copy();
+    expect(copied.lines[0]?.error?.code).toBe('ERR_SIZE_MISMATCH');
+    expect(bench.asked(bench.source, 'GET', descriptor.digest)).toEqual([]);
+    expect(bench.target.repository('m/b').blobs.has(descriptor.digest)).toBe(false);
+  });
+
   it('that the target has is not asked of the source', async () => {
     bench.push('1', buildManifest({ layers: [1000] }));
     const engine = bench.engine();
