@@ -572,8 +572,17 @@ class ChunkedUpload {
     return target.startUpload({ signal: work.stop });
   }
 
+  /** What is left fits into the closing PUT, or into chunks that are not too small for the target. */
+  #checkChunks({ minChunk, offset }: UploadSession): void {
+    const { blob, memory, target } = this.#context;
+    if (minChunk <= memory.total || blob.size - offset <= memory.total) return;
+    const message = `${target.name} wants chunks of at least ${minChunk} bytes, but memory holds ${memory.total}`;
+    throw new HubferryError('ERR_UNSUPPORTED', message);
+  }
+
   async #pump(session: UploadSession): Promise<void> {
     const { blob } = this.#context;
+    this.#checkChunks(session);
     const fromZero = session.offset === 0;
     let sending: Promise<void> = Promise.resolve();
     let chunk = await this.#nextChunk(session);

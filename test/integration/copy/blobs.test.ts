@@ -79,6 +79,28 @@ describe('a blob', () => {
     expect(bench.target.repository('m/b').blobs.has(descriptor.digest)).toBe(false);
   });
 
+  it('for which the target wants larger chunks than memory holds fails before a byte is sent', async () => {
+    const content = buildManifest({ layers: [6 * MiB] });
+    bench.push('1', content);
+    bench.target.behaviour.minChunk = 5 * MiB;
+    const copied = await bench.engine({ chunkMemory: 4 * MiB }).copy();
+    const { error } = copied.lines[0] ?? {};
+    expect(error?.code).toBe('ERR_UNSUPPORTED');
+    expect(error?.message).toContain(`${5 * MiB} bytes`);
+    expect(error?.message).toContain(`${4 * MiB}`);
+    expect(bench.asked(bench.target, 'PATCH', '/uploads/')).toEqual([]);
+    expect(bench.asked(bench.source, 'GET', blobOf(content).digest)).toEqual([]);
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
+
+  it('that one chunk in memory holds needs no larger ones, whatever the target wants', async () => {
+    const content = buildManifest({ layers: [3 * MiB] });
+    bench.push('1', content);
+    bench.target.behaviour.minChunk = 5 * MiB;
+    expect(outcomes(await bench.engine({ chunkMemory: 4 * MiB }).copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+  });
+
   it('that the target has is not asked of the source', async () => {
     bench.push('1', buildManifest({ layers: [1000] }));
     const engine = bench.engine();
