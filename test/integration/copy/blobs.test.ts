@@ -171,6 +171,26 @@ describe('a download that breaks', () => {
     expect(sentBytes()).toBe(4 * MiB + (content.blobs[0]?.descriptor.size ?? 0));
   });
 
+  it.each([
+    [
+      '416 with its end',
+      { kind: 'answer', status: 416, headers: { 'content-range': `bytes */${2 * MiB}` } },
+      2,
+    ],
+    ['416 without it, but is whole and short', { kind: 'answer', status: 416 }, 3],
+  ] as const)('and then says %s is too short', async (_, answer, gets) => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    bench.source.repository('a/b').blobs.set(blobOf(content).digest, randomBlob('short', 2 * MiB));
+    const isIts = isBlobGetOf(content);
+    bench.source.intercept = (request) =>
+      isIts(request) && request.headers.range !== undefined ? answer : undefined;
+    const copied = await bench.engine().copy();
+    expect(copied.lines[0]?.error?.code).toBe('ERR_SIZE_MISMATCH');
+    expect(copied.lines[0]?.error?.message).toContain('ends');
+    expect(bench.asked(bench.source, 'GET', blobOf(content).digest)).toHaveLength(gets);
+  });
+
   it('again and again at the same byte is given up, and the tag has failed', async () => {
     const content = buildManifest({ layers: [4 * MiB] });
     bench.push('1', content);
