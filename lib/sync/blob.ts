@@ -602,6 +602,9 @@ class ChunkedUpload {
       this.#closing = true;
       await session.commit(blob.digest, chunk.pieces(), this.#unstopped);
       this.#count(blob.size);
+    } catch (error) {
+      if (error === this.#context.work.stop.reason) await this.#sendPart(session, chunk, sending);
+      throw error;
     } finally {
       await sending.catch(() => {});
       chunk.release();
@@ -614,10 +617,24 @@ class ChunkedUpload {
     return memory.take(this.#context.chunkSize(session.minChunk), work.stop);
   }
 
-  async #send(session: UploadSession, chunk: Chunk): Promise<void> {
+  /** At a stop: what a slow source has given of a chunk is not asked for again. The stop counts, whatever becomes of it. */
+  async #sendPart(session: UploadSession, chunk: Chunk, sending: Promise<void>): Promise<void> {
+    const { blob, work } = this.#context;
+    // The fate of a closing PUT is unknown, and what would be the rest is not known to be right.
+    const isRest = () => this.#closing || session.offset + chunk.length >= blob.size;
+    const signal = AbortSignal.any([this.#owned.lost, work.end]);
+    const send = async () => {
+      await sending;
+      if (chunk.length > 0 && chunk.length >= session.minChunk && !isRest())
+        await this.#send(session, chunk, { signal });
+    };
+    await send().catch(() => undefined);
+  }
+
+  async #send(session: UploadSession, chunk: Chunk, options = this.#unstopped): Promise<void> {
     const { blob, target } = this.#context;
     try {
-      await session.append(chunk.pieces(), this.#unstopped);
+      await session.append(chunk.pieces(), options);
     } finally {
       chunk.release();
     }

@@ -96,10 +96,11 @@ export class Chunk {
     this.#filled = 0;
   }
 
-  /** Gives the memory back; a second call does nothing. */
+  /** Gives the memory back, with what is in it; a second call does nothing. */
   release(): void {
     this.#release?.(this.#slabs);
     this.#release = undefined;
     this.#slabs = [];
+    this.clear();
   }
 }

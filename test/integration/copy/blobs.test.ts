@@ -484,6 +484,27 @@ describe('a copy that is stopped', () => {
     expect(bench.target.store.uploads.size).toBe(0);
   });
 
+  it('sends what it has of a chunk, and asks for none of that again', async () => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    const stop = new AbortController();
+    let asked = 0;
+    bench.source.intercept = (request) => {
+      if (!isBlobGetOf(content)(request)) return undefined;
+      asked += 1;
+      if (asked === 1) return { kind: 'cut', after: 1.5 * MiB };
+      stop.abort(new StoppedError('stopped'));
+      return new Promise(() => {});
+    };
+    await expect(bench.engine().copy({ stop: stop.signal })).rejects.toBeInstanceOf(StoppedError);
+    bench.source.intercept = undefined;
+    const before = sentBytes();
+    expect(before).toBe(1.5 * MiB + (content.blobs[0]?.size ?? 0));
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+    expect(sentBytes()).toBe(before + 2.5 * MiB);
+  });
+
   it.each<[string, (request: LoggedRequest) => boolean]>([
     ['a chunk', isPatch],
     ['the closing of an upload', isBlobPut],
