@@ -32,6 +32,8 @@ export interface Work {
    * The command line waits as long as it takes.
    */
   readonly patienceMs: number;
+  /** Whether an attempt before this one got nowhere: then also a small blob goes in parts where time is short for all of it. */
+  readonly again?: boolean;
   /** Asked before each manifest that is read at a billing source. @throws ERR_RATE_LIMITED */
   readonly admitPull: () => Promise<void>;
   /** Told when the source refused one; the error to throw, with the time from which on all may try again. */
@@ -65,6 +67,8 @@ export class BusyError extends HubferryError {
   }
 }
 
+/** What is no larger comes in time from whatever source is not given up. */
+const smallestPart = 64 * 1024;
 const presentMemory = 100_000;
 /** A registry drops a session that could not be cancelled in so many milliseconds by itself. */
 const cancelMs = 3000;
@@ -260,7 +264,7 @@ class Transfer {
   }
 
   async #upload(session: UploadSession | undefined): Promise<'copied' | 'existing'> {
-    if (this.#blob.size <= this.#chunkSize(0)) {
+    if (this.#blob.size <= (this.#work.again ? smallestPart : this.#chunkSize(0))) {
       await this.#uploadWhole(session);
       return 'copied';
     }

@@ -363,6 +363,7 @@ export class Worker {
       tally,
       onEvent: this.#eventsOf(request, operationOf(request, lane), tally),
       patienceMs,
+      again: request.attempt > 0,
       admitPull: () => core.admitPull(sides, tally, reserve),
       pullRefused: (error) => core.pullRefused(sides, tally, error),
       stillWanted,

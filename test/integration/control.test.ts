@@ -163,6 +163,16 @@ describe('a copy that goes on in many deliveries', () => {
     expect(app.reportOf(run)?.tags).toMatchObject([{ outcome: 'failed' }]);
   }, 60_000);
 
+  it('gets on also where a deadline is too short for a small blob', async () => {
+    const blob = randomBlob('slow', 900_000);
+    await app.hub.push('acme/app', '1.0', buildManifest({ layers: [blob] }));
+    app.hub.cdn.bytesPerSecond = 300_000;
+    const run = await app.schedule();
+    await app.deliver(app.worker(app.stores, 1500));
+    expect(told(run)).toEqual(['1.0 copied']);
+    expect(app.target.repository('app').blobs.has(blob.descriptor.digest)).toBe(true);
+  }, 60_000);
+
   it('waits for its place as long as it takes', async () => {
     for (const tag of ['1.0', '2.0', '3.0', '4.0']) {
       const layers = Array.from({ length: 10 }, (_, index) => randomBlob(`${tag} ${index}`, 3 * MiB));
