@@ -186,7 +186,7 @@ class PlacedDocument implements ConfigDocument {
 
 /** Without what stands where a password is meant to: one that begins with `{` is read as a map, `password:x` as a key. */
 function shown(path: Path): Path {
-  const at = path.findIndex((part) => /^password\b/.test(String(part)));
+  const at = path.findIndex((part) => /^password(?: ?[:=]|$)/.test(String(part)));
   return at < 0 ? path : [...path.slice(0, at), 'password'];
 }
 

@@ -34,9 +34,10 @@ class Generation {
 
   #addForm(form: string, isCut: boolean): void {
     this.starts.add(form.slice(0, shortestSecret));
-    if (form.length < tellingBeginning) this.short.add(form);
-    else if (this.long[this.#indexOf(form)] !== form) this.long.splice(this.#indexOf(form), 0, form);
     if (isCut) this.cut.add(form);
+    if (form.length < tellingBeginning) return void this.short.add(form);
+    const index = this.#indexOf(form);
+    if (this.long[index] !== form) this.long.splice(index, 0, form);
   }
 
   /** Where a text stands, or would stand, among the long ones. */

@@ -32,7 +32,7 @@ export interface Work {
    * The command line waits as long as it takes.
    */
   readonly patienceMs: number;
-  /** Whether an attempt before this one got nowhere: then also a small blob goes in parts where time is short for all of it. */
+  /** Whether an attempt before this one came to no end: then also a small blob goes in parts where time is short for all of it. */
   readonly again?: boolean;
   /** Asked before each manifest that is read at a billing source. @throws ERR_RATE_LIMITED */
   readonly admitPull: () => Promise<void>;

@@ -69,7 +69,7 @@ export const copyRequestSchema = z.strictObject({
   pushedAt: z.number().optional(),
   /** How often a push that the source did not show was looked for. */
   looks: z.int().min(0).optional(),
-  /** Bytes of it that the target had when the last attempt began: where that is more now, the attempts count anew. */
+  /** Absent in a first attempt: the most bytes of it that the target had when one began. Where that is more now, attempts count anew. */
   kept: z.int().min(0).optional(),
   attempt: z.int().min(0).default(0),
 });

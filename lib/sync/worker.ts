@@ -363,7 +363,7 @@ export class Worker {
       tally,
       onEvent: this.#eventsOf(request, operationOf(request, lane), tally),
       patienceMs,
-      again: request.attempt > 0,
+      again: request.kept !== undefined,
       admitPull: () => core.admitPull(sides, tally, reserve),
       pullRefused: (error) => core.pullRefused(sides, tally, error),
       stillWanted,
@@ -823,7 +823,8 @@ function plansFor(run: string, rule: Rule, request: Planned): Sending[] {
 /** The request for another attempt. Attempts count from the first one on that found no more at the target than the one before. */
 function afterAttempt(request: CopyRequest, { kept }: Tally): CopyRequest {
   const before = request.kept ?? 0;
-  return kept > before ? { ...request, kept, attempt: 1 } : { ...request, attempt: request.attempt + 1 };
+  const attempt = kept > before ? 1 : request.attempt + 1;
+  return { ...request, kept: Math.max(kept, before), attempt };
 }
 
 function openedBy({ id, rule, source, target, tags }: Opened): Opened {

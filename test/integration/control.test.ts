@@ -163,14 +163,18 @@ describe('a copy that goes on in many deliveries', () => {
     expect(app.reportOf(run)?.tags).toMatchObject([{ outcome: 'failed' }]);
   }, 60_000);
 
-  it('gets on also where a deadline is too short for a small blob', async () => {
+  it('gets on also where many deadlines are too short for a small blob, and reads none of it again', async () => {
     const blob = randomBlob('slow', 900_000);
     await app.hub.push('acme/app', '1.0', buildManifest({ layers: [blob] }));
-    app.hub.cdn.bytesPerSecond = 300_000;
+    app.hub.cdn.bytesPerSecond = 150_000;
     const run = await app.schedule();
     await app.deliver(app.worker(app.stores, 1500));
     expect(told(run)).toEqual(['1.0 copied']);
     expect(app.target.repository('app').blobs.has(blob.descriptor.digest)).toBe(true);
+    const reads = app.hub.cdn.requests.filter(({ url }) => url.includes(blob.descriptor.digest));
+    expect(reads.length).toBeGreaterThan(4);
+    // Only the first attempt is in vain.
+    expect(reads.filter(({ headers }) => headers.range === undefined)).toHaveLength(2);
   }, 60_000);
 
   it('waits for its place as long as it takes', async () => {

@@ -709,6 +709,16 @@ describe('a target that says a blob is missing', () => {
 });
 
 describe('a tag that moves', () => {
+  /** What the tag is as soon as somebody reads a blob of what it was. */
+  function movesWithItsBlobs(): Content {
+    const next = buildManifest({ layers: [4000] });
+    bench.source.intercept = (request) => {
+      if (isBlobGet(request)) bench.push('1', next);
+      return undefined;
+    };
+    return next;
+  }
+
   it('shares with its present manifest what both name, without asking', async () => {
     const base = [randomBlob('base', 1000), randomBlob('more', 2000)];
     bench.push('1', buildManifest({ layers: base }));
@@ -722,11 +732,7 @@ describe('a tag that moves', () => {
 
   it('while it is copied ends as superseded, and its new digest is asked for', async () => {
     bench.push('1', buildManifest({ layers: [3000] }));
-    const next = buildManifest({ layers: [4000] });
-    bench.source.intercept = (request) => {
-      if (isBlobGet(request)) bench.push('1', next);
-      return undefined;
-    };
+    const next = movesWithItsBlobs();
     const copied = await bench.engine().copy();
     expect(copied.followUp?.digest).toBe(next.descriptor.digest);
   });
@@ -735,11 +741,7 @@ describe('a tag that moves', () => {
     bench.push('1', buildManifest({ layers: [1000] }));
     await bench.engine().copy();
     bench.push('1', buildManifest({ layers: [3000] }));
-    const next = buildManifest({ layers: [4000] });
-    bench.source.intercept = (request) => {
-      if (isBlobGet(request)) bench.push('1', next);
-      return undefined;
-    };
+    const next = movesWithItsBlobs();
     const copied = await bench.engine().copy();
     expect(outcomes(copied)).toEqual(['superseded']);
     expect(copied.followUp).toMatchObject({

@@ -55,6 +55,11 @@ describe('form', () => {
     }
   });
 
+  it('names a host that only begins like a password', () => {
+    const { path } = errorOf(() => read(registry('  password.example.com: {username: 1}')));
+    expect(path).toBe('registries["password.example.com"].username');
+  });
+
   it('tells what is wrong once', () => {
     const { message } = errorOf(() => read(registry('  x.io:\n    endpoint: ftp://x.io')));
     expect(message.match(/Expected a URL/g)).toHaveLength(1);
