@@ -38,6 +38,7 @@ export interface Joined {
   readonly parkedUntil: number | undefined;
 }
 
+const prefix = 'outstanding/';
 /**
  * A mark that nobody took away for so long is of a message that was lost, unless it is parked: that may take days. It is over
  * before the next day's plan.
@@ -120,6 +121,17 @@ export class Outstanding {
   async runsOf(request: CopyRequest): Promise<string[]> {
     const found = await this.#ours(request);
     return [...new Set([request.run, ...(found?.mark.waiters ?? []).map(({ run }) => run)])];
+  }
+
+  /** Takes away marks whose message was lost, and that nobody has asked for since: the runs that waited have ended without. */
+  async tidy(olderThanMs: number): Promise<void> {
+    const before = Date.now() - olderThanMs;
+    for await (const { key, modifiedAt } of this.#state.list(prefix)) {
+      if (modifiedAt >= before) continue;
+      const found = await this.#read(key);
+      const mark = found?.mark && (await this.#believed(found.mark));
+      if (found !== undefined && mark === undefined) await this.#state.delete(key, { ifMatch: found.etag });
+    }
   }
 
   async #claimAt(key: string, request: CopyRequest, joins = join): Promise<Claimed> {
@@ -240,12 +252,12 @@ function nameOf({ run, id }: Waiter): string {
 function keyOf(request: CopyRequest): string {
   const { kind, rule, target, digest } = request;
   if (kind === 'delete' || digest === undefined) return keyWithTags(request);
-  return `outstanding/${hash(`${kind}\n${rule}\n${target}\n${digest}`)}`;
+  return `${prefix}${hash(`${kind}\n${rule}\n${target}\n${digest}`)}`;
 }
 
 function keyWithTags({ kind, rule, target, digest, tags }: CopyRequest): string {
   const names = tags.map((tag) => tag.target).join('\n');
-  return `outstanding/${hash(`${kind}\n${rule}\n${target}\n${digest ?? ''}\n${names}`)}`;
+  return `${prefix}${hash(`${kind}\n${rule}\n${target}\n${digest ?? ''}\n${names}`)}`;
 }
 
 function hash(text: string): string {

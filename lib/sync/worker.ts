@@ -581,6 +581,7 @@ export class Worker {
       await this.#attend(run, lostBefore(pausedSince, resumedAt)).catch((error) => failures.push(error));
     }
     await tidyPlans(this.#options.state, stalePlanMs);
+    await this.#options.outstanding.tidy(lostMs);
     const ends: UploadEnds = {
       cancel: (checkpoint) => this.#cancelUpload(checkpoint),
       failed: ({ target }, error) => {

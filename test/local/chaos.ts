@@ -84,8 +84,8 @@ async function judge(
   tell('A last plan.');
   await scene.timer('schedule');
   await settle(scene, tell);
-  if (await hasAny(scene, 'checkpoints', '')) {
-    tell('A copy was given up; a week passes.');
+  if ((await hasAny(scene, 'checkpoints', '')) || (await hasAny(scene, 'state', 'outstanding/'))) {
+    tell('A copy was given up, or a message lost; a week passes.');
     await scene.startHosts(8 * dayMs);
     await scene.timer('release');
   }

@@ -216,3 +216,24 @@ describe('a push', () => {
     expect(app.digestAt('1')).toBe(B.descriptor.digest);
   });
 });
+
+it('a plan that dies before it sends, and whose tag moves then, leaves nothing behind for ever', async () => {
+  await app.hub.push('acme/app', '1.0', A);
+  await app.schedule();
+  const [plan] = app.queues.messages.splice(0);
+  if (plan === undefined) throw new Error('there is no plan');
+  const { send } = app.queues;
+  app.queues.send = () => Promise.reject(new StorageError('the process ends here'));
+  const dying = watched((call, key) => {
+    if (call === 'delete' && key.startsWith('outstanding/')) throw new Error('nobody is left');
+  });
+  await handOver(app.worker(dying), plan).catch(() => undefined);
+  app.queues.send = send;
+  expect(await marks()).toBe(1);
+  await app.hub.push('acme/app', '1.0', B);
+  await handOver(app.worker(), plan);
+  await app.deliver();
+  expect(app.digestAt('1.0')).toBe(B.descriptor.digest);
+  await release(49 * 60);
+  expect(await marks()).toBe(0);
+});
