@@ -68,25 +68,18 @@ export interface TagLister {
   listTags(options?: TagListOptions): Promise<TagPage | undefined>;
 }
 
-export interface OpenOptions extends CallOptions {
-  /**
-   * Lend the pieces: each is valid until the next is asked for, then its memory is read into again. A reader that copies
-   * or consumes each piece at once needs half the CPU time this way. @default false: pieces stay valid
-   */
-  readonly lend?: boolean;
-}
-
 export interface Fetcher {
   /** The raw bytes behind a tag or digest, verified against the digest; `undefined` on 404. */
   fetchManifest(reference: string, options?: CallOptions): Promise<Manifest | undefined>;
   /**
    * Opens a blob at an offset in bytes. The stream starts exactly there, also where the server ignores `Range`.
-   * It is not verified: whoever writes it does that. `undefined` on 404.
+   * It is not verified: whoever writes it does that. Its pieces are lent (memory.ts): a reader that gives them back, once
+   * it is done with them, needs half the CPU time. `undefined` on 404.
    */
   openBlob(
     blob: Descriptor,
     offset: number,
-    options?: OpenOptions,
+    options?: CallOptions,
   ): Promise<AsyncIterable<Uint8Array> | undefined>;
 }
 

@@ -1,13 +1,11 @@
 /**
- * Memory that sockets read into, used again and again.
- *
- * Node takes fresh memory for every read; on a fast download the kernel then spends more time on handing out empty pages
- * than on the bytes. A block is used again once everything that was read into it has been parsed, and what of that was
- * lent to the readers of bodies has been given back. What is not given back is left to the garbage collector, so that
- * forgetting costs time but never safety.
+ * What sockets read into: blocks of the common memory (oci/memory.ts) where much is read, for Node takes fresh memory for
+ * every read, and on a fast download the kernel then spends more time on handing out empty pages than on the bytes.
+ * A block is used again once everything that was read into it has been parsed, and what of that was lent to the readers of
+ * bodies has been given back.
  */
+import { type Lender, lendFrom, returnBlock, takeBlock } from '../oci/memory.ts';
 
-const blockSize = 1024 * 1024;
 /** With less room than this a block is full: short reads cost more than the memory. */
 const smallestRead = 64 * 1024;
 /** What a socket begins with, and goes on with while it reads but heads of answers: dozens of these wait for their next request. */
@@ -15,25 +13,40 @@ const headSize = 64 * 1024;
 const smallestHead = 16 * 1024;
 /** A fast socket fills a block in one read, and goes on while that is parsed. */
 const mostUnparsed = 8;
-/** Blocks that wait for their next use: more than downloads hold at once, for what is dropped is soon taken anew. */
-const maxFree = 64;
 
-interface Block {
+class Block implements Lender {
   readonly memory: Buffer<ArrayBuffer>;
-  written: number;
-  lent: number;
-  givenBack: number;
+  written = 0;
+  lent = 0;
   /** Nothing in it is to be looked at any more but what was lent. */
-  parsed: boolean;
+  parsed = false;
   /** Where its socket read to before: parsed as soon as something of this one is lent, for bytes are parsed in order. */
   before: Block | undefined;
   /** The socket has gone on to another block. */
-  full: boolean;
+  full = false;
+  #givenBack = 0;
+
+  constructor(memory: Buffer<ArrayBuffer>) {
+    this.memory = memory;
+  }
+
+  giveBack(bytes: number): void {
+    this.#givenBack += bytes;
+    this.reuse();
+  }
+
+  /** Leaves its memory to others as soon as nobody needs it. */
+  reuse(): void {
+    if (!this.full || !this.parsed || this.#givenBack !== this.lent) return;
+    // Its memory may be another block's since.
+    if (blocks.get(this.memory.buffer) !== this) return;
+    blocks.delete(this.memory.buffer);
+    returnBlock(this.memory);
+  }
 }
 
 /** Those that are used again, by their memory. */
 const blocks = new WeakMap<ArrayBufferLike, Block>();
-const free: Block[] = [];
 
 /** Where one socket reads to. */
 export class ReadBuffer {
@@ -47,8 +60,8 @@ export class ReadBuffer {
     if (memory.length - written < least) {
       const before = this.#block;
       before.full = true;
-      reuse(before);
-      this.#block = this.#lastRead < smallestHead ? headBlock() : takeBlock();
+      before.reuse();
+      this.#block = this.#lastRead < smallestHead ? headBlock() : commonBlock();
       this.#block.before = before.parsed ? undefined : before;
       forgetBeyond(before, mostUnparsed);
     }
@@ -74,7 +87,7 @@ export function lend(piece: Uint8Array): void {
     const earlier: Block | undefined = before.before;
     before.parsed = true;
     before.before = undefined;
-    reuse(before);
+    before.reuse();
     before = earlier;
   }
   block.before = undefined;
@@ -92,39 +105,17 @@ export function settle(piece: Uint8Array): void {
   const block = blocks.get(piece.buffer);
   if (block === undefined) return;
   block.parsed = true;
-  reuse(block);
+  block.reuse();
 }
 
-/** Gives back a piece of a body that nobody looks at any more; each piece once. */
-export function giveBack(piece: Uint8Array): void {
-  const block = blocks.get(piece.buffer);
-  if (block === undefined) return;
-  block.givenBack += piece.length;
-  reuse(block);
-}
-
-function reuse(block: Block): void {
-  if (!block.full || !block.parsed || block.givenBack !== block.lent || free.length === maxFree) return;
-  if (!blocks.has(block.memory.buffer)) return;
-  Object.assign(block, unused);
-  free.push(block);
-}
-
-function takeBlock(): Block {
-  const known = free.pop();
-  if (known !== undefined) return known;
-  const block = newBlock(blockSize);
+function commonBlock(): Block {
+  const block = new Block(takeBlock());
   blocks.set(block.memory.buffer, block);
+  lendFrom(block.memory, block);
   return block;
 }
 
 /** Too small to be worth keeping. */
 function headBlock(): Block {
-  return newBlock(headSize);
-}
-
-const unused = { written: 0, lent: 0, givenBack: 0, parsed: false, before: undefined, full: false } as const;
-
-function newBlock(size: number): Block {
-  return { memory: Buffer.allocUnsafeSlow(size), ...unused };
+  return new Block(Buffer.allocUnsafeSlow(headSize));
 }

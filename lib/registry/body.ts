@@ -1,5 +1,5 @@
 import { HubferryError } from '../errors.ts';
-import { giveBack } from './blocks.ts';
+import { giveBack } from '../oci/memory.ts';
 
 /** What a body needs of the connection that it comes from. */
 export interface BodySource {
@@ -92,14 +92,6 @@ export class ResponseBody implements AsyncIterable<Uint8Array>, AsyncIterator<Ui
       this.#abort();
     }
     return Promise.resolve({ done: true, value: undefined });
-  }
-
-  /** Lends the pieces: each is valid until the next is asked for, then its memory is read into again. */
-  async *lent(): AsyncGenerator<Uint8Array, undefined> {
-    for await (const piece of this) {
-      yield piece;
-      giveBack(piece);
-    }
   }
 
   /** Drops what is left, and keeps the connection where that is little. */

@@ -4,11 +4,11 @@ import { codeOf, HubferryError, type RegistryError } from '../errors.ts';
 import type { Descriptor, Digest, Manifest } from '../oci/descriptor.ts';
 import { algorithmOf, digestOf, isDigest } from '../oci/digest.ts';
 import { isSchema1Type, manifestMediaTypes, maxManifestBytes } from '../oci/manifest.ts';
+import { giveBack } from '../oci/memory.ts';
 import { isTag, referrerTag } from '../oci/reference.ts';
 import type {
   CallOptions,
   Observer,
-  OpenOptions,
   PushedManifest,
   ReferrerListOptions,
   Referrers,
@@ -123,7 +123,7 @@ export class Repository implements Target {
   async openBlob(
     blob: Descriptor,
     offset: number,
-    options?: OpenOptions,
+    options?: CallOptions,
   ): Promise<AsyncIterable<Uint8Array> | undefined> {
     const headers = offset === 0 ? {} : { range: `bytes=${offset}-` };
     const response = await this.#send({ method: 'GET', url: this.#blob(blob.digest), headers }, options);
@@ -144,15 +144,14 @@ export class Repository implements Target {
       void body.return();
       return this.#openWhole(blob, offset, options);
     }
-    const pieces = options?.lend === true ? body.lent() : body;
-    return start === offset ? pieces : skip(pieces, offset - start);
+    return start === offset ? body : skip(body, offset - start);
   }
 
   /** Whoever refuses ranges, or answers them wrongly, may be right without one. */
   async #openWhole(
     blob: Descriptor,
     offset: number,
-    options: OpenOptions | undefined,
+    options: CallOptions | undefined,
   ): Promise<AsyncIterable<Uint8Array> | undefined> {
     const whole = await this.openBlob(blob, 0, options);
     return whole && skip(whole, offset, () => this.#endsBefore(blob, offset));
@@ -396,8 +395,9 @@ async function* skip(
 ): AsyncGenerator<Uint8Array> {
   let past = -bytes;
   for await (const piece of pieces) {
-    const before = Math.max(0, -past);
+    const before = Math.min(piece.length, Math.max(0, -past));
     past += piece.length;
+    giveBack(piece.subarray(0, before));
     if (past > 0) yield piece.subarray(before);
   }
   if (past <= 0 && short !== undefined) throw short();

@@ -1,13 +1,9 @@
-/**
- * Memory for chunks, taken from one budget and used again and again: fresh memory for each gigabyte that passes costs more
- * time than the bytes themselves.
- */
+/** Memory for chunks, taken from one budget. */
+import { blockBytes, giveBack, isLent, returnBlock, takeBlock } from '../oci/memory.ts';
 import { Budget } from './concurrency.ts';
-import { slabBytes } from './limits.ts';
 
 export class ChunkMemory {
   readonly #budget: Budget;
-  readonly #free: Buffer[] = [];
 
   constructor(total: number) {
     this.#budget = new Budget(total);
@@ -21,39 +17,27 @@ export class ChunkMemory {
   /** An empty chunk with room for so many bytes (at most the total), as soon as there is room for it. */
   async take(size: number, signal: AbortSignal): Promise<Chunk> {
     const capacity = Math.min(size, this.total);
-    // A small blob does not hold a slab of which it uses little.
-    if (capacity < slabBytes) {
-      const release = await this.#budget.acquire(capacity, signal);
-      return new Chunk(capacity, () => Buffer.allocUnsafeSlow(capacity), release);
-    }
-    // The last slab is held whole, however little of it is filled.
-    const held = Math.ceil(capacity / slabBytes) * slabBytes;
-    const release = await this.#budget.acquire(held, signal);
-    return new Chunk(
-      capacity,
-      () => this.#free.pop() ?? Buffer.allocUnsafeSlow(slabBytes),
-      (slabs) => {
-        this.#free.push(...slabs);
-        release();
-      },
-    );
+    // A small blob does not hold a block of which it uses little; of larger ones the last is held whole.
+    const held = capacity < blockBytes ? capacity : Math.ceil(capacity / blockBytes) * blockBytes;
+    return new Chunk(capacity, await this.#budget.acquire(held, signal));
   }
 }
 
 /** So many bytes that are sent in one request. */
 export class Chunk {
   readonly capacity: number;
+  readonly #pieces: Uint8Array[] = [];
   #length = 0;
-  #slabs: Buffer[] = [];
-  /** The slab that is being filled, and how far. */
-  #at = 0;
+  /** Where pieces are copied to, and how far the last one is filled. */
+  readonly #own: Buffer<ArrayBuffer>[] = [];
   #filled = 0;
-  readonly #slab: () => Buffer;
-  #release: ((slabs: readonly Buffer[]) => void) | undefined;
+  /** How many blocks of others are held, and the last of them. */
+  #held = 0;
+  #last: ArrayBufferLike | undefined;
+  #release: (() => void) | undefined;
 
-  constructor(capacity: number, slab: () => Buffer, release: (slabs: readonly Buffer[]) => void) {
+  constructor(capacity: number, release: () => void) {
     this.capacity = capacity;
-    this.#slab = slab;
     this.#release = release;
   }
 
@@ -61,46 +45,78 @@ export class Chunk {
     return this.#length;
   }
 
-  /** Copies as much of the bytes as there is room for, and tells how many those were. */
+  /** Takes as much of the bytes as there is room for, and tells how many those were. What was lent is given back here. */
   add(bytes: Uint8Array): number {
-    const taken = Math.min(bytes.length, this.capacity - this.#length);
-    for (let at = 0; at < taken; ) at += this.#addToSlab(bytes, at, taken);
-    this.#length += taken;
-    return taken;
+    const piece = bytes.subarray(0, this.capacity - this.#length);
+    this.#length += piece.length;
+    if (this.#mayHold(piece)) this.#append(piece);
+    else this.#copy(piece);
+    return piece.length;
   }
 
-  #addToSlab(bytes: Uint8Array, from: number, to: number): number {
-    if (this.#filled === this.#slabs[this.#at]?.length) {
-      this.#at += 1;
+  /**
+   * Lent memory is held as it is, unless so little of each block came that far more would be held than the budget knows
+   * of: up to a sixteenth of a block stays empty, and the first and the last may be shared with the chunks beside.
+   */
+  #mayHold(piece: Uint8Array): boolean {
+    if (this.capacity < blockBytes || !isLent(piece)) return false;
+    if (piece.buffer === this.#last) return true;
+    if (this.#held > (this.capacity / blockBytes) * (17 / 16) + 1) return false;
+    this.#held += 1;
+    this.#last = piece.buffer;
+    return true;
+  }
+
+  #append(piece: Uint8Array): void {
+    const before = this.#pieces.at(-1);
+    const follows = before?.buffer === piece.buffer && before.byteOffset + before.length === piece.byteOffset;
+    if (!follows) this.#pieces.push(piece);
+    else
+      this.#pieces.splice(-1, 1, Buffer.from(piece.buffer, before.byteOffset, before.length + piece.length));
+  }
+
+  #copy(piece: Uint8Array): void {
+    for (let at = 0; at < piece.length; ) {
+      const room = this.#room();
+      const length = Math.min(piece.length - at, room.length);
+      room.set(piece.subarray(at, at + length));
+      this.#append(room.subarray(0, length));
+      this.#filled += length;
+      at += length;
+    }
+    giveBack(piece);
+  }
+
+  /** What is left of the chunk's own memory. */
+  #room(): Buffer<ArrayBuffer> {
+    let own = this.#own.at(-1);
+    if (own === undefined || this.#filled === own.length) {
+      own = this.capacity < blockBytes ? Buffer.allocUnsafeSlow(this.capacity) : takeBlock();
+      this.#own.push(own);
       this.#filled = 0;
     }
-    const slab = this.#slabs[this.#at] ?? this.#slab();
-    this.#slabs[this.#at] = slab;
-    const length = Math.min(to - from, slab.length - this.#filled);
-    slab.set(bytes.subarray(from, from + length), this.#filled);
-    this.#filled += length;
-    return length;
+    return own.subarray(this.#filled);
   }
 
-  /** The bytes, without a copy: valid until the chunk is released. */
+  /** The bytes, without a copy: valid until the chunk is released or cleared. */
   pieces(): readonly Uint8Array[] {
-    if (this.#length === 0) return [];
-    const last = this.#slabs[this.#at]?.subarray(0, this.#filled);
-    return [...this.#slabs.slice(0, this.#at), ...(last === undefined ? [] : [last])];
+    return [...this.#pieces];
   }
 
-  /** Empties the chunk for another filling; its memory stays with it. */
+  /** Empties the chunk for another filling. */
   clear(): void {
+    for (const piece of this.#pieces.splice(0)) giveBack(piece);
+    for (const own of this.#own.splice(0)) if (own.length === blockBytes) returnBlock(own);
     this.#length = 0;
-    this.#at = 0;
     this.#filled = 0;
+    this.#held = 0;
+    this.#last = undefined;
   }
 
   /** Gives the memory back, with what is in it; a second call does nothing. */
   release(): void {
-    this.#release?.(this.#slabs);
+    this.#release?.();
     this.#release = undefined;
-    this.#slabs = [];
     this.clear();
   }
 }

@@ -10,7 +10,7 @@ import type { Limits } from './limits.ts';
 /**
  * The blob's bytes from an offset on, whatever breaks on the way: a stream that ends early is reopened where it stood
  * (fresh redirect, fresh token). The size is always checked, the digest where the reading starts at zero: what does not match
- * is thrown at the end. Each piece is lent until the next is asked for.
+ * is thrown at the end. Its pieces are lent.
  */
 export async function* readFrom(
   source: Source,
@@ -25,7 +25,7 @@ export async function* readFrom(
   for (let fruitless = 0; offset < blob.size; ) {
     const before = offset;
     try {
-      const stream = await source.openBlob(blob, offset, { signal: stop, lend: true });
+      const stream = await source.openBlob(blob, offset, { signal: stop });
       if (stream === undefined) throw missing(source, blob);
       // From the first piece on: a source that knows no ranges sends what comes before it once more.
       let pace: Pace | undefined;

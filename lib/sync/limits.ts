@@ -7,7 +7,8 @@
  *
  *   chunks in memory   88 MiB   each transfer fills one chunk of at most 20 MiB while it sends another
  *   blobs in flight    10       so a chunk is at least 88 MiB / (2 × 10) = 4 MiB
- *   read from sockets           some blocks of 1 MiB for each blob in flight, used again and again (registry/blocks.ts)
+ *   read from sockets           some blocks of 1 MiB for each blob in flight: chunks hold what was read into them
+ *                               (oci/memory.ts), and copy what came in so small pieces that it would hold too much
  *   manifests          16 MiB   remembered (pulled.ts); those in hand are some kilobytes each, and 4 MiB at the most
  *   sockets            2 × 10 + 12 = 32 a host and side (clients.ts), 64 KiB of kernel and stream buffers each
  *
@@ -16,6 +17,8 @@
  * 90 MiB. So 512 MB hold the host's 150, these 260 (with remembered manifests) and 100 for tags; only a source all of
  * whose manifests are of megabytes, with every request at work on an index of them, needs the 2 GB.
  */
+import { blockBytes } from '../oci/memory.ts';
+
 const MiB = 1024 * 1024;
 
 export interface Limits {
@@ -42,8 +45,6 @@ export const defaultLimits: Limits = {
   slowest: { bytes: 120 * 1024, ms: 120_000 },
 };
 
-/** Chunks are made of these, so that none holds memory of which it uses little. */
-export const slabBytes = MiB;
 /** Of a blob of 64 MiB as much is in memory at once as of any larger one. */
 const largestChunk = 20 * MiB;
 
@@ -56,8 +57,8 @@ export function chunkSizeFor(
   chunkMemory: number,
   target: { maxChunk: number | undefined; minChunk: number },
 ): number {
-  const slabs = Math.floor(chunkMemory / (2 * Math.max(1, transfers)) / slabBytes);
-  const share = slabs * slabBytes;
-  const wanted = Math.min(Math.max(share, slabBytes), largestChunk, chunkMemory);
+  const blocks = Math.floor(chunkMemory / (2 * Math.max(1, transfers)) / blockBytes);
+  const share = blocks * blockBytes;
+  const wanted = Math.min(Math.max(share, blockBytes), largestChunk, chunkMemory);
   return Math.max(Math.min(wanted, target.maxChunk ?? wanted), target.minChunk);
 }

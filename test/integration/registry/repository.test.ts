@@ -158,15 +158,10 @@ describe('a blob', () => {
     expect(server.requests.map(({ headers }) => headers.range)).toEqual([undefined, 'bytes=7-']);
   });
 
-  it('lends the same bytes', async () => {
-    const { repository } = await repositoryWith(ranged);
-    expect(await bytesOf(await repository.openBlob(blob, 3, { lend: true }))).toBe('3456789');
-  });
-
   it('starts at the offset also where the server knows no ranges', async () => {
     const { repository } = await repositoryWith(() => reply(200, {}, content));
     expect(await bytesOf(await repository.openBlob(blob, 7))).toBe('789');
-    expect(await bytesOf(await repository.openBlob(blob, 10, { lend: true }))).toBe('');
+    expect(await bytesOf(await repository.openBlob(blob, 10))).toBe('');
   });
 
   it('is empty at its end', async () => {
@@ -182,11 +177,8 @@ describe('a blob', () => {
     const { server, repository } = await repositoryWith((exchange) =>
       exchange.headers.range === undefined ? reply(200, {}, content) : reply(206, headers, '9'),
     );
-    for (const lend of [true, false]) {
-      expect(await bytesOf(await repository.openBlob(blob, 7, { lend }))).toBe('789');
-    }
-    const ranges = server.requests.map(({ headers }) => headers.range);
-    expect(ranges).toEqual(['bytes=7-', undefined, 'bytes=7-', undefined]);
+    expect(await bytesOf(await repository.openBlob(blob, 7))).toBe('789');
+    expect(server.requests.map(({ headers }) => headers.range)).toEqual(['bytes=7-', undefined]);
   });
 
   it('starts at the offset also where an earlier part is answered', async () => {

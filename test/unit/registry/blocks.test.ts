@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { giveBack, lend, ReadBuffer, settle } from '../../../lib/registry/blocks.ts';
+import { giveBack } from '../../../lib/oci/memory.ts';
+import { lend, ReadBuffer, settle } from '../../../lib/registry/blocks.ts';
 
 /** Reads `length` bytes as a socket would, all of them of a body. */
 function read(buffer: ReadBuffer, length: number, value: number): Buffer {
@@ -85,6 +86,19 @@ describe('memory that sockets read into', () => {
     read(buffer, room, 2);
     read(busy(), room, 3);
     expect(held.every((byte) => byte === 1)).toBe(true);
+  });
+
+  it('is used again once, however often its end is noticed', () => {
+    const buffer = busy();
+    const first = read(buffer, room, 1);
+    giveBack(first);
+    buffer.next();
+    settle(first);
+    const held = read(busy(), room, 2);
+    expect(held.buffer).toBe(first.buffer);
+    read(buffer, 1000, 3);
+    read(busy(), room, 4);
+    expect(held.every((byte) => byte === 2)).toBe(true);
   });
 
   it('is not used again while its socket still reads into it', () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { blockBytes, lendFrom, takeBlock } from '../../../lib/oci/memory.ts';
 import { ChunkMemory } from '../../../lib/sync/chunk.ts';
 import { chunkSizeFor } from '../../../lib/sync/limits.ts';
 
@@ -19,7 +20,7 @@ describe('a chunk', () => {
     expect(chunk.length).toBe(1000);
   });
 
-  it('of several slabs is what was put in, whatever the size of the pieces', async () => {
+  it('of several blocks is what was put in, whatever the size of the pieces', async () => {
     const content = Buffer.alloc(9 * MiB + 5, numbered(251));
     const chunk = await new ChunkMemory(16 * MiB).take(content.length, signal);
     for (let at = 0; at < content.length; ) at += chunk.add(content.subarray(at, at + 999_983));
@@ -33,6 +34,86 @@ describe('a chunk', () => {
     expect(chunk.pieces()).toEqual([]);
     chunk.add(Buffer.alloc(5 * MiB, 2));
     expect(Buffer.concat(chunk.pieces()).equals(Buffer.alloc(5 * MiB, 2))).toBe(true);
+  });
+});
+
+/** A block of which pieces are lent, and how much of it has come back. */
+function lentBlock(value: number): { readonly block: Buffer; readonly back: () => number } {
+  const block = takeBlock().fill(value);
+  let back = 0;
+  const giveBack = (bytes: number) => {
+    back += bytes;
+  };
+  lendFrom(block, { giveBack });
+  return { block, back: () => back };
+}
+
+describe('a chunk of lent memory', () => {
+  it('holds it without a copy until it is released', async () => {
+    const { block, back } = lentBlock(1);
+    const chunk = await new ChunkMemory(16 * MiB).take(4 * MiB, signal);
+    chunk.add(block.subarray(0, 1000));
+    chunk.add(block.subarray(1000, 3000));
+    chunk.add(block.subarray(5000, 6000));
+    expect(chunk.pieces().map(({ byteOffset, length }) => [byteOffset, length])).toEqual([
+      [0, 3000],
+      [5000, 1000],
+    ]);
+    expect(chunk.pieces().every(({ buffer }) => buffer === block.buffer)).toBe(true);
+    expect(back()).toBe(0);
+    chunk.release();
+    chunk.release();
+    expect(back()).toBe(4000);
+  });
+
+  it('gives back only its own part of a piece that goes on in the next chunk', async () => {
+    const { block, back } = lentBlock(1);
+    const memory = new ChunkMemory(16 * MiB);
+    const [first, second] = [await memory.take(MiB, signal), await memory.take(MiB, signal)];
+    first.add(Buffer.alloc(MiB - 100));
+    expect(first.add(block)).toBe(100);
+    expect(second.add(block.subarray(100))).toBe(MiB - 100);
+    first.release();
+    expect(back()).toBe(100);
+    second.release();
+    expect(back()).toBe(MiB);
+  });
+
+  it('keeps the order where some is lent and some is not', async () => {
+    const { block } = lentBlock(7);
+    const chunk = await new ChunkMemory(16 * MiB).take(4 * MiB, signal);
+    chunk.add(numbered(500));
+    chunk.add(block.subarray(0, 300));
+    chunk.add(numbered(700, 500));
+    const expected = Buffer.concat([numbered(500), Buffer.alloc(300, 7), numbered(700, 500)]);
+    expect(Buffer.concat(chunk.pieces())).toEqual(expected);
+  });
+
+  it('copies, and gives back at once, what would hold far more than the budget knows of', async () => {
+    const chunk = await new ChunkMemory(16 * MiB).take(4 * MiB, signal);
+    const lent = Array.from({ length: 40 }, (_, index) => lentBlock(index));
+    for (const { block } of lent) chunk.add(block.subarray(0, 64 * 1024));
+    const buffers = new Set(chunk.pieces().map(({ buffer }) => buffer));
+    expect(buffers.size * blockBytes).toBeLessThanOrEqual(2 * 4 * MiB + 3 * MiB);
+    expect(lent.filter(({ back }) => back() > 0).length).toBeGreaterThan(30);
+    const expected = Buffer.concat(lent.map((_, index) => Buffer.alloc(64 * 1024, index)));
+    expect(Buffer.concat(chunk.pieces()).equals(expected)).toBe(true);
+  });
+
+  it('is copied for a small blob, which holds no whole block', async () => {
+    const { block, back } = lentBlock(3);
+    const chunk = await new ChunkMemory(16 * MiB).take(1000, signal);
+    chunk.add(block.subarray(0, 1000));
+    expect(back()).toBe(1000);
+    expect(Buffer.concat(chunk.pieces())).toEqual(Buffer.alloc(1000, 3));
+  });
+
+  it('is given back where the chunk is cleared', async () => {
+    const { block, back } = lentBlock(3);
+    const chunk = await new ChunkMemory(16 * MiB).take(2 * MiB, signal);
+    chunk.add(block);
+    chunk.clear();
+    expect(back()).toBe(MiB);
   });
 });
 
@@ -51,7 +132,7 @@ describe('the memory of chunks', () => {
     expect((await second).capacity).toBe(MiB);
   });
 
-  it('counts what chunks hold, which is whole slabs of 1 MiB', async () => {
+  it('counts what chunks hold, which is whole blocks of 1 MiB', async () => {
     const memory = new ChunkMemory(3 * MiB);
     const first = await memory.take(1.25 * MiB, signal);
     let taken = false;
