@@ -482,8 +482,12 @@ class Carriage {
     if (tag !== '') await this.#facts.noteMirrored(this.#rule.name, this.#sides.target.name, tag, digest);
   }
 
-  /** A crash right after a move leaves the record of the digest before: the next attempt finds the tag as it is to be. */
+  /**
+   * A crash right after a move leaves the record of the digest before: the next attempt finds the tag as it is to be. What
+   * goes by its digest alone has no record.
+   */
   async #mendRecord(pair: TagPair, digest: Digest): Promise<void> {
+    if (pair.target === '') return;
     const put = await this.#facts.mirroredDigest(this.#rule.name, this.#sides.target.name, pair.target);
     if (put !== undefined && put !== digest) await this.#noteMirrored(pair, digest);
   }
