@@ -53,6 +53,9 @@ interface Loaded {
   readonly derived: Passage['derived'];
 }
 
+/** The reason of a follow-up. */
+export const moved = 'moved';
+
 const nothingDerived: Passage['derived'] = new Map();
 
 /** A look at the source that is not older than this still counts when the tag moves. */
@@ -523,7 +526,7 @@ class Carriage {
     if (digest === undefined) return undefined;
     const { referrerTags: _, moreReferrers: __, digest: ___, kept: ____, ...request } = this.#request;
     const one = others.length === 0 ? { digest } : {};
-    return { ...request, ...one, tags: [...this.#moved.keys()], reason: 'moved', attempt: 0 };
+    return { ...request, ...one, tags: [...this.#moved.keys()], reason: moved, attempt: 0 };
   }
 
   /** Turns what goes wrong into lines for the tags that have none yet. */

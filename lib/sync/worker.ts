@@ -9,7 +9,7 @@ import type { Announce, Opening, RunBook } from './book.ts';
 import { type Checkpoint, tidyCheckpoints, type UploadEnds } from './checkpoint.ts';
 import { after, forEachOf, StoppedError } from './concurrency.ts';
 import type { Control, Wishes } from './control.ts';
-import type { Sides } from './copier.ts';
+import { moved, type Sides } from './copier.ts';
 import type { Core } from './direct.ts';
 import type { EventFields, LogLevel, OnEvent } from './events.ts';
 import { forRepository } from './namespace.ts';
@@ -20,7 +20,13 @@ import { tidyPlans } from './plan-progress.ts';
 import { Planning } from './planning.ts';
 import { repairsOf } from './repairs.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
-import { type CopyRequest, type FanOutRequest, type PlanRequest, tagsPerPlan } from './request.ts';
+import {
+  type CopyRequest,
+  copyRequestSchema,
+  type FanOutRequest,
+  type PlanRequest,
+  tagsPerPlan,
+} from './request.ts';
 import { namesOfRule } from './rule-lines.ts';
 import { matchesNames, needsWholeList } from './select.ts';
 import { claimsOnTags } from './tag-claims.ts';
@@ -595,10 +601,18 @@ export class Worker {
 
   /** Sends once more what of an open run was lost, and closes it where it can be. */
   async #attend(run: string, lost: number): Promise<void> {
-    const { book, queues, announce } = this.#options;
-    for (const { queue, message } of await book.unheard(run, Date.now() - sentMs))
-      await queues.send(queue, message);
+    const { book, announce } = this.#options;
+    for (const sent of await book.unheard(run, Date.now() - sentMs)) await this.#sendLost(sent);
     await book.close(run, announce, { before: lost });
+  }
+
+  /** A follow-up has left no trace either where it joined a request that is still outstanding. */
+  async #sendLost({ queue, message }: Sent): Promise<void> {
+    const { queues, outstanding } = this.#options;
+    const request = copyRequestSchema.safeParse(message).data;
+    if (request?.reason !== moved) return queues.send(queue, message);
+    const lane = queue === lanes.push ? 'push' : 'copy';
+    await this.#sendClaimed(await outstanding.claimWhole(request), request, lane);
   }
 
   async #releaseParked(due: readonly Parking[], signal: AbortSignal): Promise<void> {

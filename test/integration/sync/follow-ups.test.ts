@@ -145,6 +145,53 @@ describe('a follow-up that nobody was left to send', () => {
   });
 });
 
+describe('a follow-up that joined the request of a plan', () => {
+  /** The request whose follow-up it is has ended; what a plan has asked for meanwhile is in the queue. */
+  async function join(): Promise<string> {
+    await app.hub.push('acme/app', '1', A);
+    whileCopying(A, async () => {
+      await app.hub.push('acme/app', '1', B);
+      await app.schedule();
+      await takeNext();
+    });
+    const run = await app.schedule();
+    await takeNext();
+    await takeNext();
+    expect(queued()).toEqual([B.descriptor.digest]);
+    return run;
+  }
+
+  async function takeNext(): Promise<void> {
+    const message = app.queues.messages.shift();
+    if (message === undefined) throw new Error('There is no message');
+    await handOver(app.worker(), message);
+  }
+
+  const queued = () =>
+    app.queues.messages.map(({ text }) => (JSON.parse(text) as { readonly digest?: string }).digest);
+
+  it('is not sent beside it, however long that takes, and ends with it', async () => {
+    const run = await join();
+    for (const minutes of [16, 32, 48]) {
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + minutes * 60_000 });
+      await app.worker().release();
+      expect(queued()).toEqual([B.descriptor.digest]);
+    }
+    await app.deliver();
+    expect(told(run)).toEqual(['1 copied', '1 copied']);
+    expect(await marks()).toBe(0);
+  });
+
+  it('is sent where that was lost', async () => {
+    const run = await join();
+    app.queues.messages.length = 0;
+    await release(13 * 60);
+    expect(app.digestAt('1')).toBe(B.descriptor.digest);
+    expect(told(run)).toEqual(['1 copied', '1 copied']);
+    expect(await marks()).toBe(0);
+  });
+});
+
 describe('a request that the queue refuses', () => {
   it('is not outstanding: a later plan asks for it', async () => {
     await app.hub.push('acme/app', '1', A);
