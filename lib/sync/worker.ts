@@ -18,6 +18,7 @@ import { type Lane, lanes, type Parking, type ParkingLot, scattered } from './pa
 import { linesOf, type Opened, type Part, type Sent } from './parts.ts';
 import { tidyPlans } from './plan-progress.ts';
 import { Planning } from './planning.ts';
+import { lateReferrers } from './referrers.ts';
 import { repairsOf } from './repairs.ts';
 import type { Line, SyncOutcome, Trigger } from './report.ts';
 import {
@@ -863,8 +864,15 @@ function asksFor(rule: Rule, target: RuleTarget, request: CopyRequest): boolean 
   if (`${target.host}/${target.path}` !== request.target) return false;
   return request.tags.every((tag) => {
     if (tag.source !== '') return tag.target === targetTag(rule, target, tag.source);
-    return tag.target === '' || tag.target === target.tags?.[0];
+    return asksForDigest(rule, target, request, tag.target);
   });
+}
+
+/** No filter is decided for what has no source tag: it has to be the rule's source itself, or said late about what the target has. */
+function asksForDigest(rule: Rule, target: RuleTarget, request: CopyRequest, tag: string): boolean {
+  const { selector } = rule.source;
+  const isSource = selector.kind === 'digest' && selector.digest === request.digest;
+  return isSource ? tag === (target.tags?.[0] ?? '') : tag === '' && request.reason === lateReferrers;
 }
 
 function targetTag(rule: Rule, target: RuleTarget, tag: string): string {
