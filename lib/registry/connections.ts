@@ -100,7 +100,8 @@ function createConnector(options: Partial<buildConnector.BuildOptions>): buildCo
 
 /**
  * Keeps a registry out on the internet from sending its clients to addresses inside: by a redirect, an upload Location or
- * a token service. The addresses are checked as the connection uses them, so that no second lookup can differ.
+ * a token service, or by what its own name answers later. The addresses are checked as the connection uses them, so that no
+ * second lookup can differ.
  */
 class AddressGuard {
   readonly #hostname: string;
@@ -113,20 +114,20 @@ class AddressGuard {
   }
 
   mayReach(hostname: string): boolean {
-    return hostname === this.#hostname || this.#registryIsInside === true || !isInsideHost(hostname);
+    return this.#registryIsInside === true || !isInsideHost(hostname);
   }
 
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     systemLookup(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, []);
-      const inside = addresses.filter(({ address }) => isInsideAddress(address));
-      if (hostname === this.#hostname) this.#locate(inside.length === addresses.length);
-      else if (inside.length > 0 && this.#registryIsInside !== true) {
+      const outside = addresses.filter(({ address }) => !isInsideAddress(address));
+      if (hostname === this.#hostname) this.#locate(outside.length === 0);
+      const reachable = this.#registryIsInside === true ? addresses : outside;
+      const [first] = reachable;
+      if (first === undefined)
         return callback(new AddressRefusedError(`${hostname} is an address inside this network`), []);
-      }
-      if (options.all) return callback(null, addresses);
-      const [first] = addresses;
-      callback(null, first?.address ?? '', first?.family ?? 4);
+      if (options.all) return callback(null, reachable);
+      callback(null, first.address, first.family);
     });
   };
 

@@ -1,4 +1,5 @@
 import type { LookupAddress } from 'node:dns';
+import { isIP } from 'node:net';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { createConnections, defaultTimeouts } from '../../../lib/registry/connections.ts';
 import { exchange } from '../../../lib/registry/exchange.ts';
@@ -19,10 +20,19 @@ vi.mock('node:dns', async (importOriginal) => {
     if (addresses === undefined) return dns.lookup(name, options, callback);
     callback(
       null,
-      addresses.map((address) => ({ address, family: 4 })),
+      addresses.map((address) => ({ address, family: isIP(address) })),
     );
   };
   return { ...dns, lookup };
+});
+
+/** Nothing listens there; it stands for an address out on the internet. */
+const outside = vi.hoisted(() => '::1');
+
+vi.mock('../../../lib/registry/addresses.ts', async (importOriginal) => {
+  const addresses = await importOriginal<typeof import('../../../lib/registry/addresses.ts')>();
+  const isInsideAddress = (address: string) => address !== outside && addresses.isInsideAddress(address);
+  return { ...addresses, isInsideAddress };
 });
 
 beforeEach(() => names.clear());
@@ -73,46 +83,61 @@ describe('a registry out on the internet', () => {
   });
 });
 
-/** The first is tried first: nobody asks for the second. */
-const mixed = ['127.0.0.1', '203.0.113.7'];
+describe('a registry by a name', () => {
+  const inside = '127.0.0.1';
 
-describe('a registry whose name has addresses inside and outside', () => {
   async function start() {
     const server = await serve(() => reply(204, { connection: 'close' }));
     const { port } = new URL(server.url);
-    const endpoint = `http://registry.test:${port}`;
-    const connections = connectionsOf(endpoint);
-    const connect = async (addresses: readonly string[]) => {
-      names.set('registry.test', addresses);
-      expect((await get(connections, endpoint)).status).toBe(204);
+    const connections = connectionsOf(`http://registry.test:${port}`);
+    return {
+      /** What comes of a request while the name has these addresses. */
+      async send(addresses: readonly string[], name = 'registry.test'): Promise<unknown> {
+        names.set(name, addresses);
+        const answer = get(connections, `http://${name}:${port}/`);
+        return answer.then(({ status }) => status).catch(({ code }: { code: string }) => code);
+      },
+      mayGoInside: () => connections.mayReach(new URL('http://10.0.0.1/')),
+      /** How many requests have come to the address inside. */
+      received: () => server.requests.length,
     };
-    const mayGoInside = () => connections.mayReach(new URL('http://10.0.0.1/'));
-    return { connect, mayGoInside, port, connections };
   }
 
-  it('may not name neighbours, by address or by name', async () => {
-    const { connect, mayGoInside, port, connections } = await start();
-    await connect(mixed);
-    expect(mayGoInside()).toBe(false);
-    names.set('internal.test', ['127.0.0.1']);
-    await expect(get(connections, `http://internal.test:${port}/`)).rejects.toMatchObject({
-      code: 'ERR_REDIRECT',
-    });
+  it.each([
+    ['inside and outside', [inside, outside]],
+    ['outside and inside', [outside, inside]],
+  ])('that has addresses %s is asked outside alone', async (_, mixed) => {
+    const { send, received } = await start();
+    expect(await send(mixed)).toBe('ERR_CONNECTION');
+    expect(received()).toBe(0);
   });
 
-  it('stays outside when its name answers with an address inside later', async () => {
-    const { connect, mayGoInside } = await start();
-    await connect(mixed);
-    await connect(['127.0.0.1']);
+  it('that has an address outside may not name neighbours, by address or by name', async () => {
+    const { send, mayGoInside, received } = await start();
+    await send([inside, outside]);
     expect(mayGoInside()).toBe(false);
+    expect(await send([inside], 'internal.test')).toBe('ERR_REDIRECT');
+    expect(await send([inside, outside], 'internal.test')).toBe('ERR_CONNECTION');
+    expect(received()).toBe(0);
   });
 
-  it('is no longer inside once its name answers with an address outside', async () => {
-    const { connect, mayGoInside } = await start();
-    await connect(['127.0.0.1']);
+  it('that has been outside is never reached inside, whatever the name answers later', async () => {
+    const { send, mayGoInside, received } = await start();
+    await send([outside]);
+    expect(await send([inside])).toBe('ERR_REDIRECT');
+    expect(await send([inside, outside])).toBe('ERR_CONNECTION');
+    expect(mayGoInside()).toBe(false);
+    expect(received()).toBe(0);
+  });
+
+  it('that is inside is no longer so once the name answers with an address outside', async () => {
+    const { send, mayGoInside, received } = await start();
+    expect(await send([inside])).toBe(204);
     expect(mayGoInside()).toBe(true);
-    await connect(mixed);
+    expect(await send([inside, outside])).toBe('ERR_CONNECTION');
     expect(mayGoInside()).toBe(false);
+    expect(await send([inside])).toBe('ERR_REDIRECT');
+    expect(received()).toBe(1);
   });
 });
 
