@@ -252,7 +252,7 @@ export class Worker {
     // The first end stands: what it opened is under way.
     if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
     const wishes = await this.#options.control.wishes();
-    if (run in wishes.cancelled)
+    if (Object.hasOwn(wishes.cancelled, run))
       return void (await this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() }));
     if (wishes.pausedSince !== undefined)
       return this.#park(request, 'plan', Date.now(), paused, this.#pausedLines(request));
@@ -538,9 +538,9 @@ export class Worker {
 
   /** Whether every run that waits for the request was cancelled. */
   async #isCancelled(request: CopyRequest, { cancelled }: Wishes): Promise<boolean> {
-    if (!(request.run in cancelled)) return false;
+    if (!Object.hasOwn(cancelled, request.run)) return false;
     const runs = await this.#options.outstanding.runsOf(request);
-    return runs.every((run) => run in cancelled);
+    return runs.every((run) => Object.hasOwn(cancelled, run));
   }
 
   async #isUnwanted(request: CopyRequest): Promise<boolean> {

@@ -239,6 +239,14 @@ describe('cancelling a run', () => {
     expect(app.digestAt('1.0')).toBe(content.descriptor.digest);
   });
 
+  it('concerns no run that is named as every object has a key', async () => {
+    await push('1.0');
+    const asked = { dryRun: false, force: false };
+    await app.worker().start('constructor', 'manual', asked);
+    await app.deliver();
+    expect(told('constructor')).toEqual(['1.0 copied']);
+  });
+
   it('is refused for a run that is closed, and for one that never was', async () => {
     await push('1.0');
     const run = await app.schedule();
