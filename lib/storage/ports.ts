@@ -83,6 +83,6 @@ export interface SendOptions extends CallOptions {
 }
 
 export interface RequestQueues {
-  /** Sends one message (JSON, at most 48 KiB) that never expires. */
+  /** Sends one message (JSON, at most 48 KiB) that never expires. Where it fails and may be tried again, it may have been sent. */
   send(queue: Queue, message: unknown, options?: SendOptions): Promise<void>;
 }

@@ -68,7 +68,7 @@ export class Outstanding {
     return rest === undefined ? claim : this.#claimAt(keyWithTags(request), request, joinWhole);
   }
 
-  /** The request could not be sent: unless another run has joined it, it is not outstanding. */
+  /** The queue refused the request: unless another run has joined it, it is not outstanding. */
   async withdraw(request: CopyRequest): Promise<void> {
     const found = await this.#ours(request);
     if (found?.mark.waiters.every(({ run }) => run === request.run))

@@ -315,7 +315,7 @@ export class Worker {
       try {
         await queues.send(lanes[lane], one);
       } catch (error) {
-        await outstanding.withdraw(one);
+        if (isRefusal(error)) await outstanding.withdraw(one);
         throw error;
       }
     }
@@ -783,6 +783,11 @@ function withoutCost({ lines, opened, sends, parkedUntil, paused }: Omit<Part, '
 function costOf(tally: Tally): Pick<Part, 'transfer' | 'pullsLeft' | 'longestBlobs'> {
   const transfer = tally.totals();
   return { transfer, pullsLeft: tally.allowance?.remaining, longestBlobs: tally.blobs.longest };
+}
+
+/** Whether the queue has not taken what it was sent. What went without an answer may be there. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof HubferryError && !error.retryable;
 }
 
 /** A target that may not be opened is an outcome, not a fault of the delivery. */

@@ -208,6 +208,29 @@ describe('a request that the queue refuses', () => {
   });
 });
 
+describe('a request of which nobody knows whether the queue took it', () => {
+  it('is outstanding: a later plan joins it', async () => {
+    await app.hub.push('acme/app', '1', A);
+    await app.schedule();
+    const [plan] = app.queues.messages.splice(0);
+    const held = app.queues.send.bind(app.queues);
+    const send = vi.spyOn(app.queues, 'send').mockImplementationOnce(async (queue, message) => {
+      await held(queue, message);
+      throw new StorageError('send: no answer in time.', { reason: 'TIMEOUT', retryable: true });
+    });
+    if (plan !== undefined) await expect(handOver(app.worker(), plan)).rejects.toThrow('no answer');
+    send.mockRestore();
+    const [request] = app.queues.messages.splice(0);
+    const second = await app.schedule();
+    const [next] = app.queues.messages.splice(0);
+    if (next !== undefined) await handOver(app.worker(), next);
+    expect(app.queues.messages).toEqual([]);
+    if (request !== undefined) await handOver(app.worker(), request);
+    expect(told(second)).toEqual(['1 copied']);
+    expect(await marks()).toBe(0);
+  });
+});
+
 describe('a push', () => {
   it.each([
     ['lease', 'locks/', 'copied'],
