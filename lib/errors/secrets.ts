@@ -4,10 +4,13 @@
 const shortestSecret = 5;
 /** As much of a secret is one too: whoever repeats it may cut it off. */
 const tellingBeginning = 12;
-/** Of a longer one this much is looked for, and hidden with all that follows like it: what is looked for again and again is bounded. */
+/** Of a longer one this much is looked for, and hidden with what follows it: what is looked for again and again is bounded. */
 const longestForm = 256;
-/** As far as a text is looked at from one place: any form, and what follows. */
-const longestText = 16 * 1024;
+/** As far as a text is looked at from one place: any form of so many characters, of three bytes each, in hexadecimal. */
+const longestLook = longestForm * 3 * 2;
+/** What a token is made of (RFC 6750 section 2.1), and all forms of it, as they are compared. */
+const tokenShape = /^[\w.~+/=-]*$/;
+const tokenRest = /[\w.~+/=]*/y;
 /** What somebody else calls a token may be a word that everybody uses. */
 const shortestToken = 16;
 /** In one generation. What is used is kept again and again, so that the oldest generation is of no more use. */
@@ -22,19 +25,27 @@ class Generation {
   readonly short = new Set<string>();
   /** All others, in order: the longest common beginning with a text is that of one of its two neighbours. */
   readonly long: string[] = [];
-  /** Those that are but the beginning. */
-  readonly cut = new Set<string>();
+  /** Those that are but the beginning, with what finds the end of the rest; without it that is the text's. */
+  readonly cut = new Map<string, RegExp | undefined>();
 
   add(value: string): void {
     this.values.add(value);
-    const forms = new Set(writtenForms(value.slice(0, longestForm)).map(comparable));
-    for (const form of forms)
-      if (form.length >= shortestSecret) this.#addForm(form, value.length > longestForm);
+    const forms = new Set(writtenForms(beginningOf(value)).map(comparable));
+    for (const form of forms) {
+      if (form.length < shortestSecret) continue;
+      this.#addForm(form);
+      if (value.length > longestForm) this.#addCut(form, value);
+    }
   }
 
-  #addForm(form: string, isCut: boolean): void {
+  /** Several may begin alike: what hides the most is for all of them. */
+  #addCut(form: string, value: string): void {
+    const rest = this.cut.has(form) ? this.cut.get(form) : tokenRest;
+    this.cut.set(form, tokenShape.test(value) ? rest : undefined);
+  }
+
+  #addForm(form: string): void {
     this.starts.add(form.slice(0, shortestSecret));
-    if (isCut) this.cut.add(form);
     if (form.length < tellingBeginning) return void this.short.add(form);
     const index = this.#indexOf(form);
     if (this.long[index] !== form) this.long.splice(index, 0, form);
@@ -54,11 +65,11 @@ class Generation {
   /** How much of a comparable text from there on is a secret. */
   lengthAt(plain: string, at: number): number {
     if (!this.starts.has(plain.slice(at, at + shortestSecret))) return 0;
-    const text = plain.slice(at, at + longestText);
+    const text = plain.slice(at, at + longestLook);
     const index = this.#indexOf(text);
     let longest = 0;
     for (const form of [this.long[index - 1], this.long[index]]) {
-      if (form !== undefined) longest = Math.max(longest, this.#lengthOf(form, text));
+      if (form !== undefined) longest = Math.max(longest, this.#lengthOf(form, plain, at));
     }
     for (let length = shortestSecret; length < tellingBeginning; length += 1) {
       if (length > longest && this.short.has(text.slice(0, length))) longest = length;
@@ -66,13 +77,21 @@ class Generation {
     return longest;
   }
 
-  #lengthOf(form: string, text: string): number {
+  #lengthOf(form: string, plain: string, at: number): number {
     let length = 0;
-    while (length < form.length && form[length] === text[length]) length += 1;
+    while (length < form.length && form[length] === plain[at + length]) length += 1;
     if (length < tellingBeginning) return 0;
     if (length < form.length || !this.cut.has(form)) return length;
-    return length + (/^[\w+/.~=]*/.exec(text.slice(length))?.[0].length ?? 0);
+    const rest = this.cut.get(form);
+    if (rest === undefined) return plain.length - at;
+    rest.lastIndex = at + length;
+    return length + (rest.exec(plain)?.[0].length ?? 0);
   }
+}
+
+/** Not cut amid a character: half of one is written down in another way. */
+function beginningOf(value: string): string {
+  return value.slice(0, longestForm).replace(/[\ud800-\udbff]$/, '');
 }
 
 let newest = new Generation();

@@ -128,6 +128,27 @@ describe('a login that was sent', () => {
     expect(performance.now() - started).toBeLessThan(30_000);
   });
 
+  it.each([
+    ['a sentence', `${'long '.repeat(60)}and "the end", too`],
+    ['what is amid a character after 256', `${'0123456789abcdef'.repeat(16).slice(1)}😀(the end)`],
+    ['what is only unusual at its end', `${'0123456789abcdef'.repeat(20)}!the end`],
+  ])('is taken out to its end where it is long, %s', (_, told) => {
+    keepSecret(told);
+    for (const form of [
+      told,
+      encodeURIComponent(told),
+      JSON.stringify(told),
+      Buffer.from(told).toString('hex'),
+    ])
+      expect(redact(`you sent ${form}`)).toMatch(/^you sent "?\*\*\*$/);
+  });
+
+  it('hides all that follows where it is long and may go on there, whatever else begins alike', () => {
+    const beginning = 'fedcba9876543210'.repeat(17);
+    for (const end of ['-of-a-token', ' of (a login)', '-of-another-token']) keepSecret(`${beginning}${end}`);
+    expect(redact(`you sent ${beginning} of (a login), robot`)).toBe('you sent ***');
+  });
+
   it('is none where somebody else calls a word one that everybody uses', () => {
     for (const word of ['sha256', 'docker.io', 'ERR_CONNECTION']) keepToken(word);
     const message = 'ERR_CONNECTION docker.io/library/nginx sha256:abc';

@@ -128,6 +128,20 @@ describe('a login that a registry repeats', () => {
     expect(leaksIn(result, token)).toEqual([]);
   });
 
+  it('as the file of a key stays out of everything to its end', async () => {
+    const rest = 'TheKeyItself+(and-more)';
+    const key = JSON.stringify({ project_id: 'p'.repeat(300), private_key: `-----BEGIN-----\n${rest}` });
+    const hostile = await serve(({ headers, method, basic }) => {
+      if (headers.authorization === undefined) return reply(401, asksForBasic);
+      const message = `no login: ${basic?.password} of robot`;
+      return method === 'HEAD' ? found : replyJson(403, { errors: [{ code: 'DENIED', message }] });
+    });
+    const result = await mirror(hostile, await registry(), { sourceCredentials: `_json_key:${key}` });
+    expect(result.report.totals.failed).toBe(1);
+    expect(result.error?.message).toContain('no login: ***');
+    for (const part of ['private_key', rest]) expect(leaksIn(result, part)).toEqual([]);
+  });
+
   it.each([400, 401, 403, 500])('by its token service with %i stays out of everything', async (status) => {
     const hostile = await serve((exchange) =>
       exchange.path === '/token'
