@@ -16,6 +16,8 @@ import {
   type YAMLError,
 } from 'yaml';
 import { ConfigError, type ErrorCode } from '../errors.ts';
+import { keysOfRegistry } from './schema.ts';
+import { meansKey } from './unknown-key.ts';
 
 export type Path = readonly (string | number)[];
 
@@ -187,7 +189,19 @@ class PlacedDocument implements ConfigDocument {
 /** Without what stands where a password is meant to: one that begins with `{` is read as a map, `password:x` as a key. */
 function shown(path: Path): Path {
   const at = path.findIndex((part) => /^password(?: ?[:=]|$)/.test(String(part)));
-  return at < 0 ? path : [...path.slice(0, at), 'password'];
+  if (at >= 0) return [...path.slice(0, at), 'password'];
+  const depth = depthOfLogins(path);
+  const key = path[depth];
+  return typeof key !== 'string' || meansKey(key, keysOfLogins) ? path : path.slice(0, depth);
+}
+
+/** In image-syncer's files too, and what YAML or JavaScript mean by a key. */
+const keysOfLogins = [...keysOfRegistry, 'insecure', '<<', '__proto__'];
+
+/** How deep the keys of a login stand: in image-syncer's `auth.yaml` the hosts are the whole of it. */
+function depthOfLogins([first]: Path): number {
+  if (first === 'images') return Number.POSITIVE_INFINITY;
+  return first === 'registries' || first === 'auth' ? 2 : 1;
 }
 
 /** In words of our own: those of the parser repeat what is written there, which may be a password. */

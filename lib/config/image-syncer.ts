@@ -14,6 +14,7 @@ import { nearest } from './nearest.ts';
 import { readAt } from './origin.ts';
 import { type RegistryDraft, type RegistryLookup, readRegistries } from './registries.ts';
 import { maxTargets } from './schema.ts';
+import { unknownKeyOfLogin } from './unknown-key.ts';
 import { expandVariables, type VariableScope } from './variables.ts';
 
 export type ImageSyncerFiles =
@@ -310,10 +311,8 @@ function checkKeys(
   known: readonly string[],
 ): void {
   for (const key of Object.keys(entry)) {
-    const meant = known.includes(key) ? undefined : nearest(key, known);
-    if (meant !== undefined) {
-      throw document.mistake([...path, key], `Unknown key ${JSON.stringify(key)}: did you mean ${meant}?`);
-    }
+    if (!known.includes(key) && nearest(key, known) !== undefined)
+      throw document.mistake([...path, key], unknownKeyOfLogin(key, known));
   }
 }
 

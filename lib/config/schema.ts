@@ -1,29 +1,19 @@
 /** The form of `sync.yaml`: what can be said of a value on its own. What values mean together is in `assemble.ts`. */
 import * as z from 'zod';
-import { nearest } from './nearest.ts';
 import { durationShape, parseDuration, parseSize, sizeShape } from './quantity.ts';
+import { unknownKey, unknownKeyOfLogin } from './unknown-key.ts';
 
 const mebibyte = 1024 * 1024;
 
 /** A map of known keys. Each unknown one is told in a line of its own, with the nearest known one. */
-function record<Shape extends z.ZodRawShape>(shape: Shape) {
+function record<Shape extends z.ZodRawShape>(shape: Shape, tell = unknownKey) {
   const known = Object.keys(shape);
   return z.strictObject(shape, {
     error: (issue) =>
       issue.code === 'unrecognized_keys'
-        ? issue.keys.map((key) => unknownKey(key, known)).join('\n')
+        ? issue.keys.map((key) => tell(key, known)).join('\n')
         : 'a map of keys',
   });
-}
-
-/** What a person is told of a key that a map does not know. */
-function unknownKey(key: string, known: readonly string[]): string {
-  const [, glued = ''] = /^(\w+) ?[:=]/.exec(key) ?? [];
-  // The rest may be a password.
-  if (known.includes(glued)) return `Between ${glued} and its value a colon and a space are missing.`;
-  const meant = nearest(key, known);
-  const remedy = meant === undefined ? `known are ${known.join(', ')}.` : `did you mean ${meant}?`;
-  return `Unknown key ${JSON.stringify(key.slice(0, 100))}: ${remedy}`;
 }
 
 function text(expected: string) {
@@ -66,7 +56,7 @@ const audiences = [
   'https://containerregistry.azure.cn',
 ] as const;
 
-const registrySchema = record({
+const registryShape = {
   kind: z
     .enum(['dockerhub', 'acr', 'oci'], { error: 'one of dockerhub, acr and oci' })
     .describe('What the registry is. Default: by its host name.')
@@ -91,7 +81,10 @@ const registrySchema = record({
   chunkSize: size
     .describe('Largest body of one upload request, such as 8MiB. For kind acr at most 16MiB.')
     .optional(),
-});
+};
+const registrySchema = record(registryShape, unknownKeyOfLogin);
+/** What a login may stand beside. */
+export const keysOfRegistry: readonly string[] = Object.keys(registryShape);
 
 const patternText = 'a glob such as v*, or a regular expression between slashes';
 const patterns = z.array(text(patternText), { error: 'a list of globs or /regular expressions/' }).max(500);

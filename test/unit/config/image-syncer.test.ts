@@ -238,6 +238,21 @@ describe('credentials', () => {
       message: expect.stringContaining('did you mean password?'),
     });
   });
+
+  it.each([
+    ['like a misspelt one', '{username: u, "passw/rd": x}', 'did you mean password?'],
+    ['that is there twice', '{username: u, passw/rd, passw/rd}', 'there already'],
+    ['for an alias of nothing', '{username: u, passw/rd: *x }', 'stands for nothing'],
+  ])('a key that may be a part of a password is not repeated: one %s', (_, entry, message) => {
+    for (const [path, reader] of [
+      ['["x.io"]', () => readFiles('{}', `x.io: ${entry}`)],
+      ['auth["x.io"]', () => readRules(`{auth: {x.io: ${entry}}, images: {}}`, all())],
+    ] as const) {
+      const error = errorOf(reader);
+      expect(error).toMatchObject({ path, line: 1, message: expect.stringContaining(message) });
+      expect(error.message).not.toContain('passw/rd');
+    }
+  });
 });
 
 describe("image-syncer's faults are not copied", () => {

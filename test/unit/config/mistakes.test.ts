@@ -55,6 +55,35 @@ describe('form', () => {
     }
   });
 
+  it.each([
+    '{username: u, password: hunter2, secretpart}',
+    '{username: u, password hunter2secretpart}',
+    '{username: u, password：hunter2secretpart}',
+    '{username: u, Password:hunter2secretpart}',
+    '{username: u, pasword:hunter2secretpart}',
+    '{username: u, pass:hunter2secretpart}',
+    '{username: u, token=hunter2secretpart}',
+    '{username: u, hunter2secretpart: *x }',
+    '{username: u, hunter2secretpart, hunter2secretpart}',
+    '\n    username: u\n    password:\n    hunter2secretpart: x',
+    '\n    username: u\n    password: u\n    hunter2secretpart: {a: b}',
+  ])('repeats no key beside a login that may be a part of a password: %j', (written) => {
+    const { where, message } = errorOf(() => read(registry(`  docker.io: ${written}`)));
+    expect(where).toContain('registries["docker.io"]');
+    expect(where + message).not.toMatch(/hunter2|secretpart/);
+  });
+
+  it('tells which keys there are beside a login, and in which line another one stands', () => {
+    const { message, path, line } = errorOf(() =>
+      read(registry('  docker.io:\n    username: u\n    s3cret: x')),
+    );
+    expect({ message, path, line }).toEqual({
+      message: expect.stringMatching(/^An unknown key: known are kind, .*username, password/),
+      path: 'registries["docker.io"]',
+      line: 5,
+    });
+  });
+
   it('names a host that only begins like a password', () => {
     const { path } = errorOf(() => read(registry('  password.example.com: {username: 1}')));
     expect(path).toBe('registries["password.example.com"].username');
