@@ -37,7 +37,7 @@ export class WebApiLogin implements Authorizer {
 
   async authorize(request: AuthorizationRequest): Promise<string | undefined> {
     if (this.#token !== undefined && this.#token.usableUntil > this.#clock.now()) {
-      return `Bearer ${this.#token.value}`;
+      return bearerOf(this.#token);
     }
     const { signal, observer, send } = request;
     const credential = await this.#credentials({ refused: undefined, service: '', signal, observer, send });
@@ -50,7 +50,7 @@ export class WebApiLogin implements Authorizer {
     this.#token = await this.#flights.join(identifier, signal, (shared) =>
       this.#logIn({ identifier, secret }, { ...request, signal: shared }),
     );
-    return `Bearer ${this.#token.value}`;
+    return bearerOf(this.#token);
   }
 
   /** A token that ended early is replaced; a refusal without one is final. */
@@ -81,6 +81,11 @@ export class WebApiLogin implements Authorizer {
     const lifetime = lifetimeOfJwt(value, sentAt) ?? defaultLifetimeSeconds;
     return { value, usableUntil: sentAt + lifetime * usablePart * 1000 };
   }
+}
+
+function bearerOf({ value }: Token): string {
+  keepToken(value);
+  return `Bearer ${value}`;
 }
 
 async function tokenIn(response: TransportResponse): Promise<string> {

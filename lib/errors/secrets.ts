@@ -94,22 +94,38 @@ function beginningOf(value: string): string {
   return value.slice(0, longestForm).replace(/[\ud800-\udbff]$/, '');
 }
 
-let newest = new Generation();
-let older = newest;
+/** What was used last. */
+class Kept {
+  #newest = new Generation();
+  #older = this.#newest;
 
-/** From now on this value is taken out of what people see, whatever it looks like: whoever was sent it may repeat it. */
-export function keepSecret(value: string): void {
-  if (value.length < shortestSecret || newest.values.has(value)) return;
-  if (newest.values.size >= maxSecrets) {
-    older = newest;
-    newest = new Generation();
+  keep(value: string): void {
+    if (this.#newest.values.has(value)) return;
+    if (this.#newest.values.size >= maxSecrets) {
+      this.#older = this.#newest;
+      this.#newest = new Generation();
+    }
+    this.#newest.add(value);
   }
-  newest.add(value);
+
+  lengthAt(plain: string, at: number): number {
+    const length = this.#newest.lengthAt(plain, at);
+    return this.#older === this.#newest ? length : Math.max(length, this.#older.lengthAt(plain, at));
+  }
 }
 
-/** As `keepSecret`, for what others gave for a login. */
+const logins = new Kept();
+/** Apart: there are many more of them, and a login is not used while its token is. */
+const tokens = new Kept();
+
+/** From now on this login is taken out of what people see, whatever it looks like: whoever was sent it may repeat it. */
+export function keepSecret(value: string): void {
+  if (value.length >= shortestSecret) logins.keep(value);
+}
+
+/** As `keepSecret`, for what others gave for a login. To be called with every use: what is not used is given up. */
 export function keepToken(value: string): void {
-  if (value.length >= shortestToken) keepSecret(value);
+  if (value.length >= shortestToken) tokens.keep(value);
 }
 
 /** How others write a text down; with escapes it is found where these are undone. */
@@ -200,7 +216,7 @@ function secretRuns(plain: string): Run[] {
 }
 
 function secretLengthAt(plain: string, at: number): number {
-  return Math.max(newest.lengthAt(plain, at), older === newest ? 0 : older.lengthAt(plain, at));
+  return Math.max(logins.lengthAt(plain, at), tokens.lengthAt(plain, at));
 }
 
 /** A text that was made of another one, and where in that each of its characters was. */

@@ -88,13 +88,13 @@ class RegistryAuthorizer implements Authorizer {
     const scopes = mergeScopes(request.scopes);
     const key = [way.realm.href, way.service, ...scopes].join(' ');
     const known = this.#tokens.get(key);
-    if (known !== undefined && known.usableUntil > this.#options.clock.now()) return `Bearer ${known.value}`;
+    if (known !== undefined && known.usableUntil > this.#options.clock.now()) return bearerOf(known);
     const token = await this.#flights.join(key, request.signal, async (signal) => {
       const fresh = await this.#fetchToken(way, scopes, { ...request, signal });
       this.#keep(key, fresh);
       return fresh;
     });
-    return `Bearer ${token.value}`;
+    return bearerOf(token);
   }
 
   async challenged(
@@ -196,6 +196,11 @@ class RegistryAuthorizer implements Authorizer {
   #forget(refused: string | undefined): void {
     for (const [key, { value }] of this.#tokens) if (refused === `Bearer ${value}`) this.#tokens.delete(key);
   }
+}
+
+function bearerOf({ value }: Token): string {
+  keepToken(value);
+  return `Bearer ${value}`;
 }
 
 function basicOf({ username, password }: { readonly username: string; readonly password: string }): string {

@@ -161,6 +161,25 @@ describe('the token service', () => {
     });
   });
 
+  it('that gave hundreds of tokens has the one in use, and the login, still taken out of an answer', async () => {
+    const [password, token] = ['canary-of-the-login', 'canary-of-the-token'];
+    const server = await serve((exchange) => {
+      const { path, bearer, origin } = exchange;
+      const scope = exchange.query('scope');
+      if (path === '/token')
+        return replyJson(200, { token: scope === scopes[0] ? token : `token-for-${scope}`, expires_in: 300 });
+      if (bearer === undefined) return reply(401, { 'www-authenticate': `Bearer realm="${origin}/token"` });
+      return replyJson(403, { message: `no: ${password}, ${token}` });
+    });
+    const transport = transportTo(server.url, { with: { ...login, password } });
+    await transport.send({ method: 'GET', url: '/v2/', scopes });
+    const others = transportTo(server.url);
+    for (let number = 0; number < 501; number += 1)
+      await others.send({ method: 'GET', url: '/v2/', scopes: [`repository:a/${number}:pull`] });
+    const { faults } = await transport.send({ method: 'GET', url: '/v2/', scopes });
+    expect(faults).toEqual([{ code: '', message: 'no: ***, ***' }]);
+  });
+
   it('is asked again where it fails for a moment', async () => {
     const { server } = await registryWith({
       give: (_exchange, number) => (number === 0 ? reply(503) : replyJson(200, { token: 't' })),
