@@ -2,10 +2,15 @@ import type { AccessToken, TokenCredential } from '@azure/core-auth';
 import { keepToken } from '../errors/secrets.ts';
 import { HubferryError, redact } from '../errors.ts';
 import type { Clock } from '../registry/clock.ts';
-import { failureOf, isRecord, parseJson, protocolFailure } from '../registry/failure.ts';
+import { failureOf, isRecord, parseJson } from '../registry/failure.ts';
 import { SharedFlights } from '../registry/flight.ts';
 import type { TransportResponse } from '../registry/send.ts';
-import { type CredentialRequest, type CredentialSource, lifetimeOfJwt } from '../registry/token.ts';
+import {
+  type CredentialRequest,
+  type CredentialSource,
+  givenToken,
+  lifetimeOfJwt,
+} from '../registry/token.ts';
 
 export const exchangePath = '/oauth2/exchange';
 
@@ -110,7 +115,5 @@ function exchangeFailure(response: TransportResponse): HubferryError {
 
 async function refreshTokenIn(response: TransportResponse): Promise<string> {
   const body = parseJson(await response.body.bytes(maxAnswer));
-  const token = isRecord(body) ? body.refresh_token : undefined;
-  if (typeof token === 'string' && token !== '') return token;
-  throw protocolFailure('The exchange gave no refresh token', response);
+  return givenToken(isRecord(body) ? body.refresh_token : undefined, "The registry's exchange", response);
 }

@@ -3,10 +3,10 @@ import { HubferryError } from '../errors.ts';
 import type { AuthorizationRequest, Authorizer } from '../registry/authorization.ts';
 import type { Challenge } from '../registry/challenge.ts';
 import type { Clock } from '../registry/clock.ts';
-import { failureOf, isRecord, parseJson, protocolFailure } from '../registry/failure.ts';
+import { failureOf, isRecord, parseJson } from '../registry/failure.ts';
 import { SharedFlights } from '../registry/flight.ts';
 import type { TransportResponse } from '../registry/send.ts';
-import { type CredentialSource, lifetimeOfJwt } from '../registry/token.ts';
+import { type CredentialSource, givenToken, lifetimeOfJwt } from '../registry/token.ts';
 
 const maxAnswer = 64 * 1024;
 /** Of a token that does not tell how long it lives. */
@@ -90,11 +90,5 @@ function bearerOf({ value }: Token): string {
 
 async function tokenIn(response: TransportResponse): Promise<string> {
   const body = parseJson(await response.body.bytes(maxAnswer));
-  const value = isRecord(body) ? body.access_token : undefined;
-  // It becomes a header's value: nothing but visible ASCII.
-  if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
-    throw protocolFailure("Docker Hub's web API gave no token", response);
-  }
-  keepToken(value);
-  return value;
+  return givenToken(isRecord(body) ? body.access_token : undefined, "Docker Hub's web API", response);
 }

@@ -143,8 +143,7 @@ class RegistryAuthorizer implements Authorizer {
     const { signal, observer, send } = request;
     const service = this.#way?.scheme === 'bearer' ? this.#way.service : '';
     const credential = await this.#options.credentials({ refused, service, signal, observer, send });
-    if (credential !== undefined)
-      keepSecret('password' in credential ? credential.password : credential.identityToken);
+    if (credential !== undefined) keepCredential(credential);
     return credential;
   }
 
@@ -196,6 +195,11 @@ class RegistryAuthorizer implements Authorizer {
   #forget(refused: string | undefined): void {
     for (const [key, { value }] of this.#tokens) if (refused === `Bearer ${value}`) this.#tokens.delete(key);
   }
+}
+
+function keepCredential(credential: Credential): void {
+  if ('password' in credential) keepSecret(credential.password);
+  else keepToken(credential.identityToken);
 }
 
 function bearerOf({ value }: Token): string {
@@ -261,17 +265,23 @@ function tokenFailure(response: TransportResponse, host: string): RegistryError 
 
 function tokenIn(bytes: Uint8Array, response: TransportResponse, sentAt: number): Token {
   const body = parseJson(bytes);
-  const value = isRecord(body) ? body.token || body.access_token : undefined;
+  const { token, access_token, expires_in } = isRecord(body) ? body : {};
+  const value = givenToken(token || access_token, 'The token service', response);
+  const lifetime = secondsIn(expires_in) ?? lifetimeOfJwt(value, sentAt) ?? defaultLifetimeSeconds;
+  return { value, usableUntil: sentAt + Math.min(lifetime, longestLifetimeSeconds) * usablePart * 1000 };
+}
+
+/** What a service gave as a token, from now on taken out of what people see. @throws ERR_PROTOCOL for what is none */
+export function givenToken(value: unknown, giver: string, response: TransportResponse): string {
   // It becomes a header's value: nothing but visible ASCII.
-  if (!isRecord(body) || typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
-    throw protocolFailure('The token service gave no token', response);
+  if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) {
+    throw protocolFailure(`${giver} gave no token`, response);
   }
   if (value.length > longestToken) {
-    throw protocolFailure(`The token service gave a token of ${value.length} characters`, response);
+    throw protocolFailure(`${giver} gave a token of ${value.length} characters`, response);
   }
   keepToken(value);
-  const lifetime = secondsIn(body.expires_in) ?? lifetimeOfJwt(value, sentAt) ?? defaultLifetimeSeconds;
-  return { value, usableUntil: sentAt + Math.min(lifetime, longestLifetimeSeconds) * usablePart * 1000 };
+  return value;
 }
 
 function secondsIn(value: unknown): number | undefined {

@@ -8,8 +8,9 @@ import type { Observer, TagEntry, TagLister, TagPage, Target } from '../../lib/o
 import { type LocalAcr, type AcrOptions as LocalOptions, startAcr } from '../local/acr.ts';
 import { buildBlob, buildManifest, type Content, put, randomBlob, referrerOf } from '../local/content.ts';
 import { type LocalIdentity, startIdentity } from '../local/identity.ts';
+import { reply, replyJson } from '../local/server.ts';
 import { makeCertificate } from '../local/tls.ts';
-import { afterTest, countingObserver, fakeClock, settingsFor } from './registry/support.ts';
+import { afterTest, countingObserver, fakeClock, serve, settingsFor } from './registry/support.ts';
 
 const certificate = makeCertificate();
 afterAll(() => certificate.remove());
@@ -54,6 +55,17 @@ async function start({ local: localOptions, settings, options }: StartOptions = 
   });
   afterTest(() => acr.close());
   return { local, acr, identity, asked };
+}
+
+/** An identity at a server of the test's own. */
+function identityAt({ url }: { readonly url: string }): Acr {
+  const acr = createAcr({
+    settings: settingsFor(url, { kind: 'acr', identity: true }),
+    identity: { getToken: async () => ({ token: 'an-entra-token', expiresOnTimestamp: 0 }) },
+    clock: fakeClock(),
+  });
+  afterTest(() => acr.close());
+  return acr;
 }
 
 function paths(local: LocalAcr): string[] {
@@ -209,6 +221,30 @@ test('begins at the identity again when the registry refuses its refresh token',
     'POST /oauth2/exchange 200',
     'POST /oauth2/token 200',
   ]);
+});
+
+test.each([
+  ['is longer than any header', 'x'.repeat(20_000), /gave a token of 20000 characters/],
+  ['no header could hold', 'line\nbreak', /gave no token/],
+])('takes no refresh token that %s', async (_, token, message) => {
+  const server = await serve(({ path, origin }) =>
+    path === '/oauth2/exchange'
+      ? replyJson(200, { refresh_token: token })
+      : reply(401, { 'www-authenticate': `Bearer realm="${origin}/oauth2/token",service="x"` }),
+  );
+  await expect(identityAt(server).repository('a/b').resolve('v1')).rejects.toMatchObject({
+    code: 'ERR_PROTOCOL',
+    message: expect.stringMatching(message),
+  });
+});
+
+test('takes no word out of messages that a registry gives as a refresh token', async () => {
+  const server = await serve(({ path, origin }) => {
+    if (path === '/oauth2/exchange') return replyJson(200, { refresh_token: 'registry' });
+    if (path === '/oauth2/token') return replyJson(403, { message: 'the registry says no' });
+    return reply(401, { 'www-authenticate': `Bearer realm="${origin}/oauth2/token",service="x"` });
+  });
+  await expect(identityAt(server).repository('a/b').resolve('v1')).rejects.toThrow('the registry says no');
 });
 
 test('replaces both tokens before they end', async () => {

@@ -159,6 +159,22 @@ test('logs in again when the token of the web API ended early', async () => {
   expect(local.api.requests.map(({ status }) => status)).toEqual([200, 200, 401, 200, 200]);
 });
 
+test('takes no token of the web API that is longer than any header', async () => {
+  const told: string[] = [];
+  const { local, hub } = await start(
+    { accounts: { me: { secret: 'x' } } },
+    {
+      login: { username: 'me', password: 'x' },
+      onFallback: (error) => told.push(`${error.code} ${error.message}`),
+    },
+  );
+  await pushTags(local, 1);
+  const answer = JSON.stringify({ access_token: 'x'.repeat(20_000) });
+  local.api.intercept = () => ({ kind: 'answer', status: 200, body: answer });
+  expect(await all(hub.repository('library/nginx'))).toHaveLength(1);
+  expect(told).toEqual([expect.stringMatching(/^ERR_PROTOCOL .*web API gave a token of 20000 characters/)]);
+});
+
 test('asks the registry where the web API refuses, says so, and does not try a bad login again', async () => {
   const told: string[] = [];
   const { local, hub } = await start(
