@@ -152,10 +152,11 @@ function base64Amid(bytes: string, before: number): string {
   return text.slice(Math.ceil((before * 8) / 6), Math.floor(((before + bytes.length) * 8) / 6));
 }
 
-/** A text as secrets are looked for in it: in any case, whatever breaks it, and base64 in both alphabets. */
+/** A text as secrets are looked for in it: in any case, accents apart, whatever breaks it, base64 in both alphabets. */
 function comparable(text: string): string {
   return text
     .replace(/[\p{C}\s\\%]+/gu, '')
+    .replace(/\P{ASCII}/gu, (character) => character.normalize('NFD'))
     .toLowerCase()
     .replaceAll('ς', 'σ')
     .replaceAll('-', '+')
@@ -164,7 +165,7 @@ function comparable(text: string): string {
 
 /** Characters as URLs, HTML, JSON and programs write them. */
 const escapes =
-  /((?:%[\da-f]{2})+)|((?:\\+u[\da-f]{4})+)|\\+x([\da-f]{2})|&#x([\da-f]{1,6});?|&#(\d{1,7});?|&(amp|lt|gt|quot|apos);?/gi;
+  /((?:%[\da-f]{2})+)|((?:\\+u[\da-f]{4})+)|((?:\\+x[\da-f]{2})+)|&#x([\da-f]{1,6});?|&#(\d{1,7});?|&(amp|lt|gt|quot|apos);?/gi;
 const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
 /** Who escapes an error puts it into another that is escaped as well. */
 const mostLayers = 4;
@@ -175,18 +176,20 @@ function unescaped(text: string): string {
 
 /** What an escape stands for; itself where that is nothing. */
 function meaningOf(match: string, ...groups: (string | undefined)[]): string {
-  const [percents, units, byte, hexadecimal, decimal, entity] = groups;
-  if (percents !== undefined) return fromPercents(percents);
+  const [percents, units, bytes, hexadecimal, decimal, entity] = groups;
+  if (percents !== undefined || bytes !== undefined) return fromBytes(match);
   if (units !== undefined) return units.replace(/\\+u(.{4})/gi, (_, unit) => fromCode(`0x${unit}`, match));
   if (entity !== undefined) return entities[entity.toLowerCase()] ?? match;
-  return fromCode(decimal ?? `0x${byte ?? hexadecimal}`, match);
+  return fromCode(decimal ?? `0x${hexadecimal}`, match);
 }
 
-function fromPercents(text: string): string {
+/** UTF-8, else Latin-1. */
+function fromBytes(text: string): string {
+  const bytes = Uint8Array.from(text.matchAll(/[%x](..)/gi), ([, digits]) => Number(`0x${digits}`));
   try {
-    return decodeURIComponent(text);
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
-    return text;
+    return new TextDecoder('latin1').decode(bytes);
   }
 }
 

@@ -38,7 +38,7 @@ describe('what people see of an error', () => {
 });
 
 describe('a login that was sent', () => {
-  const password = `S3cr3tPa/ss+w0rd&x=Zq~(9)"'<é`;
+  const password = `S3écr3tPa/ss+w0rd&x=Zq~(9)"'<é`;
   const bytes = Buffer.from(password);
   const encoded = encodeURIComponent(password);
   const names: Readonly<Record<string, string>> = { '&': 'amp', '<': 'lt', '"': 'quot', "'": '#39' };
@@ -68,6 +68,11 @@ describe('a login that was sent', () => {
         .replace(/[+&<>'é]|\\"/g, (text) => `\\u${code(text.slice(-1), 4).toUpperCase()}`),
     ],
     ['in JSON within JSON', JSON.stringify(JSON.stringify({ password })).slice(17, -4)],
+    ['in a URL, in Latin-1', password.replace(/[^\w]/g, (text) => `%${code(text, 2)}`)],
+    ['in a text of a program, in Latin-1', password.replace(/["'é]/g, (text) => `\\x${code(text, 2)}`)],
+    ['in a text of a program, every byte of it', bytes.toString('hex').replace(/../g, '\\x$&')],
+    ['with its accents apart', password.normalize('NFD')],
+    ['in a URL, with its accents apart', encodeURIComponent(password.normalize('NFD'))],
     ['in hexadecimal', bytes.toString('hex')],
     ['in hexadecimal, in capitals', bytes.toString('hex').toUpperCase()],
     ['in base64', bytes.toString('base64')],
