@@ -22,6 +22,7 @@ import { failureOf, isRecord, parseJson, protocolFailure } from './failure.ts';
 import { headerOf, parseContentRange, parseDecimal } from './headers.ts';
 import { formatCursor, nextPage, parseCursor } from './paging.ts';
 import { childrenIn, type ReferrersSupport, referrersByApi } from './referrers.ts';
+import { isRetryable } from './retry.ts';
 import { repositoryScope } from './scope.ts';
 import type { TransportRequest, TransportResponse } from './send.ts';
 import type { Transport } from './transport.ts';
@@ -190,7 +191,11 @@ export class Repository implements Target {
   }
 
   async startUpload(options?: CallOptions): Promise<UploadSession> {
-    const response = await this.#send({ method: 'POST', url: this.#uploads() }, options);
+    const response = await this.#send(
+      // A session whose answer was lost stays empty, and the registry drops it by itself.
+      { method: 'POST', url: this.#uploads(), idempotent: true },
+      options,
+    );
     response.body.dump();
     if (response.status !== 202) throw failureOf(`${this.name} does not take uploads`, response);
     return openedSession(response, this.#upload());
@@ -206,7 +211,12 @@ export class Repository implements Target {
     options?: CallOptions,
   ): Promise<true | UploadSession | false> {
     if (this.#unmountable.has(from)) return false;
-    const response = await this.#mount(digest, from, options);
+    const response = await this.#mount(digest, from, options).catch((error: unknown) => {
+      options?.signal?.throwIfAborted();
+      // A mount saves an upload; it is no reason to fail where an upload may go through.
+      if (!isRetryable(error)) throw error;
+    });
+    if (response === undefined) return false;
     response.body.dump();
     if (response.status === 201) return true;
     if (response.status === 202) return openedSession(response, this.#upload());
@@ -218,7 +228,7 @@ export class Repository implements Target {
   /** One try with a token that also reads the other repository; where the login may not have it, with the own one. */
   async #mount(digest: Digest, from: string, options: CallOptions | undefined): Promise<TransportResponse> {
     const url = `${this.#uploads()}?mount=${encodeURIComponent(digest)}&from=${encodeURIComponent(from)}`;
-    const request = { method: 'POST', url } as const;
+    const request = { method: 'POST', url, idempotent: true } as const;
     try {
       return await this.#send(
         { ...request, scopes: [...this.#scopes, repositoryScope(from, 'pull')] },
@@ -270,7 +280,10 @@ export class Repository implements Target {
     const what = `${this.name} does not delete the tag ${tag}`;
     if (!isTag(tag)) throw new HubferryError('ERR_REFERENCE', `Not a tag: ${JSON.stringify(tag)}`);
     const scopes = [repositoryScope(this.#options.path, 'delete')];
-    const response = await this.#send({ method: 'DELETE', url: this.#manifest(tag), scopes }, options);
+    const response = await this.#send(
+      { method: 'DELETE', url: this.#manifest(tag), scopes, idempotent: true },
+      options,
+    );
     response.body.dump();
     if (response.status === 404 || (response.status >= 200 && response.status < 300)) return;
     if (isLocked(response)) throw failureOf(what, response, { code: 'ERR_LOCKED' });

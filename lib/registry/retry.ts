@@ -62,7 +62,7 @@ function isIdempotent({ method, idempotent }: Outgoing): boolean {
 }
 
 /** An error with a time is the gate's: waiting longer is for others to decide. */
-function isRetryable(error: unknown): boolean {
+export function isRetryable(error: unknown): boolean {
   return error instanceof HubferryError && error.retryable && error.retryAt === undefined;
 }
 

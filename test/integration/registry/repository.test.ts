@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { HubferryError } from '../../../lib/errors.ts';
 import type { Descriptor, Digest } from '../../../lib/oci/descriptor.ts';
 import { digestOf } from '../../../lib/oci/digest.ts';
 import { createRegistry, type Registry } from '../../../lib/registry/registry.ts';
 import type { TransportOptions } from '../../../lib/registry/transport.ts';
-import { type Exchange, type Respond, reply, replyJson } from '../../local/server.ts';
+import { type Answer, type Exchange, type Respond, reply, replyJson } from '../../local/server.ts';
 import { afterTest, countingObserver, fakeClock, serve, settingsFor } from './support.ts';
 
 const ociManifest = 'application/vnd.oci.image.manifest.v1+json';
@@ -28,6 +29,16 @@ async function bytesOf(stream: AsyncIterable<Uint8Array> | undefined): Promise<s
   for await (const piece of stream) pieces.push(Buffer.from(piece));
   return Buffer.concat(pieces).toString();
 }
+
+/** `reset` breaks the connection. */
+const answered = (answer: Answer | 'reset' | undefined) => (answer === 'reset' ? undefined : answer);
+
+/** What may have passed by the next attempt. */
+const passing: readonly [string, Answer | 'reset'][] = [
+  ['a 500', reply(500)],
+  ['a 503 that names a time', reply(503, { 'retry-after': '30' })],
+  ['a connection that broke', 'reset'],
+];
 
 const bytes = Buffer.from('{"schemaVersion":2}');
 const digest = digestOf(bytes);
@@ -351,6 +362,13 @@ describe('deleting a tag', () => {
     await expect(repository.deleteTag('v1')).resolves.toBeUndefined();
   });
 
+  it.each(passing)('is tried again after %s', async (_what, fault) => {
+    const answers = [fault, reply(404)];
+    const { server, repository } = await repositoryWith(() => answered(answers.shift()));
+    await repository.deleteTag('v1');
+    expect(server.requests).toHaveLength(2);
+  });
+
   it.each([
     [405, 'UNSUPPORTED', 'ERR_UNSUPPORTED'],
     [400, 'DIGEST_INVALID', 'ERR_UNSUPPORTED'],
@@ -383,10 +401,29 @@ describe('mounting a blob', () => {
     });
   });
 
-  it.each([404, 405, 500])('is given up at %i', async (status) => {
+  it.each([404, 405])('is given up at %i', async (status) => {
     const { server, repository } = await repositoryWith(() => reply(status));
     expect(await repository.mountBlob(blob, 'c/d')).toBe(false);
     expect(server.requests).toHaveLength(1);
+  });
+
+  it.each(passing)('is tried again after %s, and given up where that stays', async (_what, fault) => {
+    const answers: (Answer | 'reset')[] = [fault, reply(201)];
+    const { server, repository } = await repositoryWith(() => answered(answers.shift() ?? fault), {
+      retries: 2,
+    });
+    expect(await repository.mountBlob(blob, 'c/d')).toBe(true);
+    expect(server.requests).toHaveLength(2);
+    expect(await repository.mountBlob(blob, 'c/d')).toBe(false);
+    expect(server.requests).toHaveLength(5);
+  });
+
+  it('ends with the reason of its signal', async () => {
+    const { server, repository } = await repositoryWith(() => new Promise(() => {}));
+    const stop = new AbortController();
+    const reason = new HubferryError('ERR_INTERRUPTED', 'stopped', { retryable: true });
+    server.intercept = () => void stop.abort(reason);
+    await expect(repository.mountBlob(blob, 'c/d', { signal: stop.signal })).rejects.toBe(reason);
   });
 
   it('is not tried again from where the login may not read', async () => {

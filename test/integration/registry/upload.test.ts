@@ -65,6 +65,18 @@ describe('an upload', () => {
     expect(server.requests[1]?.headers).not.toHaveProperty('transfer-encoding');
   });
 
+  it.each([
+    ['a 500', { kind: 'answer', status: 500 }],
+    ['a 503 that names a time', { kind: 'answer', status: 503, headers: { 'retry-after': '30' } }],
+    ['a connection that broke', { kind: 'reset' }],
+    ['an answer that was lost', { kind: 'lose' }],
+  ] as const)('is opened again after %s', async (_what, fault) => {
+    const { server, repository } = await repositoryWith(uploads().respond);
+    server.intercept = () => (server.requests.length === 1 ? fault : undefined);
+    expect(await repository.startUpload()).toMatchObject({ offset: 0 });
+    expect(server.requests.map(({ method }) => method)).toEqual(['POST', 'POST']);
+  });
+
   it('of nothing is one empty PUT', async () => {
     const { server, repository } = await repositoryWith(uploads().respond);
     const upload = await repository.startUpload();
