@@ -441,6 +441,8 @@ class ChunkedUpload {
   /** How much of the session under way is counted as sent, and whether it was about to be closed. */
   #counted = 0;
   #closing = false;
+  /** What took nothing more, until the session in its place takes something: its checkpoint stays as long. */
+  #stuck: UploadSession | undefined;
   #fruitless = 0;
   #mismatches = 0;
 
@@ -460,8 +462,9 @@ class ChunkedUpload {
       this.#counted = session.offset;
       this.#context.work.tally.kept += session.offset;
       while (session !== undefined) session = await this.#sendRest(session);
+      await this.#replaced();
     } catch (error) {
-      if (session !== undefined && this.#isUseless(session, error)) await cancelQuietly(session);
+      if (session !== undefined && this.#isUseless(session, error)) await this.#giveUp(session);
       throw error;
     }
     this.#context.copied();
@@ -509,6 +512,18 @@ class ChunkedUpload {
     if (this.#owned.lost.aborted) return false;
     if (offset === 0 || codeOf(error) === 'ERR_SIZE_MISMATCH' || isMismatch(error)) return true;
     return offset === this.#begunAt && !(error instanceof HubferryError && error.retryable);
+  }
+
+  async #giveUp(session: UploadSession): Promise<void> {
+    await cancelQuietly(session);
+    // A registry that does not cancel it would tell of it again, each time. The checkpoint is no empty session's.
+    if (session.offset > 0) await this.#owned.discard().catch(() => undefined);
+  }
+
+  /** The session that was stuck is of no use any more. */
+  async #replaced(): Promise<void> {
+    if (this.#stuck !== undefined) await cancelQuietly(this.#stuck);
+    this.#stuck = undefined;
   }
 
   /** The checkpoint's session where the registry still knows it, else a new one. */
@@ -562,7 +577,8 @@ class ChunkedUpload {
   /** A chunk of unknown fate is never simply repeated: the registry is asked. */
   async #stateOf(session: UploadSession): Promise<UploadSession | undefined> {
     const { blob, target, work } = this.#context;
-    if (await session.refresh({ signal: work.stop })) return session;
+    const isKnown = await session.refresh({ signal: work.stop });
+    if (isKnown && !this.#isStuck(session)) return session;
     if (await exists(blob, target, work)) {
       // Else somebody else has brought it.
       if (this.#closing) this.#count(blob.size);
@@ -571,9 +587,15 @@ class ChunkedUpload {
     const { digest } = blob;
     const fields = { target: target.name, digest, offset: session.offset };
     work.onEvent({ type: 'log', level: 'warn', message: 'upload begins anew', fields });
+    if (isKnown) this.#stuck = session;
     // The registry may still have what it cannot tell about.
-    await cancelQuietly(session);
+    else await cancelQuietly(session);
     return target.startUpload({ signal: work.stop });
+  }
+
+  /** Whether only one attempt is left, and none before it has brought a byte to the session of another process. */
+  #isStuck({ offset }: UploadSession): boolean {
+    return offset > 0 && offset === this.#begunAt && this.#fruitless === fruitlessAttempts - 1;
   }
 
   /** What is left fits into the closing PUT, or into chunks that are not too small for the target. */
@@ -652,6 +674,7 @@ class ChunkedUpload {
       minChunk: session.minChunk,
       savedAt: Date.now(),
     });
+    await this.#replaced();
   }
 }
 

@@ -555,6 +555,40 @@ describe('a copy that is stopped', () => {
     },
   );
 
+  describe('and whose session tells where it stands, but takes nothing more,', () => {
+    const content = buildManifest({ layers: [8 * MiB] });
+    beforeEach(async () => {
+      bench.push('1', content);
+      await stopAfter(3 * MiB);
+    });
+
+    it('goes on in a session of its own', async () => {
+      const [stuck = ''] = bench.target.store.uploads.keys();
+      bench.target.intercept = (request) =>
+        isPatch(request) && request.url.includes(stuck) ? { kind: 'answer', status: 500 } : undefined;
+      expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+      expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+      expect(bench.target.store.uploads.size).toBe(0);
+    }, 60_000);
+
+    it('keeps that session where a new one takes nothing either', async () => {
+      bench.target.intercept = (request) => (isPatch(request) ? { kind: 'answer', status: 500 } : undefined);
+      expect(outcomes(await bench.engine().copy())).toEqual(['failed']);
+      bench.target.intercept = undefined;
+      bench.target.requests.length = 0;
+      expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+      expect(sentBytes()).toBeLessThan(6 * MiB);
+    }, 60_000);
+
+    it('is not looked for there again once it was refused for good', async () => {
+      const [stuck = ''] = bench.target.store.uploads.keys();
+      bench.target.intercept = ({ method, url }) =>
+        method !== 'GET' && url.includes(stuck) ? { kind: 'answer', status: 403 } : undefined;
+      expect(outcomes(await bench.engine().copy())).toEqual(['failed']);
+      expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    });
+  });
+
   it('goes on with chunks that are not too small for the target', async () => {
     const content = buildManifest({ layers: [9 * MiB] });
     bench.push('1', content);
