@@ -319,13 +319,13 @@ class Transfer {
     }
   }
 
-  /** Does it again, each time in a session of its own, while the target loses them. */
+  /** Does it again, each time in a session of its own, while the target loses them; once where the bytes were damaged on their way. */
   async #again(
     opened: UploadSession | undefined,
     send: (session: UploadSession) => Promise<void>,
   ): Promise<void> {
     let session = opened;
-    for (let attempt = 0; ; attempt += 1) {
+    for (let attempt = 0, mismatches = 0; ; attempt += 1) {
       session ??= await this.#target.startUpload({ signal: this.#work.stop });
       try {
         return await send(session);
@@ -334,7 +334,8 @@ class Transfer {
         if (isLostUpload(error) && (await exists(this.#blob, this.#target, this.#work))) return;
         await cancelQuietly(session);
         session = undefined;
-        if (!isLostUpload(error) || attempt + 1 >= fruitlessAttempts) throw error;
+        const again = isLostUpload(error) || (isMismatch(error) && mismatches++ === 0);
+        if (!again || attempt + 1 >= fruitlessAttempts) throw error;
         await delay(backoff(attempt), undefined, { signal: this.#work.stop });
       }
     }

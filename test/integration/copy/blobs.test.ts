@@ -270,6 +270,15 @@ function isBlobGetOf(content: Content) {
   return (request: LoggedRequest) => isBlobGet(request) && request.url.includes(digest);
 }
 
+/** What a target answers to a closing PUT after other bytes than the digest says. */
+const mismatch: Intervention = {
+  kind: 'answer',
+  status: 400,
+  body: JSON.stringify({ errors: [{ code: 'DIGEST_INVALID' }] }),
+};
+
+const isOf = ({ url }: LoggedRequest, digest: string) => url.includes(digest.slice(7));
+
 describe('an upload that breaks', () => {
   it('with the answer to a chunk lost asks where it stands and repeats nothing', async () => {
     const content = buildManifest({ layers: [4 * MiB] });
@@ -324,6 +333,30 @@ describe('an upload that breaks', () => {
     bench.target.intercept = atThe(1, isBlobPut, { kind: 'answer', status: 500 });
     expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
     expect(bench.target.store.uploads.size).toBe(0);
+  });
+
+  it('by damage on the way of a small blob sends it once more, and does not read it again', async () => {
+    const content = buildManifest({ layers: [1000] });
+    bench.push('1', content);
+    const isPut = (request: LoggedRequest) => isBlobPut(request) && isOf(request, blobOf(content).digest);
+    bench.target.intercept = atThe(1, isPut, mismatch);
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.asked(bench.source, 'GET', blobOf(content).digest)).toHaveLength(1);
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
+
+  it('by damage each time fails with the mismatch', async () => {
+    const content = buildManifest({ layers: [1000] });
+    bench.push('1', content);
+    let puts = 0;
+    bench.target.intercept = (request) => {
+      if (!isBlobPut(request) || !isOf(request, blobOf(content).digest)) return undefined;
+      puts += 1;
+      return mismatch;
+    };
+    const { lines } = await bench.engine().copy();
+    expect(lines).toMatchObject([{ outcome: 'failed', error: { code: 'ERR_DIGEST_MISMATCH' } }]);
+    expect(puts).toBe(2);
   });
 
   it('with the answer to its closing PUT lost finds the blob and goes on', async () => {
