@@ -545,12 +545,18 @@ class ChunkedUpload {
   /** What a registry cannot tell about has ended: the next session may do better. */
   async #isKnown(session: UploadSession): Promise<boolean> {
     try {
-      return await session.refresh({ signal: this.#context.work.stop });
+      return await this.#refresh(session);
     } catch (error) {
       this.#throwIfStopped();
       if (codeOf(error) === 'ERR_RATE_LIMITED') throw error;
       return false;
     }
+  }
+
+  /** Whether the registry knows it; what has more than the whole blob is none of that blob's. */
+  async #refresh(session: UploadSession): Promise<boolean> {
+    const { blob, work } = this.#context;
+    return (await session.refresh({ signal: work.stop })) && session.offset <= blob.size;
   }
 
   /** The session to go on with, as soon as the registry tells where it stands. Undefined: the blob is there. */
@@ -578,7 +584,7 @@ class ChunkedUpload {
   /** A chunk of unknown fate is never simply repeated: the registry is asked. */
   async #stateOf(session: UploadSession): Promise<UploadSession | undefined> {
     const { blob, target, work } = this.#context;
-    const isKnown = await session.refresh({ signal: work.stop });
+    const isKnown = await this.#refresh(session);
     if (isKnown && !this.#isStuck(session)) return session;
     if (await exists(blob, target, work)) {
       // Else somebody else has brought it.

@@ -370,6 +370,35 @@ describe('an upload that breaks', () => {
   });
 });
 
+describe('a target that claims to have more than the whole blob', () => {
+  const content = buildManifest({ layers: [4 * MiB] });
+  const whole = content.blobs.reduce((sum, { size }) => sum + size, content.descriptor.size);
+  const claims = ({ method, url }: LoggedRequest): Intervention | undefined =>
+    method === 'GET' && url.includes('/uploads/')
+      ? { kind: 'answer', status: 204, headers: { range: `0-${50 * MiB}` } }
+      : undefined;
+  beforeEach(() => bench.push('1', content));
+
+  it('after a lost answer has lost the upload, and what it never got does not count', async () => {
+    const fails = atThe(3, isPatch, { kind: 'reset' });
+    bench.target.intercept = (request) => claims(request) ?? fails(request);
+    const { lines, tally } = await bench.engine().copy();
+    expect(outcomes({ lines })).toEqual(['copied']);
+    expect(tally.bytesCopied).toBe(whole + 2 * MiB);
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
+
+  it('to another process has nothing of it', async () => {
+    await stopAfter(2 * MiB);
+    bench.target.intercept = claims;
+    const { lines, tally } = await bench.engine().copy();
+    expect(outcomes({ lines })).toEqual(['copied']);
+    const config = content.blobs[0]?.size ?? 0;
+    expect(tally.kept).toBe(config);
+    expect(lines).toMatchObject([{ bytes: whole - config }]);
+  });
+});
+
 describe('a target that keeps losing an upload', () => {
   it.each([
     ['at its end', isBlobPut],
