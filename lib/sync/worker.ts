@@ -581,7 +581,9 @@ export class Worker {
     const { parked, book, checkpoints, control } = this.#options;
     const signal = this.#deadline();
     const { pausedSince, resumedAt } = await control.wishes();
-    if (pausedSince === undefined) await this.#releaseParked(await parked.due(Date.now()), signal);
+    // However many are parked, what follows has its time too.
+    const half = this.#deadline(this.#options.deadlineMs / 2);
+    if (pausedSince === undefined) await this.#releaseParked(await parked.due(Date.now()), half);
     const failures: unknown[] = [];
     for (const run of await book.openRuns()) {
       // What goes wrong with one run keeps no other open.
@@ -619,7 +621,8 @@ export class Worker {
   async #releaseParked(due: readonly Parking[], signal: AbortSignal): Promise<void> {
     const budgets = new Map<string, number>();
     for (const parking of due) {
-      signal.throwIfAborted();
+      // The next release, in a minute, goes on.
+      if (signal.aborted) return;
       await this.#unpark(parking, (request) => this.#withinAllowance(request, budgets, signal));
     }
   }
@@ -735,9 +738,9 @@ export class Worker {
       : forRepository(rule, request.source.slice(request.source.indexOf('/') + 1));
   }
 
-  #deadline(): AbortSignal {
+  #deadline(afterMs = this.#options.deadlineMs): AbortSignal {
     const stop = new AbortController();
-    setTimeout(() => stop.abort(new StoppedError(late)), this.#options.deadlineMs).unref();
+    setTimeout(() => stop.abort(new StoppedError(late)), afterMs).unref();
     return stop.signal;
   }
 }

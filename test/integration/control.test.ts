@@ -1,6 +1,7 @@
 /** Pause, resume, cancel and retry; and requests that several runs wait for. */
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { PulledManifests } from '../../lib/sync/pulled.ts';
 import { repairsOf } from '../../lib/sync/repairs.ts';
 import type { AnyReport, Line } from '../../lib/sync/report.ts';
 import { copyRequestSchema, planRequestSchema } from '../../lib/sync/request.ts';
@@ -315,6 +316,29 @@ describe('trying again', () => {
     const begun = await app.worker().start('many', 'manual', { tags, dryRun: false, force: false });
     expect(begun.requests).toBe(3);
     for (const { text } of app.queues.messages) expect(text.length).toBeLessThan(48 * 1024);
+  });
+});
+
+describe('a release', () => {
+  it('whose time is too short for all that is parked leaves the rest parked, and looks after runs and checkpoints', async () => {
+    await push('1.0');
+    await push('1.1');
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+    app.target.intercept = ({ method }) =>
+      method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '90000' } } : undefined;
+    await app.schedule();
+    await app.deliver();
+    await new PulledManifests(app.stores.checkpoints).save(await push('1.2'));
+    vi.advanceTimersByTime(8 * 24 * 3600_000);
+    const run = await app.schedule();
+    app.queues.messages.length = 0;
+    vi.advanceTimersByTime(3600_000);
+    app.hub.registry.intercept = () => new Promise(() => {});
+    await app.worker(app.stores, 1000).release();
+    expect(await parked()).toHaveLength(1);
+    const sent = app.queues.messages.map(({ queue, text }) => [queue, JSON.parse(text).run === run]);
+    expect(sent).toContainEqual(['plan-requests', true]);
+    expect(await Array.fromAsync(app.stores.checkpoints.list('manifests/'))).toEqual([]);
   });
 });
 
