@@ -2,6 +2,11 @@
 
 export type Unit = 's' | 'ms' | 'MiB' | 'MB' | 'bytes' | 'chunks' | 'requests' | 'pulls' | 'writes' | 'times';
 
+/** Counts of what does not depend on time: another round gives the same. */
+const counted: ReadonlySet<Unit> = new Set(['MB', 'bytes', 'requests', 'pulls', 'writes']);
+/** With fewer, chance decides. */
+export const leastRounds = 7;
+
 export interface Bar {
   /** The ratio of the medians, to the peer's, or the median itself. */
   readonly of: 'ratio' | 'median';
@@ -32,7 +37,7 @@ export interface Judged extends Figure {
   readonly others?: Summary;
   /** Median over median, where the peer's is not 0. */
   readonly ratio?: number;
-  /** Undefined where there is no bar. */
+  /** Undefined where there is no bar, or too little to hold against it. */
   readonly met?: boolean;
 }
 
@@ -59,8 +64,16 @@ export function judge(benchmark: string, figure: Figure): Judged {
     own,
     ...(others && { others }),
     ...(ratio !== undefined && { ratio }),
-    ...(bar && { met: barred(bar, own, ratio) <= bar.atMost }),
+    ...(bar && isEnough(figure) && { met: barred(bar, own, ratio) <= bar.atMost }),
   };
+}
+
+function isEnough(figure: Figure): boolean {
+  return isCounted(figure) || figure.values.length >= leastRounds;
+}
+
+export function isCounted({ unit }: Figure): boolean {
+  return counted.has(unit);
 }
 
 /** What a bar is held against. */

@@ -1,5 +1,5 @@
 /** The figures as people read them. */
-import { barred, type Judged, type Summary, type Unit } from './figure.ts';
+import { barred, isCounted, type Judged, leastRounds, type Summary, type Unit } from './figure.ts';
 
 const head = ['benchmark', 'figure', 'hubferry', 'peer', 'ratio', 'bar', 'verdict'];
 
@@ -21,8 +21,10 @@ function rowOf(figure: Judged): string[] {
   return [
     benchmark,
     what,
-    spread(own, unit),
-    peer && others ? `${peer.name} ${spread(others, unit)}` : '',
+    figure.values.length === 1 && !isCounted(figure)
+      ? `${amount(own.median, unit)} (one sample)`
+      : spread(own, unit),
+    peer && others ? `${peer.name} ${spread(others, unit)}` : 'none',
     ratio === undefined ? '' : ratio.toFixed(2),
     bar === undefined ? '' : `≤ ${bar.of === 'median' ? amount(bar.atMost, unit) : bar.atMost.toFixed(2)}`,
     verdictOf(figure),
@@ -31,7 +33,8 @@ function rowOf(figure: Judged): string[] {
 
 export function verdictOf({ bar, met, ratio, own }: Judged): string {
   if (bar === undefined) return '';
-  if (met !== true) return 'MISSED';
+  if (met === undefined) return `none below ${leastRounds} rounds`;
+  if (!met) return 'MISSED';
   return bar.aim !== undefined && barred(bar, own, ratio) <= bar.aim ? 'met, and the aim' : 'met';
 }
 

@@ -5,7 +5,7 @@ import { renderTable } from '../../bench/table.ts';
 const figure: Figure = {
   what: 'wall time',
   unit: 's',
-  values: [4, 3, 8],
+  values: [4, 3, 8, 4, 3, 8, 4],
   peer: { name: 'another', values: [4, 5, 6] },
 };
 
@@ -35,6 +35,12 @@ describe('a verdict', () => {
     expect(verdict(undefined)).toBeUndefined();
   });
 
+  it('is given after seven rounds, or on what is counted and the same each time', () => {
+    const bar = { of: 'median', atMost: 100 } as const;
+    expect(judge('copy', { ...figure, values: [1, 2, 3, 4, 5, 6], bar })).not.toHaveProperty('met');
+    expect(judge('copy', { what: 'pulls', unit: 'pulls', values: [1], bar }).met).toBe(true);
+  });
+
   it('has no ratio to a peer that needed nothing', () => {
     const free = { ...figure, peer: { name: 'another', values: [0] } };
     expect(judge('idle', free)).not.toHaveProperty('ratio');
@@ -54,6 +60,28 @@ describe('the table', () => {
       'another 5 s (4–6)',
       '0.80',
       '≤ 0.90',
+      'met',
+    ]);
+  });
+
+  it('says what has no peer, what is one sample only, and what is too little for a verdict', () => {
+    const { peer: _, ...alone } = figure;
+    const bar = { of: 'median', atMost: 5 } as const;
+    const cells = (one: Figure) => rowOf(one)?.split(/ {2,}/);
+    expect(cells({ ...alone, values: [2], bar })).toEqual([
+      'copy',
+      'wall time',
+      '2 s (one sample)',
+      'none',
+      '≤ 5 s',
+      'none below 7 rounds',
+    ]);
+    expect(cells({ what: 'pulls', unit: 'pulls', values: [1], bar: { of: 'median', atMost: 1 } })).toEqual([
+      'copy',
+      'pulls',
+      '1 pulls',
+      'none',
+      '≤ 1 pulls',
       'met',
     ]);
   });
