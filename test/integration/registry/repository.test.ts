@@ -200,6 +200,16 @@ describe('a blob', () => {
     expect(server.requests).toHaveLength(1);
   });
 
+  it('may come whole as a range that nobody asked for, but not in part', async () => {
+    let last = 9;
+    const { repository } = await repositoryWith(() =>
+      reply(206, { 'content-range': `bytes 0-${last}/10` }, content.slice(0, last + 1)),
+    );
+    expect(await bytesOf(await repository.openBlob(blob, 0))).toBe(content);
+    last = 4;
+    await expect(repository.openBlob(blob, 0)).rejects.toMatchObject({ code: 'ERR_PROTOCOL' });
+  });
+
   it.each([
     ['another start', { 'content-range': 'bytes 9-9/10' }],
     ['no range', {}],
