@@ -9,7 +9,7 @@ import type { DocumentStore } from '../storage/ports.ts';
 import { backoff, fruitlessAttempts, isRetryable } from './attempts.ts';
 import { OwnedCheckpoint } from './checkpoint.ts';
 import { type Chunk, ChunkMemory } from './chunk.ts';
-import { Budget, SingleFlight } from './concurrency.ts';
+import { SharedBudget, SingleFlight } from './concurrency.ts';
 import { readFrom } from './download.ts';
 import type { OnEvent } from './events.ts';
 import { chunkSizeFor, type Limits } from './limits.ts';
@@ -32,6 +32,8 @@ export interface Work {
    * The command line waits as long as it takes.
    */
   readonly patienceMs: number;
+  /** Whether it leaves places and memory to those who do not: a copy, so that no push waits behind it. @default false */
+  readonly yields?: boolean;
   /** Whether an attempt before this one came to no end: then also a small blob goes in parts where time is short for all of it. */
   readonly again?: boolean;
   /** Asked before each manifest that is read at a billing source. @throws ERR_RATE_LIMITED */
@@ -84,7 +86,7 @@ export interface BlobCopierOptions {
 export class BlobCopier {
   readonly #options: BlobCopierOptions;
   readonly #flights = new SingleFlight<void>();
-  readonly #slots: Budget;
+  readonly #slots: SharedBudget;
   readonly #memory: ChunkMemory;
   readonly #waiting = new Waiting(mostWaiting);
   /** Sizes of blobs that this process has seen at a target. A blob that vanished since shows as ERR_BLOB_UNKNOWN at the manifest. */
@@ -92,8 +94,9 @@ export class BlobCopier {
 
   constructor(options: BlobCopierOptions) {
     this.#options = options;
-    this.#slots = new Budget(options.limits.blobs);
-    this.#memory = new ChunkMemory(options.limits.chunkMemory);
+    const { blobs, chunkMemory, keptForPushes } = options.limits;
+    this.#slots = new SharedBudget(blobs, keptForPushes.blobs);
+    this.#memory = new ChunkMemory(chunkMemory, keptForPushes.chunkMemory);
   }
 
   /** Makes sure of the blob at the target; whoever wants the same one at the same time joins. */
@@ -108,14 +111,14 @@ export class BlobCopier {
     const flight = `${key} ${blob.size}`;
     const fly = (signal: AbortSignal) =>
       this.#flights.run(flight, signal, () => this.#transfer(blob, source, target, work));
-    if (!this.#flights.has(flight) || !this.#isLarge(blob, target)) return fly(work.stop);
+    if (!this.#flights.has(flight) || !this.#isLarge(blob, target, work)) return fly(work.stop);
     using place = this.#waiting.enter(blob, work);
     await fly(place.signal);
   }
 
   /** What one chunk holds is soon there. */
-  #isLarge({ size }: Descriptor, { maxChunk }: Target): boolean {
-    return size > chunkSizeFor(this.#slots.used, this.#memory.total, { maxChunk, minChunk: 0 });
+  #isLarge({ size }: Descriptor, { maxChunk }: Target, { yields = false }: Work): boolean {
+    return size > chunkSizeFor(this.#slots.used, this.#memory.totalFor(yields), { maxChunk, minChunk: 0 });
   }
 
   /** Notes a blob of this size as present at the target, as its tag's own manifest names it. */
@@ -130,7 +133,7 @@ export class BlobCopier {
   }
 
   async #transfer(blob: Descriptor, source: Source, target: Target, work: Work): Promise<void> {
-    const release = await this.#slots.acquire(1, work.stop);
+    const release = await this.#slots.acquire(1, work.yields ?? false, work.stop);
     try {
       if (await exists(blob, target, work)) return this.#found(blob, target, work);
       const shared = { ...this.#options, memory: this.#memory, slots: this.#slots, waiting: this.#waiting };
@@ -196,7 +199,7 @@ async function exists(blob: Descriptor, target: Target, work: Work): Promise<boo
 
 /** What the transfers of a process share. */
 interface Shared extends BlobCopierOptions {
-  readonly slots: Budget;
+  readonly slots: SharedBudget;
   readonly memory: ChunkMemory;
   readonly waiting: Waiting;
 }
@@ -271,8 +274,16 @@ class Transfer {
     return this.#uploadOwned(session);
   }
 
+  get #memoryInAll(): number {
+    return this.#shared.memory.totalFor(this.#work.yields ?? false);
+  }
+
+  #takeChunk(size: number): Promise<Chunk> {
+    return this.#shared.memory.take(size, this.#work.stop, this.#work.yields);
+  }
+
   #chunkSize(minChunk: number): number {
-    return chunkSizeFor(this.#shared.slots.used, this.#shared.memory.total, {
+    return chunkSizeFor(this.#shared.slots.used, this.#memoryInAll, {
       maxChunk: this.#target.maxChunk,
       minChunk,
     });
@@ -296,7 +307,7 @@ class Transfer {
   }
 
   async #readWhole(): Promise<Chunk> {
-    const chunk = await this.#shared.memory.take(this.#blob.size, this.#work.stop);
+    const chunk = await this.#takeChunk(this.#blob.size);
     try {
       await this.#verifiedOnce(async () => {
         chunk.clear();
@@ -404,8 +415,8 @@ class Transfer {
       blob: this.#blob,
       target: this.#target,
       work: this.#work,
-      memory: this.#shared.memory,
-      chunkSize: (minChunk) => this.#chunkSize(minChunk),
+      memoryInAll: this.#memoryInAll,
+      nextChunk: (minChunk) => this.#takeChunk(this.#chunkSize(minChunk)),
       read: (offset, verify) => this.#read(offset, verify),
       progress: (offset) => this.#work.onEvent({ type: 'blobProgress', id: this.#id, offset }),
       sent: (bytes) => this.#sent(bytes),
@@ -423,8 +434,9 @@ interface UploadContext {
   readonly blob: Descriptor;
   readonly target: Target;
   readonly work: Work;
-  readonly memory: ChunkMemory;
-  chunkSize(minChunk: number): number;
+  /** Bytes that all chunks together may hold. */
+  readonly memoryInAll: number;
+  nextChunk(minChunk: number): Promise<Chunk>;
   read(offset: number, verify: boolean): AsyncGenerator<Uint8Array>;
   progress(offset: number): void;
   sent(bytes: number): void;
@@ -607,9 +619,9 @@ class ChunkedUpload {
 
   /** What is left fits into the closing PUT, or into chunks that are not too small for the target. */
   #checkChunks({ minChunk, offset }: UploadSession): void {
-    const { blob, memory, target } = this.#context;
-    if (minChunk <= memory.total || blob.size - offset <= memory.total) return;
-    const message = `${target.name} wants chunks of at least ${minChunk} bytes, but memory holds ${memory.total}`;
+    const { blob, memoryInAll, target } = this.#context;
+    if (minChunk <= memoryInAll || blob.size - offset <= memoryInAll) return;
+    const message = `${target.name} wants chunks of at least ${minChunk} bytes, but memory holds ${memoryInAll}`;
     throw new HubferryError('ERR_UNSUPPORTED', message);
   }
 
@@ -618,7 +630,7 @@ class ChunkedUpload {
     this.#checkChunks(session);
     const fromZero = session.offset === 0;
     let sending: Promise<void> = Promise.resolve();
-    let chunk = await this.#nextChunk(session);
+    let chunk = await this.#context.nextChunk(session.minChunk);
     try {
       // A resumed blob cannot be hashed here any more: the target verifies it when the session is closed.
       for await (const piece of this.#context.read(session.offset, fromZero)) {
@@ -627,7 +639,7 @@ class ChunkedUpload {
           await sending;
           sending = this.#send(session, chunk);
           sending.catch(() => {});
-          chunk = await this.#nextChunk(session);
+          chunk = await this.#context.nextChunk(session.minChunk);
         }
       }
       await sending;
@@ -643,11 +655,6 @@ class ChunkedUpload {
       chunk.release();
       await this.#owned.saved().catch(() => {});
     }
-  }
-
-  #nextChunk(session: UploadSession): Promise<Chunk> {
-    const { memory, work } = this.#context;
-    return memory.take(this.#context.chunkSize(session.minChunk), work.stop);
   }
 
   /** At a stop: what a slow source has given of a chunk is not asked for again. The stop counts, whatever becomes of it. */

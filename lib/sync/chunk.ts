@@ -1,25 +1,26 @@
 /** Memory for chunks, taken from one budget. */
 import { blockBytes, giveBack, isLent, returnBlock, takeBlock } from '../oci/memory.ts';
-import { Budget } from './concurrency.ts';
+import { SharedBudget } from './concurrency.ts';
 
 export class ChunkMemory {
-  readonly #budget: Budget;
+  readonly #budget: SharedBudget;
 
-  constructor(total: number) {
-    this.#budget = new Budget(total);
+  /** @param kept what of it is left to those who do not yield */
+  constructor(total: number, kept = 0) {
+    this.#budget = new SharedBudget(total, kept);
   }
 
   /** Bytes that all chunks together may hold. */
-  get total(): number {
-    return this.#budget.total;
+  totalFor(yields: boolean): number {
+    return this.#budget.totalFor(yields);
   }
 
   /** An empty chunk with room for so many bytes (at most the total), as soon as there is room for it. */
-  async take(size: number, signal: AbortSignal): Promise<Chunk> {
-    const capacity = Math.min(size, this.total);
+  async take(size: number, signal: AbortSignal, yields = false): Promise<Chunk> {
+    const capacity = Math.min(size, this.totalFor(yields));
     // A small blob does not hold a block of which it uses little; of larger ones the last is held whole.
     const held = capacity < blockBytes ? capacity : Math.ceil(capacity / blockBytes) * blockBytes;
-    return new Chunk(capacity, await this.#budget.acquire(held, signal));
+    return new Chunk(capacity, await this.#budget.acquire(held, yields, signal));
   }
 }
 

@@ -77,6 +77,44 @@ export class Budget {
   }
 }
 
+/** A budget of which those who yield leave a part to all others. */
+export class SharedBudget {
+  readonly #all: Budget;
+  readonly #yielding: Budget;
+
+  /** @param kept what is left to those who do not yield; something is left to all */
+  constructor(total: number, kept: number) {
+    this.#all = new Budget(total);
+    this.#yielding = new Budget(Math.max(1, total - kept));
+  }
+
+  /** Holders at this moment, counted in units of the budget. */
+  get used(): number {
+    return this.#all.used;
+  }
+
+  /** All that may be held at once. */
+  totalFor(yields: boolean): number {
+    return yields ? this.#yielding.total : this.#all.total;
+  }
+
+  /** As `Budget.acquire`. */
+  async acquire(amount: number, yields: boolean, signal?: AbortSignal): Promise<() => void> {
+    if (!yields) return this.#all.acquire(amount, signal);
+    const leave = await this.#yielding.acquire(amount, signal);
+    try {
+      const release = await this.#all.acquire(amount, signal);
+      return () => {
+        release();
+        leave();
+      };
+    } catch (error) {
+      leave();
+      throw error;
+    }
+  }
+}
+
 /** Callers that want the same key at the same time share one piece of work. */
 export class SingleFlight<T> {
   readonly #flights = new Map<string, Promise<T>>();

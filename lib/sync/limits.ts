@@ -6,7 +6,8 @@
  * run at once; all share these budgets:
  *
  *   chunks in memory   88 MiB   each transfer fills one chunk of at most 20 MiB while it sends another
- *   blobs in flight    10       so a chunk is at least 88 MiB / (2 × 10) = 4 MiB
+ *   blobs in flight    10       so a chunk is at least 88 MiB / (2 × 10) = 4 MiB; copies of the function app leave two of
+ *                               them, and 8 MiB, to pushes
  *   read from sockets           some blocks of 1 MiB for each blob in flight: chunks hold what was read into them
  *                               (oci/memory.ts), and copy what came in so small pieces that it would hold too much
  *   manifests          16 MiB   remembered (pulled.ts); those in hand are some kilobytes each, and 4 MiB at the most
@@ -26,6 +27,8 @@ export interface Limits {
   readonly blobs: number;
   /** Bytes of chunks held in memory, all transfers together. */
   readonly chunkMemory: number;
+  /** What of these two only pushes get, so that none waits behind copies. */
+  readonly keptForPushes: { readonly blobs: number; readonly chunkMemory: number };
   /** Tags worked on at once by one command line run. */
   readonly tags: number;
   /** Children of one index worked on at once. */
@@ -39,6 +42,7 @@ export interface Limits {
 export const defaultLimits: Limits = {
   blobs: 10,
   chunkMemory: 88 * MiB,
+  keptForPushes: { blobs: 2, chunkMemory: 8 * MiB },
   tags: 10,
   children: 4,
   lookups: 16,

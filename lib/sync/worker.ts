@@ -370,6 +370,7 @@ export class Worker {
       tally,
       onEvent: this.#eventsOf(request, operationOf(request, lane), tally),
       patienceMs,
+      yields: lane === 'copy',
       again: request.kept !== undefined,
       admitPull: () => core.admitPull(sides, tally, reserve),
       pullRefused: (error) => core.pullRefused(sides, tally, error),

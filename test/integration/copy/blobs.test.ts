@@ -789,6 +789,37 @@ describe('a large blob that many requests of one process want', () => {
   });
 });
 
+describe('a push', () => {
+  it.each([
+    ['places', { blobs: 3, keptForPushes: { blobs: 1, chunkMemory: 0 } }],
+    ['memory', { chunkMemory: 3 * MiB, keptForPushes: { blobs: 0, chunkMemory: MiB } }],
+  ])('does not wait for copies that have all the %s', async (_what, limits) => {
+    const backlog = Array.from({ length: 6 }, (_, index) => {
+      const content = buildManifest({ layers: [randomBlob(`backlog ${index}`, MiB)] });
+      bench.push(`${index}`, content);
+      return blobOf(content).digest;
+    });
+    bench.push('pushed', buildManifest({ layers: [randomBlob('pushed', MiB)] }));
+    const goOn = Promise.withResolvers<void>();
+    const both = Promise.withResolvers<void>();
+    let waiting = 0;
+    bench.source.intercept = async ({ url }) => {
+      if (!backlog.some((digest) => url.includes(digest))) return undefined;
+      waiting += 1;
+      if (waiting === 2) both.resolve();
+      await goOn.promise;
+      return undefined;
+    };
+    const engine = bench.engine(limits);
+    const copies = backlog.map((_, index) => engine.copy({ tag: `${index}`, yields: true }));
+    await both.promise;
+    expect(outcomes(await engine.copy({ tag: 'pushed' }))).toEqual(['copied']);
+    expect(waiting).toBe(2);
+    goOn.resolve();
+    expect((await Promise.all(copies)).flatMap(outcomes)).toEqual(Array(6).fill('copied'));
+  });
+});
+
 describe('a target that says a blob is missing', () => {
   it('gets everything checked and what is missing sent, once', async () => {
     const content = buildManifest({ layers: [1000, 2000] });

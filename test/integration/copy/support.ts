@@ -31,6 +31,7 @@ export interface CopyOptions {
   readonly stop?: AbortSignal;
   readonly graceMs?: number;
   readonly patienceMs?: number;
+  readonly yields?: boolean;
   readonly onEvent?: (event: SyncEvent) => void;
 }
 
@@ -116,6 +117,7 @@ export class Bench {
         stop = new AbortController().signal,
         graceMs = 60_000,
         patienceMs = 60_000,
+        yields = false,
         onEvent,
       } = {}) {
         const [rule] = rules.rules;
@@ -128,6 +130,7 @@ export class Bench {
           tally,
           onEvent: onEvent ?? (() => {}),
           patienceMs,
+          yields,
           admitPull: async () => {},
           pullRefused: async (error) => error,
         };
