@@ -11,7 +11,6 @@ import { parseManifest, platformOfConfig, refuseSchema1 } from '../oci/manifest.
 import { formatPlatform, matchesPlatform } from '../oci/platform.ts';
 import type { Source, Target } from '../oci/roles.ts';
 import { readAll, verified } from '../oci/verify.ts';
-import { BusyError, type Work } from './blob.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Derived, Facts } from './facts.ts';
 import { type GraphCopier, knownFromPresent, type Passage } from './graph.ts';
@@ -23,6 +22,7 @@ import type { Line, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
 import { judgeAge, matchesNames } from './select.ts';
 import { Tally } from './tally.ts';
+import { BusyError, type Work } from './work.ts';
 
 export interface Sides {
   readonly source: Source;

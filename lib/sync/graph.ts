@@ -8,10 +8,11 @@ import { HubferryError } from '../errors.ts';
 import type { Descriptor, Digest, Manifest } from '../oci/descriptor.ts';
 import { type Content, isForeign, maxDepth, parseManifest } from '../oci/manifest.ts';
 import type { Source, Target } from '../oci/roles.ts';
-import { type BlobCopier, countSent, unstopped, type Work } from './blob.ts';
+import type { BlobCopier } from './blob.ts';
 import { forEachOf, SingleFlight } from './concurrency.ts';
 import type { Limits } from './limits.ts';
 import type { PulledManifests } from './pulled.ts';
+import { countSent, unstopped, type Work } from './work.ts';
 
 /** From where to where one graph is copied, and what is believed of the target. */
 export interface Passage {

@@ -4,7 +4,6 @@ import type { Rule, Rules, RuleTarget } from '../config/model.ts';
 import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import type { Digest } from '../oci/descriptor.ts';
 import type { DocumentStore, RequestQueues } from '../storage/ports.ts';
-import { BusyError, type Work } from './blob.ts';
 import type { Announce, Opening, RunBook } from './book.ts';
 import { type Checkpoint, tidyCheckpoints, type UploadEnds } from './checkpoint.ts';
 import { after, forEachOf, StoppedError } from './concurrency.ts';
@@ -33,6 +32,7 @@ import { matchesNames, needsWholeList } from './select.ts';
 import { claimsOnTags } from './tag-claims.ts';
 import { noTransfer, Tally } from './tally.ts';
 import { tellUntold } from './untold.ts';
+import { BusyError, type Work } from './work.ts';
 
 export interface WorkerOptions {
   readonly core: Core;

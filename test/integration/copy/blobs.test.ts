@@ -791,8 +791,8 @@ describe('a large blob that many requests of one process want', () => {
 
 describe('a push', () => {
   it.each([
-    ['places', { blobs: 3, keptForPushes: { blobs: 1, chunkMemory: 0 } }],
-    ['memory', { chunkMemory: 3 * MiB, keptForPushes: { blobs: 0, chunkMemory: MiB } }],
+    ['places', { blobs: 4, keptForPushes: { blobs: 2, chunkMemory: 0 } }],
+    ['memory', { chunkMemory: 3 * MiB, keptForPushes: { blobs: 2, chunkMemory: MiB } }],
   ])('does not wait for copies that have all the %s', async (_what, limits) => {
     const backlog = Array.from({ length: 6 }, (_, index) => {
       const content = buildManifest({ layers: [randomBlob(`backlog ${index}`, MiB)] });

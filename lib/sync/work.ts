@@ -1,0 +1,59 @@
+/** What one request has copied: where it counts, whom it tells, and when it has to stop. */
+import { HubferryError } from '../errors.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
+import type { SendOptions } from '../oci/roles.ts';
+import type { OnEvent } from './events.ts';
+import type { Claims } from './rivals.ts';
+import type { Tally } from './tally.ts';
+
+/** One piece of work on behalf of one request: where it counts, whom it tells, when it has to stop. */
+export interface Work {
+  /** Aborted with a `StoppedError`: finish the chunk under way, save, and throw the reason. */
+  readonly stop: AbortSignal;
+  /** Follows `stop` after a while: what is still on its way to the target is broken off. */
+  readonly end: AbortSignal;
+  readonly tally: Tally;
+  /** What is sent for one request: a tally may be shared by many. */
+  readonly sent?: { bytes: number };
+  readonly onEvent: OnEvent;
+  /**
+   * How long to wait for another request that is sending the same blob, in milliseconds, before giving this one back.
+   * The command line waits as long as it takes.
+   */
+  readonly patienceMs: number;
+  /** Whether it leaves places and memory to those who do not: a copy, so that no push waits behind it. @default false */
+  readonly yields?: boolean;
+  /** Whether an attempt before this one came to no end: then also a small blob goes in parts where time is short for all of it. */
+  readonly again?: boolean;
+  /** Asked before each manifest that is read at a billing source. @throws ERR_RATE_LIMITED */
+  readonly admitPull: () => Promise<void>;
+  /** Told when the source refused one; the error to throw, with the time from which on all may try again. */
+  readonly pullRefused: (error: HubferryError) => Promise<HubferryError>;
+  /** Asked before a tag moves. @throws StoppedError where nobody wants it any more */
+  readonly stillWanted?: (() => Promise<void>) | undefined;
+  /** What other rules want of the target's tags now. Absent where a plan has just asked. */
+  readonly claims?: (() => Promise<Claims>) | undefined;
+}
+
+/** Counts payload that the target has taken. */
+export function countSent({ tally, sent }: Work, bytes: number): void {
+  tally.bytesCopied += bytes;
+  if (sent !== undefined) sent.bytes += bytes;
+}
+
+/** For what costs something when it is interrupted, such as an upload session: it goes on for a while, but begins nothing any more. */
+export function unstopped({ end, stop }: Pick<Work, 'end' | 'stop'>): SendOptions {
+  return { signal: end, whileUnsent: stop };
+}
+
+/** Another request is sending the same blob: this one is given back and comes again. */
+export class BusyError extends HubferryError {
+  override readonly name = 'BusyError';
+  /** Of the blob, in bytes. */
+  readonly size: number;
+
+  constructor({ digest, size }: Descriptor) {
+    super('ERR_INTERRUPTED', `Another request is sending ${digest}`, { retryable: true });
+    this.size = size;
+  }
+}
