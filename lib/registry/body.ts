@@ -19,14 +19,17 @@ const dumpLimit = 64 * 1024;
  */
 export class ResponseBody implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array, undefined> {
   readonly #source: BodySource;
+  readonly #isWorthKeeping: boolean;
   readonly #waiting: Uint8Array[] = [];
   #size = 0;
   #paused = false;
   #state: 'open' | 'ended' | 'dumped' | { readonly error: unknown } = 'open';
   #reader: PromiseWithResolvers<IteratorResult<Uint8Array, undefined>> | undefined;
 
-  constructor(source: BodySource) {
+  /** @param isWorthKeeping whether the connection is of use after this body: not one on which a request is still being sent */
+  constructor(source: BodySource, isWorthKeeping = true) {
     this.#source = source;
+    this.#isWorthKeeping = isWorthKeeping;
   }
 
   /** Takes the next bytes from the connection. */
@@ -99,7 +102,8 @@ export class ResponseBody implements AsyncIterable<Uint8Array>, AsyncIterator<Ui
     for (const chunk of this.#waiting.splice(0)) giveBack(chunk);
     if (this.#state !== 'open') return;
     this.#state = 'dumped';
-    this.#resume();
+    if (this.#isWorthKeeping) this.#resume();
+    else this.#abort();
   }
 
   /**

@@ -34,7 +34,7 @@ export function exchange(dispatcher: Dispatcher, request: ExchangeRequest): Prom
       method: request.method,
       headers: framed(request),
       // undici takes any iterable; its types do not say so.
-      body: request.body.length === 0 ? null : (request.body as unknown as Readable),
+      body: request.body.length === 0 ? null : (answer.pieces() as unknown as Readable),
       headersTimeout: request.headersTimeoutMs,
       // undici closes the connection after a HEAD unless it is told otherwise.
       reset: false,
@@ -61,10 +61,19 @@ class Answer implements Dispatcher.DispatchHandler {
   /** Its last piece so far. */
   #piece: Buffer | undefined;
   #interim = 0;
+  /** Whether all that is to be sent has been. */
+  #isSent: boolean;
 
   constructor(request: ExchangeRequest) {
     this.#request = request;
+    this.#isSent = request.body.length === 0;
     request.signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /** What is to be sent; the next piece is taken when the one before has left this process. */
+  *pieces(): Generator<Uint8Array> {
+    yield* this.#request.body;
+    this.#isSent = true;
   }
 
   get response(): Promise<ExchangeResponse> {
@@ -81,8 +90,11 @@ class Answer implements Dispatcher.DispatchHandler {
   onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: ResponseHeaders): void {
     if (status < 200) {
       this.#onInterim(controller, status);
+    } else if (status < 300 && !this.#isSent) {
+      // Whoever reads the answer uses the memory for something else, which must not go out in place of the rest.
+      controller.abort(new Error('The answer came before all was sent'));
     } else {
-      this.#body = new ResponseBody(controller);
+      this.#body = new ResponseBody(controller, this.#isSent);
       this.#response.resolve({ status, headers, body: this.#body });
     }
   }

@@ -1,4 +1,5 @@
 import type { OutgoingHttpHeaders } from 'node:http';
+import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { digestOf } from '../../../lib/oci/digest.ts';
 import { createRegistry } from '../../../lib/registry/registry.ts';
@@ -282,5 +283,42 @@ describe('the Location of an upload', () => {
   it('that is missing is an error of the protocol', async () => {
     const { repository } = await repositoryWith(() => reply(202));
     await expect(repository.startUpload()).rejects.toMatchObject({ code: 'ERR_PROTOCOL' });
+  });
+});
+
+describe('a registry that answers a chunk before it has come', () => {
+  it.each([
+    ['202 Accepted', 'transfer-encoding: chunked\r\n\r\n', 'ERR_UPLOAD_LOST'],
+    ['307 Temporary Redirect', 'transfer-encoding: chunked\r\n\r\n', 'ERR_REDIRECT'],
+    ['413 Content Too Large', 'content-length: 2\r\n\r\n{}', 'ERR_TOO_LARGE'],
+  ])('with %s gets nothing that its memory is used for since', async (status, rest, code) => {
+    const goOn = Promise.withResolvers<void>();
+    const closed = Promise.withResolvers<Buffer>();
+    const server = createServer((socket) => {
+      const received: Buffer[] = [];
+      socket.once('data', (head: Buffer) => {
+        received.push(head);
+        socket.write(`HTTP/1.1 ${status}\r\nlocation: ftp://elsewhere/\r\n${rest}`);
+        socket.pause();
+        goOn.promise.then(() => socket.resume());
+        socket.on('data', (more: Buffer) => received.push(more));
+      });
+      socket.on('error', () => {});
+      socket.on('close', () => closed.resolve(Buffer.concat(received)));
+    });
+    const listening = Promise.withResolvers<void>();
+    server.listen(0, '127.0.0.1', listening.resolve);
+    await listening.promise;
+    afterTest(() => server.close());
+    const settings = settingsFor(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    const registry = createRegistry({ settings, clock: fakeClock(), retries: 0 });
+    afterTest(() => registry.close());
+    const upload = registry.repository('a/b').resumeUpload(`${settings.endpoint}${session}`, 0);
+    const chunk = Array.from({ length: 16 }, () => Buffer.alloc(1 << 20, 1));
+    await expect(upload.append(chunk)).rejects.toMatchObject({ code });
+    for (const piece of chunk) piece.fill(2);
+    goOn.resolve();
+    expect((await closed.promise).includes(2)).toBe(false);
+    expect(upload.offset).toBe(0);
   });
 });
