@@ -76,8 +76,8 @@ export function createConnections(settings: RegistrySettings, options: Connectio
   };
 }
 
-/** Bytes of an upload that are handed to the system at once; beyond it a stalled connection would not be noticed. */
-const writeAhead = 1024 * 1024;
+/** So many bytes of an upload may wait in a socket; for more undici waits until the system has taken all of them. */
+export const writeAhead = 64 * 1024;
 
 /** Opens connections that read into memory of ours. */
 function createConnector(options: Partial<buildConnector.BuildOptions>): buildConnector.connector {

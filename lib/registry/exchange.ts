@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { lend, settle } from './blocks.ts';
 import { ResponseBody } from './body.ts';
+import { writeAhead } from './connections.ts';
 import { networkFailure, protocolFailure } from './failure.ts';
 import type { ResponseHeaders } from './headers.ts';
 
@@ -61,7 +62,7 @@ class Answer implements Dispatcher.DispatchHandler {
   /** Its last piece so far. */
   #piece: Buffer | undefined;
   #interim = 0;
-  /** Whether all that is to be sent has been. */
+  /** Whether all that is to be sent has left this process, or waits as a copy. */
   #isSent: boolean;
 
   constructor(request: ExchangeRequest) {
@@ -70,9 +71,14 @@ class Answer implements Dispatcher.DispatchHandler {
     request.signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  /** What is to be sent; the next piece is taken when the one before has left this process. */
+  /**
+   * What is to be sent. undici takes the next piece when the one before has left this process, unless that is so small that
+   * it may wait in the socket: it waits as a copy, for the memory of pieces is used again once there is an answer.
+   */
   *pieces(): Generator<Uint8Array> {
-    yield* this.#request.body;
+    for (const piece of this.#request.body) {
+      yield piece.length < writeAhead ? Buffer.from(piece) : piece;
+    }
     this.#isSent = true;
   }
 
