@@ -197,7 +197,9 @@ class DirectEngine implements Engine {
 
   #core(clients: Clients): Core {
     const { rules, options } = this.#setup;
-    const limits = { ...defaultLimits, blobs: options.proc };
+    // No pushes come in here.
+    const keptForPushes = { blobs: 0, chunkMemory: 0 };
+    const limits = { ...defaultLimits, blobs: options.proc, keptForPushes };
     return createCore({ rules, stores: this.#stores, clients, limits, repositoryPrefixes: [] });
   }
 

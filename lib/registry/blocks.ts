@@ -6,11 +6,10 @@
  */
 import { type Lender, lendFrom, returnBlock, takeBlock } from '../oci/memory.ts';
 
-/** With less room than this a block is full: short reads cost more than the memory. */
-const smallestRead = 64 * 1024;
+/** With less room than this a block is full: a short read costs more than the memory. */
+const smallestRead = 16 * 1024;
 /** What a socket begins with, and goes on with while it reads but heads of answers: dozens of these wait for their next request. */
 const headSize = 64 * 1024;
-const smallestHead = 16 * 1024;
 /** A fast socket fills a block in one read, and goes on while that is parsed. */
 const mostUnparsed = 8;
 
@@ -56,12 +55,11 @@ export class ReadBuffer {
   /** Room for the next read. */
   next(): Buffer {
     const { memory, written } = this.#block;
-    const least = memory.length === headSize ? smallestHead : smallestRead;
-    if (memory.length - written < least) {
+    if (memory.length - written < smallestRead) {
       const before = this.#block;
       before.full = true;
       before.reuse();
-      this.#block = this.#lastRead < smallestHead ? headBlock() : commonBlock();
+      this.#block = this.#lastRead < smallestRead ? headBlock() : commonBlock();
       this.#block.before = before.parsed ? undefined : before;
       forgetBeyond(before, mostUnparsed);
     }

@@ -12,7 +12,7 @@ import { type Chunk, ChunkMemory } from './chunk.ts';
 import { ChunkedUpload, type UploadContext } from './chunked-upload.ts';
 import { SharedBudget, SingleFlight } from './concurrency.ts';
 import { readFrom } from './download.ts';
-import { chunkSizeFor, type Limits } from './limits.ts';
+import type { Limits } from './limits.ts';
 import type { MountCandidates } from './mount.ts';
 import { cancelQuietly, exists, isLostUpload, isMismatch } from './uploads.ts';
 import { BusyError, countSent, unstopped, type Work } from './work.ts';
@@ -64,7 +64,7 @@ export class BlobCopier {
 
   /** What one chunk holds is soon there. */
   #isLarge({ size }: Descriptor, { maxChunk }: Target, { yields = false }: Work): boolean {
-    return size > chunkSizeFor(this.#slots.used, this.#memory.totalFor(yields), { maxChunk, minChunk: 0 });
+    return size > this.#memory.sizeFor(this.#slots.used, { maxChunk, minChunk: 0 }, yields);
   }
 
   /** Notes a blob of this size as present at the target, as its tag's own manifest names it. */
@@ -208,19 +208,18 @@ class Transfer {
     return this.#uploadOwned(session);
   }
 
-  get #memoryInAll(): number {
-    return this.#shared.memory.totalFor(this.#work.yields ?? false);
-  }
-
-  #takeChunk(size: number): Promise<Chunk> {
-    return this.#shared.memory.take(size, this.#work.stop, this.#work.yields);
+  get #yields(): boolean {
+    return this.#work.yields ?? false;
   }
 
   #chunkSize(minChunk: number): number {
-    return chunkSizeFor(this.#shared.slots.used, this.#memoryInAll, {
-      maxChunk: this.#target.maxChunk,
-      minChunk,
-    });
+    const { memory, slots } = this.#shared;
+    return memory.sizeFor(slots.used, { maxChunk: this.#target.maxChunk, minChunk }, this.#yields);
+  }
+
+  /** @param atLeast bytes that it takes before it is full */
+  #takeChunk(size: number, atLeast: number): Promise<Chunk> {
+    return this.#shared.memory.take(size, atLeast, this.#work.stop, this.#yields);
   }
 
   /** A blob of one chunk: nothing is sent before it is whole and verified. */
@@ -241,7 +240,7 @@ class Transfer {
   }
 
   async #readWhole(): Promise<Chunk> {
-    const chunk = await this.#takeChunk(this.#blob.size);
+    const chunk = await this.#takeChunk(this.#blob.size, this.#blob.size);
     try {
       await this.#verifiedOnce(async () => {
         chunk.clear();
@@ -349,8 +348,8 @@ class Transfer {
       blob: this.#blob,
       target: this.#target,
       work: this.#work,
-      memoryInAll: this.#memoryInAll,
-      nextChunk: (minChunk) => this.#takeChunk(this.#chunkSize(minChunk)),
+      memoryInAll: this.#shared.memory.totalFor(this.#yields),
+      nextChunk: (minChunk) => this.#takeChunk(this.#chunkSize(minChunk), minChunk),
       read: (offset, verify) => this.#read(offset, verify),
       progress: (offset) => this.#work.onEvent({ type: 'blobProgress', id: this.#id, offset }),
       sent: (bytes) => this.#sent(bytes),

@@ -93,6 +93,11 @@ export class SharedBudget {
     return this.#all.used;
   }
 
+  /** What those who do not yield would get at once. */
+  get free(): number {
+    return this.#all.total - this.#all.used;
+  }
+
   /** All that may be held at once. */
   totalFor(yields: boolean): number {
     return yields ? this.#yielding.total : this.#all.total;
