@@ -71,7 +71,7 @@ class Generation {
     for (const form of [this.long[index - 1], this.long[index]]) {
       if (form !== undefined) longest = Math.max(longest, this.#lengthOf(form, plain, at));
     }
-    for (let length = shortestSecret; length < tellingBeginning; length += 1) {
+    for (let length = shortestSecret; length < tellingBeginning && length <= text.length; length += 1) {
       if (length > longest && this.short.has(text.slice(0, length))) longest = length;
     }
     return longest;

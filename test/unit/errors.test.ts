@@ -119,6 +119,32 @@ describe('a login that was sent', () => {
     );
   });
 
+  it('is taken out wherever it stands, of every length, and the rest of the text is there once', () => {
+    const letters = [
+      ...'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&+,-./:;<=>?@[]^_{|}~',
+    ];
+    const login = fc
+      .integer({ min: 5, max: 40 })
+      .chain((length) =>
+        fc.string({ unit: fc.constantFrom(...letters), minLength: length, maxLength: length }),
+      );
+    // Nothing of which is in a form of a login.
+    const rest = fc.constantFrom('', '(', ')) (( ');
+    fc.assert(
+      fc.property(login, rest, rest, (told, before, after) => {
+        keepSecret(told);
+        const forms = [told, encodeURIComponent(told), JSON.stringify(told).slice(1, -1), told.toUpperCase()];
+        forms.push(Buffer.from(told).toString('hex'));
+        if (told.length > 12) forms.push(told.slice(0, 12));
+        for (const form of forms) expect(redact(before + form + after)).toBe(`${before}***${after}`);
+        // The last character of base64 need not be the login's alone.
+        const out = redact(before + Buffer.from(told).toString('base64') + after);
+        expect(out.replace(/[^*()\s]?=*(?=[()\s]*$)/, '')).toBe(`${before}***${after}`);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
   it('is taken out whole, also where it repeats its own beginning', () => {
     keepSecret('abababababababab-end');
     expect(redact('abababababababababab-end')).toBe('***');
