@@ -230,22 +230,37 @@ export function codeOf(error: unknown): ErrorCode {
   return error instanceof HubferryError ? error.code : 'ERR_INTERNAL';
 }
 
+/** A registry's own paths are shorter; of a longer one there is still place for what happened. */
+const longestPath = 512;
+
 /** A URL fit for people: without user information, query and fragment, where secrets and signatures live. */
 export function redactUrl(url: string | URL): string {
   const parsed = typeof url === 'string' ? (URL.canParse(url) ? new URL(url) : undefined) : url;
   if (parsed === undefined) return '(not a URL)';
-  return `${parsed.protocol}//${parsed.host}${parsed.pathname}`;
+  return `${parsed.protocol}//${parsed.host}${shortPath(parsed.pathname)}`;
+}
+
+/** Redacted before it is cut: a few characters of a secret are no longer known as one. */
+function shortPath(path: string): string {
+  return path.length > longestPath ? `${redact(path).slice(0, longestPath)}…` : path;
 }
 
 const secretShapes: readonly [RegExp, string][] = [
   [/\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~-]{6,}/gi, '$1 ***'],
-  [/\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}(\.[A-Za-z0-9_-]*)?/g, '***'],
+  // The beginning of a JWT is enough: to look for its dots from each place that may be one takes quadratic time.
+  [/\beyJ[\w-]{5,}(\.[\w-]+){0,2}/g, '***'],
   [/\b(sig|code|access_token|refresh_token|password|AccountKey|SharedAccessSignature)=[^&\s"']+/gi, '$1=***'],
   [/(\/\/)[^/\s:@]+:[^/\s@]+@/g, '$1***@'],
 ];
 
+/** Of a longer text only the beginning is looked at, and shown. */
+const longestText = 16 * 1024;
+/** What begins so near to where a text was cut may be a secret that is no longer known as one. */
+const unsureEnd = 1024;
+
 /** Takes secrets, and what looks like one, out of a text that goes to a log, a report, a message or a person. */
 export function redact(text: string): string {
+  if (text.length > longestText) return `${redact(text.slice(0, longestText)).slice(0, -unsureEnd)}…`;
   let out = withoutSecrets(text);
   for (const [shape, replacement] of secretShapes) out = out.replace(shape, replacement);
   return out;

@@ -163,9 +163,9 @@ function comparable(text: string): string {
     .replaceAll('_', '/');
 }
 
-/** Characters as URLs, HTML, JSON and programs write them. */
+/** Characters as URLs, HTML, JSON and programs write them. Amid backslashes none begins: each row of them is read once. */
 const escapes =
-  /((?:%[\da-f]{2})+)|((?:\\+u[\da-f]{4})+)|((?:\\+x[\da-f]{2})+)|&#x([\da-f]{1,6});?|&#(\d{1,7});?|&(amp|lt|gt|quot|apos);?/gi;
+  /((?:%[\da-f]{2})+)|(?<!\\)(?:((?:\\+u[\da-f]{4})+)|((?:\\+x[\da-f]{2})+))|&#x([\da-f]{1,6});?|&#(\d{1,7});?|&(amp|lt|gt|quot|apos);?/gi;
 const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
 /** Who escapes an error puts it into another that is escaped as well. */
 const mostLayers = 4;

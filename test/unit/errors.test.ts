@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { keepSecret, keepToken } from '../../lib/errors/secrets.ts';
+import { keepSecret, keepToken, withoutSecrets } from '../../lib/errors/secrets.ts';
 import { errorCodes, HubferryError, redact, redactUrl, summarize } from '../../lib/errors.ts';
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
@@ -26,6 +26,44 @@ describe('what people see of an error', () => {
       'GET https://u:secret@host/x?sig=abcdef failed with Bearer abcdefghijk and password=hunter2';
     expect(redact(message)).not.toMatch(/secret|abcdef|hunter2/);
     expect(redactUrl('https://u:p@host/path?code=1#x')).toBe('https://host/path');
+  });
+
+  it('has no beginning of a token', () => {
+    const token = `eyJ${'hbGci-OiJ'.repeat(40)}`;
+    for (const told of [token, `${token}.${token}`, `${token}.${token}.${token}`])
+      expect(redact(`the token ${told} has expired`)).toBe('the token *** has expired');
+  });
+
+  it('is no longer than anybody reads, and has no part of a login where it ends', () => {
+    keepSecret('Tr0ub4dor&3-at-the-end');
+    for (let before = 15_000; before < 16_400; before += 7) {
+      const out = redact(`${'.'.repeat(before)}Tr0ub4dor&3-at-the-end${'.'.repeat(100_000)}`);
+      expect(out).toMatch(/^\.+(\*\*\*\.*)?…$/);
+      expect(out.length).toBeLessThanOrEqual(16_384);
+    }
+  });
+
+  it('has the beginning of a long path alone, and no part of a login where that ends', () => {
+    keepSecret('Tr0ub4dor&3-at-the-end');
+    for (let before = 480; before < 520; before += 1) {
+      const url = `https://host/${'.a'.repeat(before / 2)}Tr0ub4dor&3-at-the-end${'a'.repeat(50_000)}`;
+      expect(redactUrl(url)).toMatch(/^https:\/\/host\/[.a]+(\*{1,3}[.a]*)?…$/);
+      expect(redactUrl(url).length).toBeLessThan(600);
+    }
+  });
+
+  it('takes time that grows with its length alone, whatever escapes it begins', () => {
+    const fastest = (text: string) =>
+      Math.min(
+        ...Array.from({ length: 5 }, () => {
+          const started = performance.now();
+          withoutSecrets(text);
+          return performance.now() - started;
+        }),
+      );
+    // Eight times as much; sixty-four times as long where each place is looked at from each.
+    for (const part of ['\\', '\\\\u00', '\\x4', '%4', '&#', '%2525'])
+      expect(fastest(part.repeat(64_000)) / fastest(part.repeat(8_000))).toBeLessThan(30);
   });
 
   it('is one line with a code', () => {

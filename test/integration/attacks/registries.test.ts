@@ -56,6 +56,14 @@ it('a listing without an end is refused before it takes the memory', async () =>
   expect(page).toBe(6);
 });
 
+it('a redirect to a path without an end leaves place for what happened', async () => {
+  const hostile = await serve(({ path, origin }) =>
+    path.startsWith('/v2/') ? reply(307, { location: `${origin}/${'a'.repeat(12_000)}` }) : reply(403),
+  );
+  const { error } = await mirror(hostile, await registry());
+  expect(error).toMatchObject({ code: 'ERR_FORBIDDEN', message: expect.stringMatching(/a… answered 403$/) });
+});
+
 describe('an answer of a hundred megabytes', () => {
   /** What sockets on both ends hold, beside what the reader takes. */
   const inSockets = 12 * MiB;
