@@ -10,11 +10,18 @@ const longestForm = 256;
 const longestLook = longestForm * 3 * 2;
 /** What a token is made of (RFC 6750 section 2.1), and all forms of it, as they are compared. */
 const tokenShape = /^[\w.~+/=-]*$/;
-const tokenRest = /[\w.~+/=]*/y;
+const tokenCharacter = /[\w.~+/=]/;
 /** What somebody else calls a token may be a word that everybody uses. */
 const shortestToken = 16;
 /** In one generation. What is used is kept again and again, so that the oldest generation is of no more use. */
 const maxSecrets = 250;
+
+/** A comparable text. */
+interface Plain {
+  readonly text: string;
+  /** Whether there was white space before a character of it. */
+  followsSpace(at: number): boolean;
+}
 
 /** What is looked for. */
 class Generation {
@@ -25,8 +32,8 @@ class Generation {
   readonly short = new Set<string>();
   /** All others, in order: the longest common beginning with a text is that of one of its two neighbours. */
   readonly long: string[] = [];
-  /** Those that are but the beginning, with what finds the end of the rest; without it that is the text's. */
-  readonly cut = new Map<string, RegExp | undefined>();
+  /** Those that are but the beginning, and whether what follows is of a token's characters alone. */
+  readonly cut = new Map<string, boolean>();
 
   add(value: string): void {
     this.values.add(value);
@@ -40,8 +47,7 @@ class Generation {
 
   /** Several may begin alike: what hides the most is for all of them. */
   #addCut(form: string, value: string): void {
-    const rest = this.cut.has(form) ? this.cut.get(form) : tokenRest;
-    this.cut.set(form, tokenShape.test(value) ? rest : undefined);
+    this.cut.set(form, this.cut.get(form) !== false && tokenShape.test(value));
   }
 
   #addForm(form: string): void {
@@ -63,9 +69,9 @@ class Generation {
   }
 
   /** How much of a comparable text from there on is a secret. */
-  lengthAt(plain: string, at: number): number {
-    if (!this.starts.has(plain.slice(at, at + shortestSecret))) return 0;
-    const text = plain.slice(at, at + longestLook);
+  lengthAt(plain: Plain, at: number): number {
+    if (!this.starts.has(plain.text.slice(at, at + shortestSecret))) return 0;
+    const text = plain.text.slice(at, at + longestLook);
     const index = this.#indexOf(text);
     let longest = 0;
     for (const form of [this.long[index - 1], this.long[index]]) {
@@ -77,16 +83,20 @@ class Generation {
     return longest;
   }
 
-  #lengthOf(form: string, plain: string, at: number): number {
+  #lengthOf(form: string, plain: Plain, at: number): number {
     let length = 0;
-    while (length < form.length && form[length] === plain[at + length]) length += 1;
+    while (length < form.length && form[length] === plain.text[at + length]) length += 1;
     if (length < tellingBeginning) return 0;
     if (length < form.length || !this.cut.has(form)) return length;
-    const rest = this.cut.get(form);
-    if (rest === undefined) return plain.length - at;
-    rest.lastIndex = at + length;
-    return length + (rest.exec(plain)?.[0].length ?? 0);
+    return (this.cut.get(form) ? endOfToken(plain, at + length) : plain.text.length) - at;
   }
+}
+
+/** Where what may be the rest of a token ends, at the latest at white space: words of others follow there. */
+function endOfToken(plain: Plain, from: number): number {
+  let at = from;
+  while (tokenCharacter.test(plain.text.charAt(at)) && !plain.followsSpace(at)) at += 1;
+  return at;
 }
 
 /** Not cut amid a character: half of one is written down in another way. */
@@ -108,7 +118,7 @@ class Kept {
     this.#newest.add(value);
   }
 
-  lengthAt(plain: string, at: number): number {
+  lengthAt(plain: Plain, at: number): number {
     const length = this.#newest.lengthAt(plain, at);
     return this.#older === this.#newest ? length : Math.max(length, this.#older.lengthAt(plain, at));
   }
@@ -205,9 +215,9 @@ interface Run {
 }
 
 /** Where secrets stand in a comparable text; what overlaps is one run. */
-function secretRuns(plain: string): Run[] {
+function secretRuns(plain: Plain): Run[] {
   const runs: Run[] = [];
-  for (let from = 0; from + shortestSecret <= plain.length; from += 1) {
+  for (let from = 0; from + shortestSecret <= plain.text.length; from += 1) {
     const to = from + secretLengthAt(plain, from);
     const last = runs.at(-1);
     if (to > from && last !== undefined && from < last.to) last.to = Math.max(last.to, to);
@@ -218,7 +228,7 @@ function secretRuns(plain: string): Run[] {
   return runs;
 }
 
-function secretLengthAt(plain: string, at: number): number {
+function secretLengthAt(plain: Plain, at: number): number {
   return Math.max(logins.lengthAt(plain, at), tokens.lengthAt(plain, at));
 }
 
@@ -277,7 +287,9 @@ function* layersOf<T extends { readonly text: string }>(first: T, undo: (layer: 
 
 function holdsSecret(text: string): boolean {
   const layers = layersOf({ text }, (layer) => ({ text: unescaped(layer.text) }));
-  return layers.some((layer) => secretRuns(comparable(layer.text)).length > 0);
+  return layers.some(
+    (layer) => secretRuns({ text: comparable(layer.text), followsSpace: () => false }).length > 0,
+  );
 }
 
 /** Where secrets stand in a text, in order and apart. */
@@ -285,7 +297,9 @@ function secretsIn(text: string): Run[] {
   const layers = layersOf(Derived.from(text), (layer) => layer.replace(escapes, meaningOf));
   const found = layers.flatMap((layer) => {
     const plain = layer.replace(/./gsu, comparable);
-    return secretRuns(plain.text).map((run) => plain.originOf(run));
+    const originOf = (at: number) => plain.originOf({ from: at, to: at + 1 });
+    const followsSpace = (at: number) => /\s/.test(text.slice(originOf(at - 1).to, originOf(at).from));
+    return secretRuns({ text: plain.text, followsSpace }).map((run) => plain.originOf(run));
   });
   const runs: Run[] = [];
   for (const run of [...found].sort((a, b) => a.from - b.from)) {

@@ -218,6 +218,20 @@ describe('a login that was sent', () => {
     expect(redact(`you sent ${beginning} of (a login), robot`)).toBe('you sent ***');
   });
 
+  it('ends at white space where it is a long token, and the words that follow stay', () => {
+    const token = 'Zm9v_YmFy.cXV4-'.repeat(40);
+    keepToken(token);
+    keepSecret('horse-battery');
+    const forms = [token, encodeURIComponent(token), Buffer.from(token).toString('hex')];
+    forms.push(Buffer.from(token).toString('base64'), token.slice(0, 400), token.slice(0, 256));
+    for (const form of forms) {
+      expect(redact(`invalid token ${form} please log in again`)).toBe(
+        'invalid token *** please log in again',
+      );
+      expect(redact(`"${form}"\nnot horse-battery ${form}\tnor ${form}`)).toBe('"***"\nnot *** ***\tnor ***');
+    }
+  });
+
   it('is none where somebody else calls a word one that everybody uses', () => {
     for (const word of ['sha256', 'docker.io', 'ERR_CONNECTION']) keepToken(word);
     const message = 'ERR_CONNECTION docker.io/library/nginx sha256:abc';
