@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
+import { forEachOf } from './concurrency.ts';
 import type { ParkingLot } from './parked.ts';
 import type { CopyRequest } from './request.ts';
 import { clockSkewMs } from './shared-time.ts';
@@ -16,6 +17,8 @@ const markSchema = z.object({
   waiters: z.array(z.object({ run: z.string(), id: z.string() })),
   /** Milliseconds since the epoch: when it was sent, or until when it is parked. */
   at: z.number(),
+  /** The plan that asked for it; absent for what followed another request. */
+  plan: z.string().optional(),
 });
 type Mark = z.infer<typeof markSchema>;
 
@@ -44,6 +47,7 @@ const prefix = 'outstanding/';
  * before the next day's plan.
  */
 const believedMs = 12 * 3600_000;
+const marksAtOnce = 16;
 
 export class Outstanding {
   readonly #state: DocumentStore;
@@ -54,18 +58,21 @@ export class Outstanding {
     this.#parked = parked;
   }
 
-  /** Notes a run's request as outstanding, or joins the one that is. Tags that the latter leaves out are a request of their own. */
-  async claim(request: CopyRequest): Promise<Claim> {
-    const { rest, ...claim } = await this.#claimAt(keyOf(request), request);
+  /**
+   * Notes a request of a run's plan as outstanding, or joins the one that is. Tags that the latter leaves out are a request
+   * of their own.
+   */
+  async claim(request: CopyRequest, plan: string): Promise<Claim> {
+    const { rest, ...claim } = await this.#claimAt(keyOf(request), request, { plan });
     if (rest === undefined) return claim;
-    const { sends, joins } = await this.#claimAt(keyWithTags(rest), rest);
+    const { sends, joins } = await this.#claimAt(keyWithTags(rest), rest, { plan });
     return { sends, joins: [...claim.joins, ...joins] };
   }
 
   /** As `claim`; but where the request that is outstanding leaves out a tag, all tags are a request of their own, under its name. */
   async claimWhole(request: CopyRequest): Promise<Claim> {
-    const { rest, ...claim } = await this.#claimAt(keyOf(request), request, joinWhole);
-    return rest === undefined ? claim : this.#claimAt(keyWithTags(request), request, joinWhole);
+    const { rest, ...claim } = await this.#claimAt(keyOf(request), request, { joins: joinWhole });
+    return rest === undefined ? claim : this.#claimAt(keyWithTags(request), request, { joins: joinWhole });
   }
 
   /** The queue refused the request: unless another run has joined it, it is not outstanding. */
@@ -73,6 +80,19 @@ export class Outstanding {
     const found = await this.#ours(request);
     if (found?.mark.waiters.every(({ run }) => run === request.run))
       await this.#state.delete(found.key, { ifMatch: found.etag });
+  }
+
+  /** A run's plan comes no more, and what it asked for may never have been sent: whoever asks next sends it, for all who wait. */
+  async doubt(run: string, plan: string): Promise<void> {
+    await forEachOf(this.#state.list(prefix), marksAtOnce, async ({ key }) => {
+      for (;;) {
+        const found = await this.#read(key);
+        if (found?.mark?.plan !== plan || found.mark.waiters[0]?.run !== run) return;
+        // What is parked was sent.
+        if (found.mark.at > Date.now()) return;
+        if (await this.#write(key, { ...found.mark, at: 0 }, found.etag)) return;
+      }
+    });
   }
 
   /** The request has ended: all who wait for it are told, and then it may be asked for again. */
@@ -134,13 +154,13 @@ export class Outstanding {
     }
   }
 
-  async #claimAt(key: string, request: CopyRequest, joins = join): Promise<Claimed> {
+  async #claimAt(key: string, request: CopyRequest, { joins = join, plan }: Claiming): Promise<Claimed> {
     for (;;) {
       const found = await this.#read(key);
       const mark = found?.mark && (await this.#believed(found.mark));
       if (mark === undefined) {
-        if (await this.#write(key, markOf(request, found?.mark), found?.etag))
-          return { sends: [request], joins: [] };
+        const own = { ...markOf(request, found?.mark), plan };
+        if (await this.#write(key, own, found?.etag)) return { sends: [request], joins: [] };
       } else if (mark.id === request.id && mark.waiters[0]?.run === request.run) {
         // A plan that came twice: whether its first delivery sent it, nobody knows.
         return { sends: [request], joins: [] };
@@ -205,6 +225,11 @@ function markOf({ id, run, tags }: CopyRequest, lost: Mark | undefined): Mark {
   return { id, tags: tags.map(({ target }) => target), waiters: [{ run, id }, ...others], at: Date.now() };
 }
 
+interface Claiming {
+  /** @default join */
+  readonly joins?: typeof join;
+  readonly plan?: string;
+}
 type Claimed = Claim & { readonly rest?: CopyRequest | undefined };
 interface Joining {
   /** The same, where nothing is to be written. */

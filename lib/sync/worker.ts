@@ -267,7 +267,7 @@ export class Worker {
       tally,
       stop: this.#deadline(),
       onEvent: this.#eventsOf(request, operation, tally),
-      ask: (copy, lane) => this.#ask(copy, lane),
+      ask: (copy, lane) => this.#ask(copy, lane, id),
       send: (plan, delaySeconds) => queues.send(lanes.plan, plan, { delaySeconds }),
       park: (plan, until, lines) =>
         this.#park(plan, 'plan', scattered(until), limited, plan.verify ? [] : lines, tally),
@@ -303,8 +303,8 @@ export class Worker {
   }
 
   /** Sends what nobody has asked for; what somebody has ends in this run too. */
-  async #ask(request: CopyRequest, lane: Lane): Promise<Opened[]> {
-    const { sends, joins } = await this.#options.outstanding.claim(request);
+  async #ask(request: CopyRequest, lane: Lane, plan: string): Promise<Opened[]> {
+    const { sends, joins } = await this.#options.outstanding.claim(request, plan);
     await this.#sendClaimed({ sends, joins }, request, lane);
     return [...sends, ...joins].map(({ id, tags }) => openedBy({ ...request, id, tags }));
   }
@@ -705,6 +705,7 @@ export class Worker {
     if (request.kind !== 'plan')
       return this.#end(request, lane, linesOf(request, 'failed', { error }), new Tally());
     if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
+    await this.#options.outstanding.doubt(run, id);
     const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
     const named = rule && namesOfRule(forRepository(rule, request.repository ?? rule.source.path));
     const lines = named === undefined ? [] : linesOf(named, 'failed', { error });

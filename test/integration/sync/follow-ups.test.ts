@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { StorageError } from '../../../lib/storage/failure.ts';
 import { containers, type DocumentStore, type Stores } from '../../../lib/storage/ports.ts';
 import type { Line } from '../../../lib/sync/report.ts';
+import { planRequestSchema } from '../../../lib/sync/request.ts';
 import { handOver, startApp } from '../../local/app.ts';
 import { buildManifest, type Content } from '../../local/content.ts';
 
@@ -228,6 +229,67 @@ describe('a request of which nobody knows whether the queue took it', () => {
     if (request !== undefined) await handOver(app.worker(), request);
     expect(told(second)).toEqual(['1 copied']);
     expect(await marks()).toBe(0);
+  });
+});
+
+describe('what a plan asked for that failed at every delivery', () => {
+  /** A plan whose sends go wrong at each of its five deliveries; `joins` happens before it is given up. */
+  async function poisoned(joins: () => Promise<unknown>): Promise<string> {
+    await app.hub.push('acme/app', '1', A);
+    const run = await app.schedule();
+    const [plan] = app.queues.messages.splice(0);
+    if (plan === undefined) throw new Error('There is no plan');
+    for (let delivery = 1; delivery <= 5; delivery += 1) {
+      const send = vi.spyOn(app.queues, 'send').mockImplementation(unanswered);
+      await expect(handOver(app.worker(), plan)).rejects.toThrow('no answer');
+      send.mockRestore();
+    }
+    await joins();
+    await app.worker().poison(planRequestSchema.parse(JSON.parse(plan.text)), 'plan');
+    return run;
+  }
+  const unanswered = async () => {
+    throw new StorageError('send: no answer in time.', { reason: 'TIMEOUT', retryable: true });
+  };
+
+  it('is sent by `retry`', async () => {
+    const run = await poisoned(async () => undefined);
+    const { run: again } = await app.worker().retry(`manual-${randomUUID()}`, run);
+    await app.deliver();
+    expect(app.digestAt('1')).toBe(A.descriptor.digest);
+    expect(told(again)).toEqual(['1 copied']);
+    expect(await marks()).toBe(0);
+  });
+
+  it('ends in a run that joined it before, when the next one sends it', async () => {
+    let joined = '';
+    await poisoned(async () => {
+      joined = await app.schedule();
+      await app.deliver();
+    });
+    expect(told(joined)).toBeUndefined();
+    const next = await app.schedule();
+    await app.deliver();
+    expect([joined, next].map(told)).toEqual([['1 copied'], ['1 copied']]);
+    expect(await marks()).toBe(0);
+  });
+
+  it('stays outstanding where it is parked', async () => {
+    await app.hub.push('acme/app', '1', A);
+    await app.schedule();
+    const [plan] = app.queues.messages.splice(0);
+    if (plan === undefined) throw new Error('There is no plan');
+    const end = vi.spyOn(app.book, 'write').mockRejectedValueOnce(new StorageError('put: 503'));
+    await expect(handOver(app.worker(), plan)).rejects.toThrow('503');
+    end.mockRestore();
+    app.target.intercept = ({ method }) =>
+      method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '3600' } } : undefined;
+    await app.deliver();
+    await app.worker().poison(planRequestSchema.parse(JSON.parse(plan.text)), 'plan');
+    await app.schedule();
+    const [next] = app.queues.messages.splice(0);
+    if (next !== undefined) await handOver(app.worker(), next);
+    expect(app.queues.messages).toEqual([]);
   });
 });
 
