@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
+import { RegistryError, redactUrl } from '../errors.ts';
 import { lend, settle } from './blocks.ts';
 import { ResponseBody } from './body.ts';
 import { writeAhead } from './connections.ts';
@@ -52,6 +53,8 @@ function framed({ headers, body }: ExchangeRequest): Record<string, string> {
 
 /** Before one answer. Servers send one or two. */
 const maxInterim = 10;
+/** So many milliseconds an answer may be ahead of what it answers. */
+const earlyMs = 1000;
 
 /** Receives one answer from undici. */
 class Answer implements Dispatcher.DispatchHandler {
@@ -62,8 +65,12 @@ class Answer implements Dispatcher.DispatchHandler {
   /** Its last piece so far. */
   #piece: Buffer | undefined;
   #interim = 0;
-  /** Whether all that is to be sent has left this process, or waits as a copy. */
+  /** Whether undici has the last piece; and whether all has left this process, or waits as a copy. */
+  #isHanded = false;
   #isSent: boolean;
+  /** An answer that came in between. */
+  #early: ExchangeResponse | undefined;
+  #earlyTimer: NodeJS.Timeout | undefined;
 
   constructor(request: ExchangeRequest) {
     this.#request = request;
@@ -76,10 +83,13 @@ class Answer implements Dispatcher.DispatchHandler {
    * it may wait in the socket: it waits as a copy, for the memory of pieces is used again once there is an answer.
    */
   *pieces(): Generator<Uint8Array> {
-    for (const piece of this.#request.body) {
+    const { body } = this.#request;
+    for (const [index, piece] of body.entries()) {
+      this.#isHanded = index === body.length - 1;
       yield piece.length < writeAhead ? Buffer.from(piece) : piece;
     }
     this.#isSent = true;
+    this.#resolveEarly();
   }
 
   get response(): Promise<ExchangeResponse> {
@@ -96,13 +106,33 @@ class Answer implements Dispatcher.DispatchHandler {
   onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: ResponseHeaders): void {
     if (status < 200) {
       this.#onInterim(controller, status);
-    } else if (status < 300 && !this.#isSent) {
-      // Whoever reads the answer uses the memory for something else, which must not go out in place of the rest.
-      controller.abort(new Error('The answer came before all was sent'));
     } else {
       this.#body = new ResponseBody(controller, this.#isSent);
-      this.#response.resolve({ status, headers, body: this.#body });
+      const answer = { status, headers, body: this.#body };
+      if (this.#isSent || status >= 300) this.#response.resolve(answer);
+      else this.#onEarly(controller, answer);
     }
+  }
+
+  /** Whoever reads the answer uses the memory for something else, which must not go out in place of the rest. */
+  #onEarly(controller: Dispatcher.DispatchController, answer: ExchangeResponse): void {
+    this.#early = answer;
+    if (!this.#isHanded) this.#refuseEarly(controller);
+    // Node tells the end of a write over TLS later than a quick server answers.
+    else this.#earlyTimer = setTimeout(() => this.#refuseEarly(controller), earlyMs);
+  }
+
+  /** All has been sent, or the connection has ended with the answer. */
+  #resolveEarly(): void {
+    clearTimeout(this.#earlyTimer);
+    if (this.#early !== undefined) this.#response.resolve(this.#early);
+  }
+
+  #refuseEarly(controller: Dispatcher.DispatchController): void {
+    const { method, url } = this.#request;
+    const facts = { method, url: redactUrl(url) };
+    const message = `An answer came before all was sent: ${method} ${facts.url}`;
+    controller.abort(new RegistryError('ERR_PROTOCOL', message, facts, { retryable: true }));
   }
 
   /** An answer such as 103 says nothing. Each gives the next more time, so there must not be many. */
@@ -124,10 +154,12 @@ class Answer implements Dispatcher.DispatchHandler {
     if (this.#piece !== undefined) settle(this.#piece);
     this.#piece = undefined;
     this.#body?.end();
+    this.#resolveEarly();
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     this.#unlisten();
+    clearTimeout(this.#earlyTimer);
     this.#fail(networkFailure(error, this.#request));
   }
 

@@ -1,9 +1,12 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { digestOf } from '../../../lib/oci/digest.ts';
 import { createRegistry } from '../../../lib/registry/registry.ts';
 import { type Exchange, type Respond, reply, replyJson } from '../../local/server.ts';
+import { makeCertificate } from '../../local/tls.ts';
 import { afterTest, fakeClock, serve, settingsFor } from './support.ts';
 
 const session = '/v2/a/b/blobs/uploads/1';
@@ -322,3 +325,39 @@ describe('a registry that answers a chunk before it has come', () => {
     expect(upload.offset).toBe(0);
   });
 });
+
+describe('a registry in another process that answers as soon as it has a chunk', () => {
+  it('gets each chunk once, over TLS', async () => {
+    const certificate = makeCertificate();
+    afterTest(() => certificate.remove());
+    const taker = spawn(process.execPath, ['--input-type=module', '--eval', quickTaker], {
+      env: { CERT: certificate.caFile, KEY: certificate.key },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    afterTest(() => taker.kill());
+    const [port] = (await once(taker.stdout, 'data')) as [Buffer];
+    const endpoint = `https://127.0.0.1:${port}`;
+    const settings = settingsFor(endpoint, { ca: certificate.caFile });
+    const registry = createRegistry({ settings, clock: fakeClock(), retries: 0 });
+    afterTest(() => registry.close());
+    const upload = registry.repository('a/b').resumeUpload(`${endpoint}${session}`, 0);
+    const chunk = [Buffer.alloc(1 << 20), Buffer.alloc(1 << 20)];
+    for (let count = 1; count <= 60; count += 1) {
+      await upload.append(chunk);
+      expect(upload.offset).toBe(count * (2 << 20));
+    }
+  });
+});
+
+const quickTaker = `
+  import { readFileSync } from 'node:fs';
+  import { createServer } from 'node:https';
+  const server = createServer({ cert: readFileSync(process.env.CERT), key: process.env.KEY }, (request, response) => {
+    let left = Number(request.headers['content-length']);
+    request.on('data', ({ length }) => {
+      left -= length;
+      if (left === 0) response.writeHead(202, { location: request.url }).end();
+    });
+  });
+  server.listen(0, '127.0.0.1', () => process.stdout.write(String(server.address().port)));
+`;
