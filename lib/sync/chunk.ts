@@ -33,7 +33,10 @@ export class ChunkMemory {
   sizeFor(transfers: number, bounds: ChunkBounds, yields: boolean): number {
     const size = chunkSizeFor(transfers, this.totalFor(yields), bounds);
     if (yields || this.#kept === 0) return size;
-    return Math.max(Math.min(size, Math.max(smallestShare, this.#budget.free / 2)), bounds.minChunk);
+    return Math.max(
+      Math.min(size, Math.max(smallestShare, Math.floor(this.#budget.free / 2))),
+      bounds.minChunk,
+    );
   }
 
   /**
@@ -42,7 +45,9 @@ export class ChunkMemory {
    */
   async take(size: number, atLeast: number, signal: AbortSignal, yields = false): Promise<Chunk> {
     const capacity = Math.min(size, this.totalFor(yields));
-    return new Chunk(capacity, atLeast, await this.#budget.acquire(capacity, yields, signal));
+    // The last block that it holds may stay empty, and what is missing then is copied beside it.
+    const spare = capacity >= smallestHolder && atLeast > 0 ? blockBytes : 0;
+    return new Chunk(capacity, atLeast, await this.#budget.acquire(capacity + spare, yields, signal));
   }
 }
 

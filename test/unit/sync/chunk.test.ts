@@ -5,6 +5,8 @@ import { chunkSizeFor } from '../../../lib/sync/limits.ts';
 
 const MiB = 1024 * 1024;
 const signal = new AbortController().signal;
+/** Until all that can go on has gone on. */
+const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 function numbered(length: number, start = 0): Buffer {
   return Buffer.from(Array.from({ length }, (_, index) => (start + index) % 251));
@@ -151,10 +153,28 @@ describe('the memory of chunks', () => {
       taken = true;
       return chunk;
     });
-    await Promise.resolve();
+    await turn();
     expect(taken).toBe(false);
     first.release();
     expect((await second).add(Buffer.alloc(2 * MiB))).toBe(MiB);
+  });
+
+  it('counts the block that a chunk of a given size may need beside those that it holds', async () => {
+    const memory = new ChunkMemory(9 * MiB);
+    const size = 4 * MiB + 1;
+    const first = await memory.take(size, size, signal);
+    for (const length of [MiB, MiB, MiB, 1]) first.add(lentBlock(1).block.subarray(0, length));
+    first.add(Buffer.alloc(2 * MiB));
+    const held = new Set(first.pieces().map(({ buffer }) => buffer));
+    expect([...held].reduce((sum, { byteLength }) => sum + byteLength, 0)).toBe(5 * MiB);
+    let taken = false;
+    const second = memory.take(size, size, signal).then(() => {
+      taken = true;
+    });
+    await turn();
+    expect(taken).toBe(false);
+    first.release();
+    await second;
   });
 
   it('leaves to a push a chunk that does not wait for what copies hold', async () => {
