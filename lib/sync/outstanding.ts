@@ -82,14 +82,17 @@ export class Outstanding {
       await this.#state.delete(found.key, { ifMatch: found.etag });
   }
 
-  /** A run's plan comes no more, and what it asked for may never have been sent: whoever asks next sends it, for all who wait. */
-  async doubt(run: string, plan: string): Promise<void> {
+  /**
+   * A run's plan comes no more, and what it asked for may never have been sent, but for these: whoever asks next sends it, for
+   * all who wait.
+   */
+  async doubt(run: string, plan: string, sent: ReadonlySet<string>): Promise<void> {
     await forEachOf(this.#state.list(prefix), marksAtOnce, async ({ key }) => {
       for (;;) {
         const found = await this.#read(key);
         if (found?.mark?.plan !== plan || found.mark.waiters[0]?.run !== run) return;
-        // What is parked was sent.
-        if (found.mark.at > Date.now()) return;
+        // What is parked was sent too.
+        if (sent.has(found.mark.id) || found.mark.at > Date.now()) return;
         if (await this.#write(key, { ...found.mark, at: 0 }, found.etag)) return;
       }
     });

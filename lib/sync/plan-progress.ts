@@ -76,12 +76,25 @@ export class PlanProgress {
   }
 
   /** What was asked for before; of a damaged batch it is asked for again, which changes nothing. */
-  async sent(): Promise<Sent> {
+  sent(): Promise<Sent> {
+    return PlanProgress.#read(
+      this.#store,
+      [...this.#saved].filter((key) => key.startsWith(`${this.key}/sent-`)),
+    );
+  }
+
+  /** Names of the requests that a plan has surely sent, whoever works on it. */
+  static async askedBy(store: DocumentStore, run: string, id: string): Promise<ReadonlySet<string>> {
+    const keys: string[] = [];
+    for await (const { key } of store.list(`${plansOf(run)}${id}/sent-`)) keys.push(key);
+    return new Set((await PlanProgress.#read(store, keys)).asked);
+  }
+
+  static async #read(store: DocumentStore, keys: readonly string[]): Promise<Sent> {
     const asked: string[] = [];
     const opened: Opened[] = [];
-    const keys = [...this.#saved].filter((key) => key.startsWith(`${this.key}/sent-`));
     await forEachOf(keys, documentsAtOnce, async (key) => {
-      const document = await this.#store.get(key);
+      const document = await store.get(key);
       const sent = document && parseStored(document.bytes, sentSchema);
       if (sent === undefined) return;
       for (const id of sent.asked) asked.push(id);

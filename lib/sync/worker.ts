@@ -15,7 +15,7 @@ import { forRepository } from './namespace.ts';
 import type { Claim, Outstanding, Waiter } from './outstanding.ts';
 import { type Lane, lanes, type Parking, type ParkingLot, scattered } from './parked.ts';
 import { linesOf, type Opened, type Part, type Sent } from './parts.ts';
-import { tidyPlans } from './plan-progress.ts';
+import { PlanProgress, tidyPlans } from './plan-progress.ts';
 import { Planning } from './planning.ts';
 import { lateReferrers } from './referrers.ts';
 import { repairsOf } from './repairs.ts';
@@ -705,7 +705,8 @@ export class Worker {
     if (request.kind !== 'plan')
       return this.#end(request, lane, linesOf(request, 'failed', { error }), new Tally());
     if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
-    await this.#options.outstanding.doubt(run, id);
+    const sent = await PlanProgress.askedBy(this.#options.state, run, id);
+    await this.#options.outstanding.doubt(run, id, sent);
     const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
     const named = rule && namesOfRule(forRepository(rule, request.repository ?? rule.source.path));
     const lines = named === undefined ? [] : linesOf(named, 'failed', { error });

@@ -274,6 +274,38 @@ describe('what a plan asked for that failed at every delivery', () => {
     expect(await marks()).toBe(0);
   });
 
+  it('is sent again only where it may not have been', async () => {
+    for (let tag = 1; tag <= 12; tag += 1)
+      await app.hub.push('acme/app', `${tag}`, buildManifest({ seed: `${tag}` }));
+    await app.schedule();
+    const [plan] = app.queues.messages.splice(0);
+    if (plan === undefined) throw new Error('There is no plan');
+    const real = app.queues.send.bind(app.queues);
+    for (let delivery = 1; delivery <= 5; delivery += 1) {
+      const send = vi
+        .spyOn(app.queues, 'send')
+        .mockImplementation((queue, message) =>
+          (message as { tags: { target: string }[] }).tags.some(({ target }) => target === '12')
+            ? unanswered()
+            : real(queue, message),
+        );
+      await expect(handOver(app.worker(), plan)).rejects.toThrow('no answer');
+      send.mockRestore();
+    }
+    await app.worker().poison(planRequestSchema.parse(JSON.parse(plan.text)), 'plan');
+    const sent = () =>
+      app.queues.messages.flatMap(({ text }) => (JSON.parse(text).tags ?? []) as { target: string }[]);
+    const before = new Set(sent().map(({ target }) => target));
+    expect(before.has('1')).toBe(true);
+    await app.schedule();
+    const index = app.queues.messages.findIndex(({ text }) => JSON.parse(text).kind === 'plan');
+    const [next] = app.queues.messages.splice(index, 1);
+    if (next !== undefined) await handOver(app.worker(), next);
+    const all = sent().map(({ target }) => target);
+    expect(all.length).toBe(new Set(all).size);
+    expect(all).toContain('12');
+  });
+
   it('stays outstanding where it is parked', async () => {
     await app.hub.push('acme/app', '1', A);
     await app.schedule();
