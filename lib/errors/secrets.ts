@@ -16,16 +16,23 @@ const shortestToken = 16;
 /** In one generation. What is used is kept again and again, so that the oldest generation is of no more use. */
 const maxSecrets = 250;
 
+/**
+ * How a text is read: without all that may break a secret into parts, or with it,
+ * for a secret that is of little else.
+ */
+type Reading = 'bare' | 'whole';
+const readings: readonly Reading[] = ['bare', 'whole'];
+
 /** A comparable text. */
 interface Plain {
   readonly text: string;
+  readonly reading: Reading;
   /** Whether there was white space before a character of it. */
   followsSpace(at: number): boolean;
 }
 
-/** What is looked for. */
-class Generation {
-  readonly values = new Set<string>();
+/** What is looked for in one reading of a text. */
+class Forms {
   /** The first characters of all. */
   readonly starts = new Set<string>();
   /** Those that are only looked for whole. */
@@ -35,14 +42,10 @@ class Generation {
   /** Those that are but the beginning, and whether what follows is of a token's characters alone. */
   readonly cut = new Map<string, boolean>();
 
-  add(value: string): void {
-    this.values.add(value);
-    const forms = new Set(writtenForms(beginningOf(value)).map(comparable));
-    for (const form of forms) {
-      if (form.length < shortestSecret) continue;
-      this.#addForm(form);
-      if (value.length > longestForm) this.#addCut(form, value);
-    }
+  add(form: string, value: string): void {
+    if (form.length < shortestSecret) return;
+    this.#addForm(form);
+    if (value.length > longestForm) this.#addCut(form, value);
   }
 
   /** Several may begin alike: what hides the most is for all of them. */
@@ -92,6 +95,20 @@ class Generation {
   }
 }
 
+/** What is looked for. */
+class Generation {
+  readonly values = new Set<string>();
+  readonly forms: Readonly<Record<Reading, Forms>> = { bare: new Forms(), whole: new Forms() };
+
+  add(value: string): void {
+    this.values.add(value);
+    const beginning = beginningOf(value);
+    for (const form of new Set(writtenForms(beginning).map(bare))) this.forms.bare.add(form, value);
+    if (bare(beginning).length >= shortestSecret) return;
+    for (const form of new Set(jsonForms(beginning).map(folded))) this.forms.whole.add(form, value);
+  }
+}
+
 /** Where what may be the rest of a token ends, at the latest at white space: words of others follow there. */
 function endOfToken(plain: Plain, from: number): number {
   let at = from;
@@ -119,8 +136,9 @@ class Kept {
   }
 
   lengthAt(plain: Plain, at: number): number {
-    const length = this.#newest.lengthAt(plain, at);
-    return this.#older === this.#newest ? length : Math.max(length, this.#older.lengthAt(plain, at));
+    const length = this.#newest.forms[plain.reading].lengthAt(plain, at);
+    if (this.#older === this.#newest) return length;
+    return Math.max(length, this.#older.forms[plain.reading].lengthAt(plain, at));
   }
 }
 
@@ -156,6 +174,13 @@ function writtenForms(value: string): string[] {
   ];
 }
 
+/** A text as it is and in JSON in JSON, where each of its backslashes becomes a row of them. */
+function jsonForms(value: string): string[] {
+  const forms = [value];
+  while (forms.length < mostLayers) forms.push(JSON.stringify(forms.at(-1)).slice(1, -1));
+  return forms;
+}
+
 /** The characters of a base64 text that these bytes alone decide, after so many others. */
 function base64Amid(bytes: string, before: number): string {
   const text = btoa('\0'.repeat(before) + bytes);
@@ -163,15 +188,21 @@ function base64Amid(bytes: string, before: number): string {
 }
 
 /** A text as secrets are looked for in it: in any case, accents apart, whatever breaks it, base64 in both alphabets. */
-function comparable(text: string): string {
+function bare(text: string): string {
+  return folded(text.replace(/[\p{C}\s\\%]+/gu, ''));
+}
+
+/** The same with what breaks it. */
+function folded(text: string): string {
   return text
-    .replace(/[\p{C}\s\\%]+/gu, '')
     .replace(/\P{ASCII}/gu, (character) => character.normalize('NFD'))
     .toLowerCase()
     .replaceAll('ς', 'σ')
     .replaceAll('-', '+')
     .replaceAll('_', '/');
 }
+
+const read: Readonly<Record<Reading, (text: string) => string>> = { bare, whole: folded };
 
 /** Characters as URLs, HTML, JSON and programs write them. Amid backslashes none begins: each row of them is read once. */
 const escapes =
@@ -287,20 +318,26 @@ function* layersOf<T extends { readonly text: string }>(first: T, undo: (layer: 
 
 function holdsSecret(text: string): boolean {
   const layers = layersOf({ text }, (layer) => ({ text: unescaped(layer.text) }));
-  return layers.some(
-    (layer) => secretRuns({ text: comparable(layer.text), followsSpace: () => false }).length > 0,
+  const followsSpace = () => false;
+  return layers.some((layer) =>
+    readings.some(
+      (reading) => secretRuns({ text: read[reading](layer.text), reading, followsSpace }).length > 0,
+    ),
   );
+}
+
+/** Where secrets stand in one reading of a text that was made of another one: where in that. */
+function secretsOf(layer: Derived, reading: Reading, text: string): Run[] {
+  const plain = layer.replace(/./gsu, read[reading]);
+  const originOf = (at: number) => plain.originOf({ from: at, to: at + 1 });
+  const followsSpace = (at: number) => /\s/.test(text.slice(originOf(at - 1).to, originOf(at).from));
+  return secretRuns({ text: plain.text, reading, followsSpace }).map((run) => plain.originOf(run));
 }
 
 /** Where secrets stand in a text, in order and apart. */
 function secretsIn(text: string): Run[] {
   const layers = layersOf(Derived.from(text), (layer) => layer.replace(escapes, meaningOf));
-  const found = layers.flatMap((layer) => {
-    const plain = layer.replace(/./gsu, comparable);
-    const originOf = (at: number) => plain.originOf({ from: at, to: at + 1 });
-    const followsSpace = (at: number) => /\s/.test(text.slice(originOf(at - 1).to, originOf(at).from));
-    return secretRuns({ text: plain.text, followsSpace }).map((run) => plain.originOf(run));
-  });
+  const found = layers.flatMap((layer) => readings.flatMap((reading) => secretsOf(layer, reading, text)));
   const runs: Run[] = [];
   for (const run of [...found].sort((a, b) => a.from - b.from)) {
     const last = runs.at(-1);

@@ -183,6 +183,36 @@ describe('a login that was sent', () => {
     );
   });
 
+  it('is taken out of any text also where little is left of it without what may break a secret', () => {
+    const breaking = fc.constantFrom(...'%\\ \t\n\u0001\u200b');
+    const few = fc.array(fc.constantFrom(...'ab1x"'), { minLength: 1, maxLength: 4 });
+    const login = fc
+      .tuple(few, fc.array(breaking, { minLength: 4, maxLength: 12 }))
+      .chain(([left, right]) => fc.shuffledSubarray([...left, ...right], { minLength: 5 }))
+      .map((characters) => characters.join(''));
+    const quoted = (text: string) => JSON.stringify(text).slice(1, -1);
+    const inUrl = (text: string) => Buffer.from(text).toString('hex').replace(/../g, '%$&');
+    fc.assert(
+      fc.property(login, (told) => {
+        keepSecret(told);
+        const forms = [told, told.toUpperCase(), quoted(told), quoted(quoted(told)), inUrl(told)];
+        forms.push(inUrl(inUrl(told)), quoted(inUrl(told)), encodeURIComponent(quoted(told)));
+        for (const form of forms) expect(redact(`(${form})`)).toMatch(/^\((\*\*\*)+\)$/);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it.each(['%%%%%%%%ab1', '5222%', '1 2 3 4', 'pa%ss', 'a b c', 'C:\\x\\'])(
+    'is taken out where it is %s, and no other word is',
+    (told) => {
+      keepSecret(told);
+      expect(redact(`you sent ${told}, robot of pass, 522 and abc`)).toBe(
+        'you sent ***, robot of pass, 522 and abc',
+      );
+    },
+  );
+
   it('is taken out whole, also where it repeats its own beginning', () => {
     keepSecret('abababababababab-end');
     expect(redact('abababababababababab-end')).toBe('***');
