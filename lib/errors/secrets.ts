@@ -253,8 +253,8 @@ function secretRuns(plain: Plain): Run[] {
     const last = runs.at(-1);
     if (to > from && last !== undefined && from < last.to) last.to = Math.max(last.to, to);
     else if (to > from) runs.push({ from, to });
-    // Nothing new begins in what is hidden for what it follows.
-    if (to - from > longestForm) from = to - 1;
+    // Amid what is hidden for what it follows, only what begins near its end goes on past that.
+    from = Math.max(from, to - longestLook);
   }
   return runs;
 }
