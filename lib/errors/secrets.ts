@@ -194,12 +194,17 @@ function bare(text: string): string {
 
 /** The same with what breaks it. */
 function folded(text: string): string {
-  return text
-    .replace(/\P{ASCII}/gu, (character) => character.normalize('NFD'))
-    .toLowerCase()
-    .replaceAll('ς', 'σ')
-    .replaceAll('-', '+')
-    .replaceAll('_', '/');
+  return (
+    text
+      .replace(/\P{ASCII}/gu, (character) => character.normalize('NFD'))
+      // Some letters have no other one in capitals, as ß, and some only as a small one, as ẞ.
+      .toLowerCase()
+      .toUpperCase()
+      .toLowerCase()
+      .replaceAll('ς', 'σ')
+      .replaceAll('-', '+')
+      .replaceAll('_', '/')
+  );
 }
 
 const read: Readonly<Record<Reading, (text: string) => string>> = { bare, whole: folded };
@@ -207,12 +212,18 @@ const read: Readonly<Record<Reading, (text: string) => string>> = { bare, whole:
 /** Characters as URLs, HTML, JSON and programs write them. Amid backslashes none begins: each row of them is read once. */
 const escapes =
   /((?:%[\da-f]{2})+)|(?<!\\)(?:((?:\\+u[\da-f]{4})+)|((?:\\+x[\da-f]{2})+))|&#x([\da-f]{1,6});?|&#(\d{1,7});?|&(amp|lt|gt|quot|apos);?/gi;
+/** As Python and Go write what is beyond 16 bits. Apart: only the case of their letter tells them from others. */
+const wideEscapes = /(?<!\\)\\+U(00(?:0[\da-fA-F]|10)[\da-fA-F]{4})/g;
 const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
 /** Who escapes an error puts it into another that is escaped as well. */
 const mostLayers = 4;
 
 function unescaped(text: string): string {
-  return text.replace(escapes, meaningOf);
+  return text.replace(wideEscapes, wideMeaningOf).replace(escapes, meaningOf);
+}
+
+function wideMeaningOf(match: string, digits = ''): string {
+  return fromCode(`0x${digits}`, match);
 }
 
 /** What an escape stands for; itself where that is nothing. */
@@ -336,7 +347,9 @@ function secretsOf(layer: Derived, reading: Reading, text: string): Run[] {
 
 /** Where secrets stand in a text, in order and apart. */
 function secretsIn(text: string): Run[] {
-  const layers = layersOf(Derived.from(text), (layer) => layer.replace(escapes, meaningOf));
+  const layers = layersOf(Derived.from(text), (layer) =>
+    layer.replace(wideEscapes, wideMeaningOf).replace(escapes, meaningOf),
+  );
   const found = layers.flatMap((layer) => readings.flatMap((reading) => secretsOf(layer, reading, text)));
   const runs: Run[] = [];
   for (const run of [...found].sort((a, b) => a.from - b.from)) {

@@ -66,7 +66,8 @@ describe('what people see of an error', () => {
   };
 
   it('takes time that grows with its length alone, whatever escapes it begins', () => {
-    for (const part of ['\\', '\\\\u00', '\\x4', '%4', '&#', '%2525']) expect(growth(part)).toBeLessThan(30);
+    for (const part of ['\\', '\\\\U0001', '\\\\u00', '\\x4', '%4', '&#', '%2525'])
+      expect(growth(part)).toBeLessThan(30);
   });
 
   it('takes time that grows with its length alone, however many logins are of one character', () => {
@@ -237,6 +238,21 @@ describe('a login that was sent', () => {
     redact('a'.repeat(100_000));
     redact(`${'a'.repeat(200)} `.repeat(500));
     expect(performance.now() - started).toBeLessThan(30_000);
+  });
+
+  it.each([
+    ['straße-nach-hause', 'STRASSE-NACH-HAUSE'],
+    ['STRAẞE-nach-hause', 'straße-nach-hause'],
+    ['maß-1', 'MASS-1'],
+    ['Ὀδυσσεύς', 'ὈΔΥΣΣΕΎΣ'],
+    ['ﬁsh&chips', 'FISH&CHIPS'],
+    ['hunter😀2correct', String.raw`hunter\U0001f6002correct`],
+    ['hunter😀2correct', String.raw`HUNTER\\U0001F6002CORRECT`],
+    ['a😀€-z', String.raw`a\U0001f600\u20ac-z`],
+    ['line\nfeed-me', String.raw`line\u000afeed-me`],
+  ])('is taken out, and nothing else is, where %s was told as %s', (login, told) => {
+    keepSecret(login);
+    expect(redact(`ß "${told}" ß`)).toBe('ß "***" ß');
   });
 
   it.each([
