@@ -24,11 +24,28 @@ type Reading = 'bare' | 'whole';
 const readings: readonly Reading[] = ['bare', 'whole'];
 
 /** A comparable text. */
-interface Plain {
+class Plain {
   readonly text: string;
   readonly reading: Reading;
   /** Whether there was white space before a character of it. */
-  followsSpace(at: number): boolean;
+  readonly #followsSpace: (at: number) => boolean;
+  #lastToken: Run = { from: 0, to: -1 };
+
+  constructor(text: string, reading: Reading, followsSpace: (at: number) => boolean) {
+    this.text = text;
+    this.reading = reading;
+    this.#followsSpace = followsSpace;
+  }
+
+  /** Where what may be the rest of a token ends, at the latest at white space: words of others follow there. */
+  endOfToken(from: number): number {
+    // Asked for from one place after the other: what was looked at once need not be again.
+    if (from >= this.#lastToken.from && from <= this.#lastToken.to) return this.#lastToken.to;
+    let to = from;
+    while (tokenCharacter.test(this.text.charAt(to)) && !this.#followsSpace(to)) to += 1;
+    this.#lastToken = { from, to };
+    return to;
+  }
 }
 
 /** What is looked for in one reading of a text. */
@@ -91,7 +108,7 @@ class Forms {
     while (length < form.length && form[length] === plain.text[at + length]) length += 1;
     if (length < tellingBeginning) return 0;
     if (length < form.length || !this.cut.has(form)) return length;
-    return (this.cut.get(form) ? endOfToken(plain, at + length) : plain.text.length) - at;
+    return (this.cut.get(form) ? plain.endOfToken(at + length) : plain.text.length) - at;
   }
 }
 
@@ -107,13 +124,6 @@ class Generation {
     if (bare(beginning).length >= shortestSecret) return;
     for (const form of new Set(jsonForms(beginning).map(folded))) this.forms.whole.add(form, value);
   }
-}
-
-/** Where what may be the rest of a token ends, at the latest at white space: words of others follow there. */
-function endOfToken(plain: Plain, from: number): number {
-  let at = from;
-  while (tokenCharacter.test(plain.text.charAt(at)) && !plain.followsSpace(at)) at += 1;
-  return at;
 }
 
 /** Not cut amid a character: half of one is written down in another way. */
@@ -331,9 +341,10 @@ function holdsSecret(text: string): boolean {
   const layers = layersOf({ text }, (layer) => ({ text: unescaped(layer.text) }));
   const followsSpace = () => false;
   return layers.some((layer) =>
-    readings.some(
-      (reading) => secretRuns({ text: read[reading](layer.text), reading, followsSpace }).length > 0,
-    ),
+    readings.some((reading) => {
+      const plain = new Plain(read[reading](layer.text), reading, followsSpace);
+      return secretRuns(plain).length > 0;
+    }),
   );
 }
 
@@ -342,7 +353,7 @@ function secretsOf(layer: Derived, reading: Reading, text: string): Run[] {
   const plain = layer.replace(/./gsu, read[reading]);
   const originOf = (at: number) => plain.originOf({ from: at, to: at + 1 });
   const followsSpace = (at: number) => /\s/.test(text.slice(originOf(at - 1).to, originOf(at).from));
-  return secretRuns({ text: plain.text, reading, followsSpace }).map((run) => plain.originOf(run));
+  return secretRuns(new Plain(plain.text, reading, followsSpace)).map((run) => plain.originOf(run));
 }
 
 /** Where secrets stand in a text, in order and apart. */
