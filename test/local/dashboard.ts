@@ -173,13 +173,13 @@ const MiB = 1024 * 1024;
 
 /** Three weeks of a mirror that is loved and, today, has a little trouble. */
 export function realisticHistory(now: number): Canned {
-  const midnight = Math.floor(now / day) * day;
+  // The last one whose run has ended: in the first hour of a day that of the day before.
+  const midnight = Math.floor((now - hour) / day) * day;
   const all = Object.entries(mirrored).flatMap(([rule, tags]) => tags.map((tag) => ({ rule, tag })));
   const chance = seeded('dashboard');
   const reports: AnyReport[] = [];
   for (let ago = 20; ago >= 0; ago -= 1) {
     const at = midnight - ago * day;
-    if (at + hour > now) continue;
     const moved = chance.between(1, 12);
     const first = chance.between(0, all.length - moved);
     const lines = all.map(({ rule, tag }, index) =>
