@@ -145,6 +145,11 @@ class Kept {
     this.#newest.add(value);
   }
 
+  /** Whether anything is looked for in this reading. */
+  uses(reading: Reading): boolean {
+    return [this.#newest, this.#older].some(({ forms }) => forms[reading].starts.size > 0);
+  }
+
   lengthAt(plain: Plain, at: number): number {
     const length = this.#newest.forms[plain.reading].lengthAt(plain, at);
     if (this.#older === this.#newest) return length;
@@ -155,6 +160,11 @@ class Kept {
 const logins = new Kept();
 /** Apart: there are many more of them, and a login is not used while its token is. */
 const tokens = new Kept();
+
+/** Few logins need the second one. */
+function readingsInUse(): readonly Reading[] {
+  return readings.filter((reading) => logins.uses(reading) || tokens.uses(reading));
+}
 
 /** From now on this login is taken out of what people see, whatever it looks like: whoever was sent it may repeat it. */
 export function keepSecret(value: string): void {
@@ -228,7 +238,12 @@ const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>',
 /** Who escapes an error puts it into another that is escaped as well. */
 const mostLayers = 4;
 
-function unescaped(text: string): string {
+interface Replaceable<T> {
+  replace(pattern: RegExp, by: (match: string, ...groups: (string | undefined)[]) => string): T;
+}
+
+/** One layer of escapes undone. */
+function unescaped<T extends Replaceable<T>>(text: T): T {
   return text.replace(wideEscapes, wideMeaningOf).replace(escapes, meaningOf);
 }
 
@@ -338,10 +353,11 @@ function* layersOf<T extends { readonly text: string }>(first: T, undo: (layer: 
 }
 
 function holdsSecret(text: string): boolean {
+  const used = readingsInUse();
   const layers = layersOf({ text }, (layer) => ({ text: unescaped(layer.text) }));
   const followsSpace = () => false;
   return layers.some((layer) =>
-    readings.some((reading) => {
+    used.some((reading) => {
       const plain = new Plain(read[reading](layer.text), reading, followsSpace);
       return secretRuns(plain).length > 0;
     }),
@@ -358,10 +374,9 @@ function secretsOf(layer: Derived, reading: Reading, text: string): Run[] {
 
 /** Where secrets stand in a text, in order and apart. */
 function secretsIn(text: string): Run[] {
-  const layers = layersOf(Derived.from(text), (layer) =>
-    layer.replace(wideEscapes, wideMeaningOf).replace(escapes, meaningOf),
-  );
-  const found = layers.flatMap((layer) => readings.flatMap((reading) => secretsOf(layer, reading, text)));
+  const used = readingsInUse();
+  const layers = layersOf(Derived.from(text), unescaped);
+  const found = layers.flatMap((layer) => used.flatMap((reading) => secretsOf(layer, reading, text)));
   const runs: Run[] = [];
   for (const run of [...found].sort((a, b) => a.from - b.from)) {
     const last = runs.at(-1);

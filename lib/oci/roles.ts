@@ -73,8 +73,8 @@ export interface Fetcher {
   fetchManifest(reference: string, options?: CallOptions): Promise<Manifest | undefined>;
   /**
    * Opens a blob at an offset in bytes. The stream starts exactly there, also where the server ignores `Range`.
-   * It is not verified: whoever writes it does that. Its pieces are lent (memory.ts): a reader that gives them back, once
-   * it is done with them, needs half the CPU time. `undefined` on 404.
+   * It is not verified: whoever writes it does that. Its pieces are lent (memory.ts): a reader gives them back once it
+   * is done with them, so that their memory is read into again. `undefined` on 404.
    */
   openBlob(
     blob: Descriptor,

@@ -9,7 +9,7 @@
  *   blobs in flight    10       so a chunk is at least 88 MiB / (2 × 10) = 4 MiB; copies of the function app leave two of
  *                               them, and 8 MiB, to pushes
  *   read from sockets           some blocks of 1 MiB for each blob in flight; chunks of 4 MiB and more hold those that they
- *                               were read into (chunk.ts), as many as they have mebibytes, and copy nothing
+ *                               were read into (chunk.ts), as many as they have mebibytes
  *   manifests          16 MiB   remembered (pulled.ts); those in hand are some kilobytes each, and 4 MiB at the most
  *   sockets            2 × 10 + 12 = 32 a host and side (clients.ts), 64 KiB of kernel and stream buffers each
  *
