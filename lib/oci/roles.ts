@@ -13,6 +13,16 @@ export interface CallOptions {
 export interface SendOptions extends CallOptions {
   /** Ends the wait of a request that the host holds up: what is on its way goes on. */
   readonly whileUnsent?: AbortSignal | undefined;
+  /** Whose the memory of the body is, where that wants it back before there is an answer. */
+  readonly owner?: BodyOwner | undefined;
+}
+
+/** May take back the pieces of a body that have left this process: then it cannot be sent again. */
+export interface BodyOwner {
+  /** One more piece has left, in their order. */
+  left(): void;
+  /** It is to be sent again from its first piece on: false where some are gone, else none is taken before it has left again. */
+  rewind(): boolean;
 }
 
 /** Docker Hub's pull allowance as its headers tell it (`ratelimit-limit`, `ratelimit-remaining`, `docker-ratelimit-source`). */
@@ -95,8 +105,8 @@ export interface UploadSession {
   /** The smallest chunk the registry takes (`OCI-Chunk-Min-Length`), all but the last. */
   readonly minChunk: number;
   /**
-   * Sends one chunk (PATCH with Content-Range and Content-Length), never repeats it.
-   * @throws ERR_UPLOAD_LOST when the session is gone or its fate is unknown.
+   * Sends one chunk (PATCH with Content-Range and Content-Length); repeats it only where it was refused whole.
+   * @throws ERR_UPLOAD_LOST when the session is gone or its fate is unknown, or what was refused cannot be sent again.
    */
   append(chunk: readonly Uint8Array[], options?: SendOptions): Promise<void>;
   /** Asks where the registry stands and takes over its Location and offset; false when the session is gone. */

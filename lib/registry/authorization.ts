@@ -3,7 +3,7 @@ import { type Challenge, parseChallenges } from './challenge.ts';
 import type { Endpoint } from './endpoint.ts';
 import { headersOf } from './headers.ts';
 import { mergeScopes, splitScopes } from './scope.ts';
-import type { Outgoing, Send, SendOutgoing, TransportResponse } from './send.ts';
+import { canRepeat, type Outgoing, type Send, type SendOutgoing, type TransportResponse } from './send.ts';
 
 /** The request that has to be let in. */
 export interface AuthorizationRequest {
@@ -59,6 +59,7 @@ export function withAuthorization(next: SendOutgoing, options: AuthorizationOpti
         ...challenges.flatMap(({ parameters }) => splitScopes(parameters.get('scope'))),
       ]);
       if (!(await authorizer.challenged(challenges, authorization, { ...asking, scopes }))) return response;
+      if (!canRepeat(request)) return response;
     }
   };
 }

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { RegistryError, redactUrl } from '../errors.ts';
+import type { BodyOwner } from '../oci/roles.ts';
 import { lend, settle } from './blocks.ts';
 import { ResponseBody } from './body.ts';
 import { writeAhead } from './connections.ts';
@@ -13,6 +14,7 @@ export interface ExchangeRequest {
   readonly headers: Readonly<Record<string, string>>;
   /** Sent piece by piece, without being joined. */
   readonly body: readonly Uint8Array[];
+  readonly owner?: BodyOwner | undefined;
   readonly signal: AbortSignal | undefined;
   readonly headersTimeoutMs: number;
   /** Told when the request goes out: from here on its fate is unknown until there is an answer. */
@@ -68,6 +70,8 @@ class Answer implements Dispatcher.DispatchHandler {
   /** Whether undici has the last piece; and whether all has left this process, or waits as a copy. */
   #isHanded = false;
   #isSent: boolean;
+  /** Whether whoever asked has been told: the owner of the body hears no more. */
+  #isOver = false;
   /** An answer that came in between. */
   #early: ExchangeResponse | undefined;
   #earlyTimer: NodeJS.Timeout | undefined;
@@ -83,10 +87,11 @@ class Answer implements Dispatcher.DispatchHandler {
    * it may wait in the socket: it waits as a copy, for the memory of pieces is used again once there is an answer.
    */
   *pieces(): Generator<Uint8Array> {
-    const { body } = this.#request;
+    const { body, owner } = this.#request;
     for (const [index, piece] of body.entries()) {
       this.#isHanded = index === body.length - 1;
       yield piece.length < writeAhead ? Buffer.from(piece) : piece;
+      if (!this.#isOver) owner?.left();
     }
     this.#isSent = true;
     this.#resolveEarly();
@@ -109,7 +114,7 @@ class Answer implements Dispatcher.DispatchHandler {
     } else {
       this.#body = new ResponseBody(controller, this.#isSent);
       const answer = { status, headers, body: this.#body };
-      if (this.#isSent || status >= 300) this.#response.resolve(answer);
+      if (this.#isSent || status >= 300) this.#resolve(answer);
       else this.#onEarly(controller, answer);
     }
   }
@@ -125,7 +130,7 @@ class Answer implements Dispatcher.DispatchHandler {
   /** All has been sent, or the connection has ended with the answer. */
   #resolveEarly(): void {
     clearTimeout(this.#earlyTimer);
-    if (this.#early !== undefined) this.#response.resolve(this.#early);
+    if (this.#early !== undefined) this.#resolve(this.#early);
   }
 
   #refuseEarly(controller: Dispatcher.DispatchController): void {
@@ -169,7 +174,13 @@ class Answer implements Dispatcher.DispatchHandler {
     this.#controller?.abort(reason instanceof Error ? reason : new Error('Aborted', { cause: reason }));
   };
 
+  #resolve(answer: ExchangeResponse): void {
+    this.#isOver = true;
+    this.#response.resolve(answer);
+  }
+
   #fail(error: unknown): void {
+    this.#isOver = true;
     this.#response.reject(error);
     this.#body?.fail(error);
   }

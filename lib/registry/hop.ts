@@ -35,6 +35,7 @@ export function createHop(options: HopOptions): SendOutgoing {
       url,
       headers: { ...commonHeaders, ...request.headers },
       body: request.body,
+      owner: request.owner,
       signal,
       headersTimeoutMs: request.slow === true ? timeouts.commitMs : timeouts.headersMs,
       onSent: () => request.onSent?.(),

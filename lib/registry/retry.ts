@@ -4,7 +4,7 @@ import { failureOf, isTransient } from './failure.ts';
 import type { HostGate } from './gate.ts';
 import { parseRetryAfter } from './headers.ts';
 import { waitingSignal } from './hop.ts';
-import type { Outgoing, SendOutgoing, TransportResponse } from './send.ts';
+import { canRepeat, type Outgoing, type SendOutgoing, type TransportResponse } from './send.ts';
 
 export interface RetryOptions {
   readonly gate: HostGate;
@@ -37,7 +37,7 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
         const waits =
           isTransient(response) &&
           (keepRetryAfter(request, response, options) || slowsDown(request, response, options));
-        if (last || !again) return response;
+        if (last || !again || !canRepeat(request)) return response;
         response.body.dump();
         // The gate of the host holds the next attempt up where the host is to be left alone.
         if (!waits) await backOff(attempt, request);
@@ -45,7 +45,7 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
         request.signal?.throwIfAborted();
         if (!sent) request.whileUnsent?.throwIfAborted();
         const harmless = !sent || isIdempotent(request);
-        if (last || !harmless || !isRetryable(error)) throw error;
+        if (last || !harmless || !isRetryable(error) || !canRepeat(request)) throw error;
         await backOff(attempt, request);
       }
     }

@@ -1,4 +1,4 @@
-import type { Observer } from '../oci/roles.ts';
+import type { BodyOwner, Observer } from '../oci/roles.ts';
 import type { ResponseBody } from './body.ts';
 import type { Answered } from './failure.ts';
 
@@ -10,6 +10,8 @@ export interface TransportRequest {
   readonly headers?: Readonly<Record<string, string>>;
   /** Pieces are sent one after the other, without being joined. */
   readonly body?: Uint8Array | readonly Uint8Array[];
+  /** @default the body stays as it is until there is an answer */
+  readonly owner?: BodyOwner | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Ends a wait before an attempt is sent; one that is on its way goes on. */
   readonly whileUnsent?: AbortSignal | undefined;
@@ -58,3 +60,8 @@ export type SendOutgoing = (request: Outgoing) => Promise<TransportResponse>;
 
 /** Hears of answers of the registry itself, not of those of token service and CDN. */
 export type OnAnswer = (answer: Pick<Answered, 'status' | 'headers'>, observer: Observer | undefined) => void;
+
+/** Whether all of it is still there to be sent once more. */
+export function canRepeat({ owner }: Pick<TransportRequest, 'owner'>): boolean {
+  return owner?.rewind() ?? true;
+}

@@ -64,7 +64,9 @@ class Session implements UploadSession {
     response.body.dump();
     if (!isSuccess(response)) {
       this.#location = usableLocationIn(response) ?? this.#location;
-      throw lostOr('A chunk was refused', response);
+      throw options?.owner?.rewind() === false
+        ? goneAfter(response)
+        : lostOr('A chunk was refused', response);
     }
     // Also where not all of the chunk was taken: an older Location is as good as none.
     this.#location = locationIn(response) ?? this.#location;
@@ -147,8 +149,8 @@ class Session implements UploadSession {
 
   #send(request: TransportRequest, options: SendOptions | undefined): Promise<TransportResponse> {
     const { transport, scopes, observer } = this.#context;
-    const { signal, whileUnsent } = options ?? {};
-    return transport.send({ ...request, scopes, observer, signal, whileUnsent });
+    const { signal, whileUnsent, owner } = options ?? {};
+    return transport.send({ ...request, scopes, observer, signal, whileUnsent, owner });
   }
 }
 
@@ -172,6 +174,13 @@ function lostOr(what: string, response: TransportResponse): RegistryError {
   const code = codeOfAnswer(response);
   const isLost = ['ERR_SERVER', 'ERR_TIMEOUT', 'ERR_NOT_FOUND', 'ERR_UPLOAD_LOST'].includes(code);
   return failureOf(what, response, isLost || response.status === 416 ? { code: 'ERR_UPLOAD_LOST' } : {});
+}
+
+/** What would be let in a moment later cannot be sent again: it has to be read again. */
+function goneAfter(response: TransportResponse): RegistryError {
+  const cause = lostOr('A chunk was refused', response);
+  if (response.status !== 401 && response.status !== 429) return cause;
+  return failureOf('A chunk was refused', response, { code: 'ERR_UPLOAD_LOST', cause });
 }
 
 /** That of a refusal, such as 416, where the session has moved; the refusal counts, whatever else is wrong with it. */

@@ -79,7 +79,7 @@ export class BlobCopier {
   }
 
   async #transfer(blob: Descriptor, source: Source, target: Target, work: Work): Promise<void> {
-    const release = await this.#slots.acquire(1, work.yields ?? false, work.stop);
+    const place = await this.#slots.acquire(1, work.yields ?? false, work.stop);
     try {
       if (await exists(blob, target, work)) return this.#found(blob, target, work);
       const shared = { ...this.#options, memory: this.#memory, slots: this.#slots, waiting: this.#waiting };
@@ -90,7 +90,7 @@ export class BlobCopier {
       this.notePresent(target, blob);
       await this.#options.candidates.note(target.name, blob);
     } finally {
-      release();
+      place.release();
     }
   }
 
@@ -217,11 +217,6 @@ class Transfer {
     return memory.sizeFor(slots.used, { maxChunk: this.#target.maxChunk, minChunk }, this.#yields);
   }
 
-  /** @param atLeast bytes that it takes before it is full */
-  #takeChunk(size: number, atLeast: number): Promise<Chunk> {
-    return this.#shared.memory.take(size, atLeast, this.#work.stop, this.#yields);
-  }
-
   /** A blob of one chunk: nothing is sent before it is whole and verified. */
   async #uploadWhole(opened: UploadSession | undefined): Promise<void> {
     const chunk = await this.#readWhole().catch(async (error) => {
@@ -240,7 +235,7 @@ class Transfer {
   }
 
   async #readWhole(): Promise<Chunk> {
-    const chunk = await this.#takeChunk(this.#blob.size, this.#blob.size);
+    const chunk = await this.#shared.memory.takeWhole(this.#blob.size, this.#work.stop, this.#yields);
     try {
       await this.#verifiedOnce(async () => {
         chunk.clear();
@@ -349,10 +344,13 @@ class Transfer {
       target: this.#target,
       work: this.#work,
       memoryInAll: this.#shared.memory.totalFor(this.#yields),
-      nextChunk: (minChunk) => this.#takeChunk(this.#chunkSize(minChunk), minChunk),
+      firstChunk: (minChunk) =>
+        this.#shared.memory.takeFirst(this.#chunkSize(minChunk), minChunk, this.#work.stop, this.#yields),
+      nextSize: (minChunk) => this.#chunkSize(minChunk),
       read: (offset, verify) => this.#read(offset, verify),
       progress: (offset) => this.#work.onEvent({ type: 'blobProgress', id: this.#id, offset }),
       sent: (bytes) => this.#sent(bytes),
+      kept: (bytes) => this.#work.tally.noteKept(presentKey(this.#target, this.#blob.digest), bytes),
       copied: () => this.#copied(),
     };
   }

@@ -6,7 +6,7 @@ import type { SendOptions, Target, UploadSession } from '../oci/roles.ts';
 import { backoff, fruitlessAttempts, isRetryable } from './attempts.ts';
 import type { OwnedCheckpoint } from './checkpoint.ts';
 import type { Chunk } from './chunk.ts';
-import { cancelQuietly, exists, isLostUpload, isMismatch } from './uploads.ts';
+import { cancelQuietly, exists, isLostUpload, isMismatch, reasonOf } from './uploads.ts';
 import { unstopped, type Work } from './work.ts';
 
 export interface UploadContext {
@@ -15,10 +15,12 @@ export interface UploadContext {
   readonly work: Work;
   /** Bytes that all chunks together may hold. */
   readonly memoryInAll: number;
-  nextChunk(minChunk: number): Promise<Chunk>;
+  firstChunk(minChunk: number): Promise<Chunk>;
+  nextSize(minChunk: number): number;
   read(offset: number, verify: boolean): AsyncGenerator<Uint8Array>;
   progress(offset: number): void;
   sent(bytes: number): void;
+  kept(bytes: number): void;
   copied(): void;
 }
 
@@ -52,7 +54,7 @@ export class ChunkedUpload {
       this.#begunAt = session.offset;
       this.#farthest = session.offset;
       this.#counted = session.offset;
-      this.#context.work.tally.kept += session.offset;
+      this.#context.kept(session.offset);
       while (session !== undefined) session = await this.#sendRest(session);
       await this.#replaced();
     } catch (error) {
@@ -168,7 +170,7 @@ export class ChunkedUpload {
   async #countLoss({ offset }: UploadSession, error: unknown): Promise<void> {
     this.#fruitless = offset > this.#farthest ? 0 : this.#fruitless + 1;
     this.#farthest = Math.max(this.#farthest, offset);
-    if (this.#fruitless >= fruitlessAttempts) throw error;
+    if (this.#fruitless >= fruitlessAttempts) throw reasonOf(error);
     await delay(backoff(this.#fruitless), undefined, { signal: this.#context.work.stop });
   }
 
@@ -209,16 +211,17 @@ export class ChunkedUpload {
     this.#checkChunks(session);
     const fromZero = session.offset === 0;
     let sending: Promise<void> = Promise.resolve();
-    let chunk = await this.#context.nextChunk(session.minChunk);
+    let chunk = await this.#context.firstChunk(session.minChunk);
     try {
       // A resumed blob cannot be hashed here any more: the target verifies it when the session is closed.
       for await (const piece of this.#context.read(session.offset, fromZero)) {
         // A full chunk is sent only when more follows: the last one is held back until size and digest are known to match.
-        for (let at = chunk.add(piece); at < piece.length; at += chunk.add(piece.subarray(at))) {
+        for (let rest = await chunk.fill(piece); rest.length > 0; rest = await chunk.fill(rest)) {
           await sending;
-          sending = this.#send(session, chunk);
+          const full = chunk;
+          chunk = full.followedBy(this.#context.nextSize(session.minChunk));
+          sending = this.#send(session, full);
           sending.catch(() => {});
-          chunk = await this.#context.nextChunk(session.minChunk);
         }
       }
       await sending;
@@ -241,11 +244,12 @@ export class ChunkedUpload {
     const { blob, work } = this.#context;
     // The fate of a closing PUT is unknown, and what would be the rest is not known to be right.
     const isRest = () => this.#closing || session.offset + chunk.length >= blob.size;
+    // A session with a single byte cannot be told from a new one.
+    const isEnough = () => session.offset + chunk.length > 1 && chunk.length >= session.minChunk;
     const signal = AbortSignal.any([this.#owned.lost, work.end]);
     const send = async () => {
       await sending;
-      if (chunk.length > 0 && chunk.length >= session.minChunk && !isRest())
-        await this.#send(session, chunk, { signal });
+      if (chunk.length > 0 && isEnough() && !isRest()) await this.#send(session, chunk, { signal });
     };
     await send().catch(() => undefined);
   }
@@ -253,7 +257,7 @@ export class ChunkedUpload {
   async #send(session: UploadSession, chunk: Chunk, options = this.#unstopped): Promise<void> {
     const { blob, target } = this.#context;
     try {
-      await session.append(chunk.pieces(), options);
+      await session.append(chunk.pieces(), { ...options, owner: chunk });
     } finally {
       chunk.release();
     }

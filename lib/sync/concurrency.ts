@@ -31,22 +31,22 @@ export class Budget {
     return this.total - this.#free;
   }
 
-  /**
-   * Waits for an amount (at most the total is asked for).
-   * @returns gives it back; a second call does nothing.
-   */
-  async acquire(amount: number, signal?: AbortSignal): Promise<() => void> {
+  /** Waits for an amount, which is at most the total. */
+  async take(amount: number, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
-    const wanted = Math.min(amount, this.total);
-    if (this.#queue.length > 0 || this.#free < wanted) await this.#wait(wanted, signal);
-    else this.#free -= wanted;
-    let held = true;
-    return () => {
-      if (!held) return;
-      held = false;
-      this.#free += wanted;
-      this.#grant();
-    };
+    if (!this.tryTake(amount)) await this.#wait(amount, signal);
+  }
+
+  /** Takes an amount that is free at once; else nothing. */
+  tryTake(amount: number): boolean {
+    if (this.#queue.length > 0 || this.#free < amount) return false;
+    this.#free -= amount;
+    return true;
+  }
+
+  giveBack(amount: number): void {
+    this.#free += amount;
+    this.#grant();
   }
 
   #wait(amount: number, signal: AbortSignal | undefined): Promise<void> {
@@ -77,6 +77,41 @@ export class Budget {
   }
 }
 
+/** What somebody holds of a budget. */
+export class Share {
+  readonly #budgets: readonly Budget[];
+  #amount: number;
+
+  /** @param budgets each of which it is a part of */
+  constructor(budgets: readonly Budget[], amount: number) {
+    this.#budgets = budgets;
+    this.#amount = amount;
+  }
+
+  get amount(): number {
+    return this.#amount;
+  }
+
+  /** Holds so much from now on; more than before only where that is free at once. */
+  resize(amount: number): void {
+    const more = amount - this.#amount;
+    if (more > 0 && !this.#tryTake(more)) return;
+    this.#amount = amount;
+    if (more < 0) for (const budget of this.#budgets) budget.giveBack(-more);
+  }
+
+  /** A second call does nothing. */
+  release(): void {
+    this.resize(0);
+  }
+
+  #tryTake(amount: number): boolean {
+    const refusing = this.#budgets.findIndex((budget) => !budget.tryTake(amount));
+    for (const budget of this.#budgets.slice(0, Math.max(0, refusing))) budget.giveBack(amount);
+    return refusing === -1;
+  }
+}
+
 /** A budget of which those who yield leave a part to all others. */
 export class SharedBudget {
   readonly #all: Budget;
@@ -103,20 +138,21 @@ export class SharedBudget {
     return yields ? this.#yielding.total : this.#all.total;
   }
 
-  /** As `Budget.acquire`. */
-  async acquire(amount: number, yields: boolean, signal?: AbortSignal): Promise<() => void> {
-    if (!yields) return this.#all.acquire(amount, signal);
-    const leave = await this.#yielding.acquire(amount, signal);
+  /** Waits for an amount: at most all that may be held at once. */
+  async acquire(amount: number, yields: boolean, signal?: AbortSignal): Promise<Share> {
+    const wanted = Math.min(amount, this.totalFor(yields));
+    const budgets = yields ? [this.#yielding, this.#all] : [this.#all];
+    const taken: Budget[] = [];
     try {
-      const release = await this.#all.acquire(amount, signal);
-      return () => {
-        release();
-        leave();
-      };
+      for (const budget of budgets) {
+        await budget.take(wanted, signal);
+        taken.push(budget);
+      }
     } catch (error) {
-      leave();
+      for (const budget of taken) budget.giveBack(wanted);
       throw error;
     }
+    return new Share(budgets, wanted);
   }
 }
 

@@ -5,8 +5,9 @@
  * and what is in flight. host.json lets at most batchSize + newBatchThreshold = 8 requests of each of the three queues
  * run at once; all share these budgets:
  *
- *   chunks in memory   88 MiB   each transfer fills one chunk of at most 20 MiB while it sends another
- *   blobs in flight    10       so a chunk is at least 88 MiB / (2 × 10) = 4 MiB; copies of the function app leave two of
+ *   chunks in memory   88 MiB   each transfer has one chunk of at most 32 MiB, and 2 MiB for the beginning of the next,
+ *                               which grows into what has left of the first (allotment.ts)
+ *   blobs in flight    10       so a chunk is at least 88 MiB / 10 - 2 MiB = 6 MiB; copies of the function app leave two of
  *                               them, and 8 MiB, to pushes
  *   read from sockets           some blocks of 1 MiB for each blob in flight; chunks of 4 MiB and more hold those that they
  *                               were read into (chunk.ts), as many as they have mebibytes
@@ -50,19 +51,26 @@ export const defaultLimits: Limits = {
 };
 
 /** Of a blob of 64 MiB as much is in memory at once as of any larger one. */
-const largestChunk = 20 * MiB;
+const largestChunk = 32 * MiB;
+/** With so much more than one chunk the next one is being filled before anything of it has left. */
+const mostBeside = 2 * MiB;
 
 /**
- * The size of the next chunk in bytes: what the memory allows for as many transfers as run now, two chunks each, within
- * what the target takes.
+ * The size of the next chunk in bytes: what the memory allows for as many transfers as run now, with some for the
+ * beginning of the chunk after it, within what the target takes.
  */
 export function chunkSizeFor(
   transfers: number,
   chunkMemory: number,
   target: { maxChunk: number | undefined; minChunk: number },
 ): number {
-  const blocks = Math.floor(chunkMemory / (2 * Math.max(1, transfers)) / blockBytes);
-  const share = blocks * blockBytes;
-  const wanted = Math.min(Math.max(share, blockBytes), largestChunk, chunkMemory);
+  const share = chunkMemory / Math.max(1, transfers);
+  const blocks = Math.floor((share - besideChunk(share / 2)) / blockBytes);
+  const wanted = Math.min(Math.max(blocks * blockBytes, blockBytes), largestChunk, chunkMemory);
   return Math.max(Math.min(wanted, target.maxChunk ?? wanted), target.minChunk);
+}
+
+/** Bytes beside a chunk of this size for the one that follows it. */
+export function besideChunk(size: number): number {
+  return Math.min(size, mostBeside);
 }

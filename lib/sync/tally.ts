@@ -11,8 +11,8 @@ export class Tally {
   readonly requests = { source: 0, target: 0 };
   /** Distinct blobs found at the target, by repository and digest. */
   readonly existing = new Set<string>();
-  /** Bytes that the target had of the work's blobs when they were looked for: of those found, and of those gone on with. */
-  kept = 0;
+  /** Bytes that the target had of each blob when it was looked for: of those found, and of those gone on with. */
+  readonly #kept = new Map<string, number>();
   /** Those that were brought there on this tally: finding them later is no find. */
   readonly #brought = new Set<string>();
   readonly blobs = new BlobTimes();
@@ -49,7 +49,17 @@ export class Tally {
   noteExisting(blob: string, size: number): void {
     if (this.#brought.has(blob) || this.existing.has(blob)) return;
     this.existing.add(blob);
-    this.kept += size;
+    this.noteKept(blob, size);
+  }
+
+  /** The target had so much of a blob. */
+  noteKept(blob: string, bytes: number): void {
+    this.#kept.set(blob, Math.max(bytes, this.#kept.get(blob) ?? 0));
+  }
+
+  /** Bytes that the target had of all these blobs. */
+  get kept(): number {
+    return this.#kept.values().reduce((sum, bytes) => sum + bytes, 0);
   }
 
   totals(): TransferTotals {

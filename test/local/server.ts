@@ -36,6 +36,8 @@ export type Intervention =
       readonly status: number;
       readonly headers?: OutgoingHttpHeaders;
       readonly body?: string | Uint8Array;
+      /** Only once the request's body has arrived and this has been waited for. @default at once */
+      readonly late?: () => Promise<unknown>;
     }
   /** The connection breaks before anything is done. */
   | { readonly kind: 'reset' }
@@ -130,11 +132,18 @@ async function serve(exchange: Exchange, intercept: Intercept | undefined, respo
   if (intervention?.kind === 'reset') return exchange.reset();
   exchange.intervention = intervention;
   const answer =
-    intervention?.kind === 'answer'
-      ? reply(intervention.status, intervention.headers, intervention.body)
-      : await respond(exchange);
+    intervention?.kind === 'answer' ? await given(intervention, exchange) : await respond(exchange);
   if (answer === undefined || intervention?.kind === 'lose') return exchange.reset();
   await exchange.send(answer);
+}
+
+async function given(
+  { late, status, headers, body }: Intervention & { kind: 'answer' },
+  exchange: Exchange,
+): Promise<Answer> {
+  if (late !== undefined) for await (const _ of exchange.body());
+  await late?.();
+  return reply(status, headers, body);
 }
 
 /** One request and its answer. */

@@ -1,6 +1,6 @@
 /** How blobs travel: what is sent, what is sent again, and what is never sent twice. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { checkpointKey } from '../../../lib/sync/checkpoint.ts';
 import { StoppedError } from '../../../lib/sync/concurrency.ts';
 import type { SyncEvent } from '../../../lib/sync/events.ts';
@@ -504,6 +504,62 @@ it('a mount that brought nothing is no mount', async () => {
   expect(tally.blobsMounted).toBe(0);
 });
 
+describe('a large chunk that is refused after all of it has left', () => {
+  const chunk = 24 * MiB;
+  /** What all sockets between the source and its reader may hold beside what the reader has. */
+  const inSockets = 12 * MiB;
+  const refusals = [
+    [401, { 'www-authenticate': 'Basic realm="x"' }],
+    [429, { 'retry-after': '0' }],
+  ] as const;
+  const readings = (content: Content) => bench.asked(bench.source, 'GET', blobOf(content).digest);
+  /** Until more has been read than there is room for beside the whole of the chunk that is sent. */
+  const untilTaken = (content: Content) => () => {
+    const sent = () => readings(content).at(-1)?.sent;
+    return vi.waitFor(() => expect(sent()).toBeGreaterThan(chunk + 2 * MiB + inSockets), { timeout: 10_000 });
+  };
+
+  it.each(refusals)(
+    'with %d is read again where the next one has got its memory',
+    async (status, headers) => {
+      const content = buildManifest({ layers: [64 * MiB] });
+      bench.push('1', content);
+      const late = untilTaken(content);
+      bench.target.intercept = atThe(1, isPatch, { kind: 'answer', status, headers, late });
+      expect(outcomes(await bench.engine({}, chunk).copy())).toEqual(['copied']);
+      expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+      expect(readings(content)).toHaveLength(2);
+    },
+    20_000,
+  );
+
+  it('with 429 is sent again as it is where nobody needs its memory', async () => {
+    const content = buildManifest({ layers: [25 * MiB] });
+    bench.push('1', content);
+    const late = async () => {};
+    bench.target.intercept = atThe(1, isPatch, { kind: 'answer', status: 429, late });
+    expect(outcomes(await bench.engine({}, chunk).copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+    expect(readings(content)).toHaveLength(1);
+  }, 20_000);
+
+  it.each([
+    [401, {}, 'failed', 'ERR_UNAUTHORIZED'],
+    [429, { 'retry-after': '0' }, 'deferred', 'ERR_RATE_LIMITED'],
+  ] as const)(
+    'and again and again with %d, is told as that refusal',
+    async (status, headers, outcome, code) => {
+      const content = buildManifest({ layers: [64 * MiB] });
+      bench.push('1', content);
+      bench.target.intercept = (request) =>
+        isPatch(request) ? { kind: 'answer', status, headers, late: untilTaken(content) } : undefined;
+      const [line] = (await bench.engine({}, chunk).copy()).lines;
+      expect(line).toMatchObject({ outcome, error: { code } });
+    },
+    30_000,
+  );
+});
+
 /** Stops once the target has confirmed so many bytes of a blob. */
 async function stopAfter(bytes: number, target = 'm/b') {
   const stop = new AbortController();
@@ -565,6 +621,25 @@ describe('a copy that is stopped', () => {
     expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
     expect(bench.digestAt('1')).toBe(content.descriptor.digest);
     expect(sentBytes()).toBe(before + 2.5 * MiB);
+  });
+
+  it('keeps a single byte to itself: with no more than that a session looks like a new one', async () => {
+    const content = buildManifest({ layers: [4 * MiB] });
+    bench.push('1', content);
+    const stop = new AbortController();
+    let asked = 0;
+    bench.source.intercept = (request) => {
+      if (!isBlobGetOf(content)(request)) return undefined;
+      asked += 1;
+      if (asked === 1) return { kind: 'cut', after: 1 };
+      stop.abort(new StoppedError('stopped'));
+      return new Promise(() => {});
+    };
+    await expect(bench.engine().copy({ stop: stop.signal })).rejects.toBeInstanceOf(StoppedError);
+    bench.source.intercept = undefined;
+    expect(bench.asked(bench.target, 'PATCH', '/uploads/')).toEqual([]);
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
   });
 
   it.each<[string, (request: LoggedRequest) => boolean]>([

@@ -21,7 +21,7 @@ import { type LocalRegistry, startRegistry } from '../../local/registry.ts';
 import type { LoggedRequest } from '../../local/server.ts';
 
 export const MiB = 1024 * 1024;
-/** What a test's blobs are sent in. */
+/** What a test's blobs are sent in, where it says nothing else. */
 export const chunkBytes = MiB;
 
 export interface CopyOptions {
@@ -84,10 +84,10 @@ export class Bench {
   }
 
   /** Another process on the same state. */
-  engine(limits: Partial<Limits> = {}): Engine {
+  engine(limits: Partial<Limits> = {}, chunkSize = chunkBytes): Engine {
     const names = { source: this.source.host, target: this.target.host };
     const text = JSON.stringify({
-      registries: { [names.target]: { chunkSize: chunkBytes } },
+      registries: { [names.target]: { chunkSize } },
       rules: [
         {
           name: 'rule',

@@ -28,4 +28,41 @@ describe('what is sent', () => {
     expect(sent[1]).toEqual(small);
     expect(sent[1]?.buffer).not.toBe(small.buffer);
   });
+
+  it('is told to its owner piece by piece as it leaves, and not after the answer', async () => {
+    const pieces = Array.from({ length: 4 }, (_, index) => Buffer.alloc(1 << 20, index));
+    const told: number[] = [];
+    let left = 0;
+    const dispatcher = {
+      dispatch({ body }: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler) {
+        const sending = (body as unknown as Iterable<Uint8Array>)[Symbol.iterator]();
+        for (let count = 0; count < 3; count += 1) {
+          sending.next();
+          told.push(left);
+        }
+        handler.onResponseStart?.({} as Dispatcher.DispatchController, 429, {}, 'Too Many Requests');
+        sending.next();
+        sending.next();
+        told.push(left);
+        return true;
+      },
+    } as unknown as Dispatcher;
+    const request = {
+      method: 'PATCH',
+      url: new URL('http://localhost/'),
+      headers: {},
+      body: pieces,
+      owner: {
+        left() {
+          left += 1;
+        },
+        rewind: () => false,
+      },
+      signal: undefined,
+      headersTimeoutMs: 1000,
+      onSent() {},
+    } as const;
+    expect((await exchange(dispatcher, request)).status).toBe(429);
+    expect(told).toEqual([0, 1, 2, 2]);
+  });
 });
