@@ -1,11 +1,11 @@
 import type { Benchmark } from './benchmark.ts';
-import { againstSkopeo, copyInTurns, GiB, wallOf } from './copying.ts';
+import { againstSkopeo, copyBesideLimits, GiB, wallOf } from './copying.ts';
 
 export const copyOne: Benchmark = {
   name: 'copy-one',
   about: '1 GiB in one blob, against skopeo copy and the floor',
   async run(bench) {
-    const costs = await copyInTurns(bench, [GiB], true);
+    const costs = await copyBesideLimits(bench, [GiB]);
     return [
       ...againstSkopeo('1 GiB in one blob', 1, costs),
       {

@@ -79,6 +79,45 @@ export function floor(
   return run(['bash', '-c', script, 'bash', get, uploads, digest], options);
 }
 
+/** One blob of which all bytes lie in a file. */
+export interface BlobFile {
+  readonly file: string;
+  readonly digest: string;
+}
+
+/**
+ * What no copy can be faster than: the target alone, which gets all blobs at once from files that lie in memory, each in one
+ * request. Nothing is read from a source, and nothing is hashed here.
+ */
+export function uploads(
+  to: { readonly url: string; readonly repository: string },
+  blobs: readonly BlobFile[],
+  options: ProgramOptions,
+): Promise<Ended> {
+  const script = `
+    set -eo pipefail
+    uploads=$1
+    shift
+    location() { sed -n 's/^[Ll]ocation: *\\([^[:space:]]*\\).*/\\1/p'; }
+    send() {
+      opened=$(curl -sSf -o /dev/null -D - -X POST "$uploads" | location)
+      sent=$(curl -sSf -o /dev/null -D - -X PATCH -H 'content-type: application/octet-stream' -T "$1" "$opened" | location)
+      curl -sSf -o /dev/null -X PUT "$sent&digest=$2"
+    }
+    while [ $# -gt 0 ]; do
+      send "$1" "$2" &
+      sending+=($!)
+      shift 2
+    done
+    for each in "\${sending[@]}"; do wait "$each"; done
+  `;
+  const words = blobs.flatMap(({ file, digest }) => [file, digest]);
+  return run(
+    ['bash', '-c', script, 'bash', `${to.url}/v2/${to.repository}/blobs/uploads/`, ...words],
+    options,
+  );
+}
+
 /** Runs something in an empty folder, which is gone afterwards. */
 export async function inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(path.join(tmpdir(), 'hubferry-bench-'));
