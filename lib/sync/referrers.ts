@@ -7,7 +7,7 @@
  */
 import { HubferryError } from '../errors.ts';
 import type { Descriptor, Digest, Manifest } from '../oci/descriptor.ts';
-import { descriptorOf, isIndexType, mediaTypes, parseManifest } from '../oci/manifest.ts';
+import { descriptorOf, isIndexType, maxManifestBytes, mediaTypes, parseManifest } from '../oci/manifest.ts';
 import { referrerTag } from '../oci/reference.ts';
 import type { Target } from '../oci/roles.ts';
 import { forEachOf } from './concurrency.ts';
@@ -188,7 +188,14 @@ function referrerEntry(referrer: Manifest): Descriptor {
   };
 }
 
+/** The entries' annotations are there for convenience: where they are too much for a manifest, it does without them. */
 function fallbackIndex(manifests: readonly Descriptor[]): Manifest {
+  const index = indexOf(manifests);
+  if (index.bytes.byteLength <= maxManifestBytes) return index;
+  return indexOf(manifests.map(({ annotations: _, ...entry }) => entry));
+}
+
+function indexOf(manifests: readonly Descriptor[]): Manifest {
   const index = { schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests };
   const bytes = Buffer.from(JSON.stringify(index));
   return { descriptor: descriptorOf(bytes, mediaTypes.ociIndex), bytes };

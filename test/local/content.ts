@@ -204,14 +204,19 @@ export function cosignTag(digest: Digest, kind: 'sig' | 'att' | 'sbom'): string 
 }
 
 /** A manifest that says by `subject` what it is about (image-spec v1.1). */
-export function referrerOf(subject: Content, artifactType: string, seed = artifactType): Content {
+export function referrerOf(
+  subject: Content,
+  artifactType: string,
+  seed = artifactType,
+  annotations: Readonly<Record<string, string>> = {},
+): Content {
   return buildManifest({
     seed: `${seed} of ${subject.descriptor.digest}`,
     layers: [100],
     config: buildBlob(Buffer.from('{}'), mediaTypes.empty),
     artifactType,
     subject: bare(subject.descriptor),
-    annotations: { 'org.opencontainers.image.created': '2026-01-01T00:00:00Z' },
+    annotations: { 'org.opencontainers.image.created': '2026-01-01T00:00:00Z', ...annotations },
   });
 }
 

@@ -116,6 +116,27 @@ describe.each([
   });
 });
 
+describe('referrers on both sides with more annotations than an index may hold', () => {
+  it('are all listed by the tag schema, without them', async () => {
+    world.plain.behaviour.referrersApi = true;
+    world.other.behaviour.referrersApi = false;
+    const content = buildManifest({ seed: 'much is said' });
+    const annotations = { text: 'x'.repeat(1_000_000) };
+    const referrers = Array.from({ length: 5 }, (_, index) =>
+      referrerOf(content, sbomType, `${index}`, annotations),
+    );
+    put(world.plain, 'acme/app', '1.0', content);
+    put(world.other, 'app', undefined, content);
+    for (const referrer of referrers.slice(0, 3))
+      attach(world.plain.repository('acme/app'), content, referrer, true);
+    const ours = referrers.slice(3).map((manifest) => ({ manifest, annotations }));
+    put(world.other, 'app', fallbackTag(content), buildIndex(ours));
+    expect(told(await world.sync(betweenRegistries))).toEqual(['1.0 copied (new tag)']);
+    expect(await referrersAt(world.other, 'app', content)).toEqual(digestsOf(...referrers));
+    expect(told(await world.sync(betweenRegistries))).toEqual(['1.0 unchanged']);
+  });
+});
+
 describe('tags of cosign', () => {
   it('are brought with what they are about, and neither planned nor counted as tags', async () => {
     const content = buildManifest({ seed: 'signed' });
