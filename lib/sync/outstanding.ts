@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import { forEachOf } from './concurrency.ts';
-import type { ParkingLot } from './parked.ts';
+import type { ParkedAs, ParkingLot } from './parked.ts';
 import type { CopyRequest } from './request.ts';
 import { clockSkewMs } from './shared-time.ts';
 import { parseStored } from './stored.ts';
@@ -15,8 +15,10 @@ const markSchema = z.object({
   tags: z.array(z.string()),
   /** The run that sent it, then those that joined; each with the name under which it waits for the end. */
   waiters: z.array(z.object({ run: z.string(), id: z.string() })),
-  /** Milliseconds since the epoch: when it was sent, or until when it is parked. */
+  /** Milliseconds since the epoch: when it was sent, or until when it was parked. */
   at: z.number(),
+  /** While it is parked, and however often it is parked again: the run under whose name. A time alone does not tell, by another clock. */
+  parkedBy: z.string().optional(),
   /** The plan that asked for it; absent for what followed another request. */
   plan: z.string().optional(),
 });
@@ -37,8 +39,13 @@ export interface Joined {
   /** The name under which the run waits. */
   readonly id: string;
   readonly tags: CopyRequest['tags'];
-  /** Milliseconds since the epoch, where it waits for a time. */
-  readonly parkedUntil: number | undefined;
+  /** Where it waits for a time. */
+  readonly parked: Waiting | undefined;
+}
+
+export interface Waiting extends ParkedAs {
+  /** Milliseconds since the epoch. */
+  readonly until: number;
 }
 
 const prefix = 'outstanding/';
@@ -47,6 +54,8 @@ const prefix = 'outstanding/';
  * before the next day's plan.
  */
 const believedMs = 12 * 3600_000;
+/** What was parked and is found nowhere is gone, when its time has been over for so many milliseconds by any clock. */
+const goneMs = 2 * clockSkewMs;
 const marksAtOnce = 16;
 
 export class Outstanding {
@@ -92,7 +101,7 @@ export class Outstanding {
         const found = await this.#read(key);
         if (found?.mark?.plan !== plan || found.mark.waiters[0]?.run !== run) return;
         // What is parked was sent too.
-        if (sent.has(found.mark.id) || found.mark.at > Date.now()) return;
+        if (sent.has(found.mark.id) || found.mark.parkedBy !== undefined) return;
         if (await this.#write(key, { ...found.mark, at: 0 }, found.etag)) return;
       }
     });
@@ -120,7 +129,8 @@ export class Outstanding {
       const found = await this.#ours(request);
       if (found === undefined) return;
       await tellOthers(found.mark, told, tell);
-      if (await this.#write(found.key, { ...found.mark, at: until }, found.etag)) return;
+      const mark = { ...found.mark, at: until, parkedBy: request.run };
+      if (await this.#write(found.key, mark, found.etag)) return;
     }
   }
 
@@ -136,7 +146,8 @@ export class Outstanding {
     for (;;) {
       const found = await this.#ours(request);
       if (found === undefined) return;
-      if (await this.#write(found.key, { ...found.mark, at: Date.now() }, found.etag)) return;
+      const mark = { ...found.mark, at: Date.now(), parkedBy: undefined };
+      if (await this.#write(found.key, mark, found.etag)) return;
     }
   }
 
@@ -152,34 +163,46 @@ export class Outstanding {
     for await (const { key, modifiedAt } of this.#state.list(prefix)) {
       if (modifiedAt >= before) continue;
       const found = await this.#read(key);
-      const mark = found?.mark && (await this.#believed(found.mark));
-      if (found !== undefined && mark === undefined) await this.#state.delete(key, { ifMatch: found.etag });
+      const believed = found?.mark && (await this.#believed(found.mark));
+      if (found !== undefined && believed === undefined)
+        await this.#state.delete(key, { ifMatch: found.etag });
     }
   }
 
   async #claimAt(key: string, request: CopyRequest, { joins = join, plan }: Claiming): Promise<Claimed> {
     for (;;) {
       const found = await this.#read(key);
-      const mark = found?.mark && (await this.#believed(found.mark));
-      if (mark === undefined) {
+      const believed = found?.mark && (await this.#believed(found.mark));
+      if (believed === undefined) {
         const own = { ...markOf(request, found?.mark), plan };
         if (await this.#write(key, own, found?.etag)) return { sends: [request], joins: [] };
-      } else if (mark.id === request.id && mark.waiters[0]?.run === request.run) {
+      } else if (isOfRun(believed.mark, request)) {
         // A plan that came twice: whether its first delivery sent it, nobody knows.
         return { sends: [request], joins: [] };
       } else {
-        const joined = joins(request, mark);
-        if (joined.mark === mark || (await this.#write(key, joined.mark, found?.etag))) return joined.claim;
+        const joined = joins(request, believed);
+        if (joined.mark === believed.mark || (await this.#write(key, joined.mark, found?.etag)))
+          return joined.claim;
       }
     }
   }
 
+  /** A mark whose request is there still, as far as can be known. */
+  async #believed(mark: Mark): Promise<Believed | undefined> {
+    const parked = await this.#waiting(mark);
+    if (parked !== undefined) return { mark: { ...mark, at: parked.until }, parked };
+    const isLost = mark.parkedBy !== undefined || Date.now() - mark.at > believedMs;
+    return isLost ? undefined : { mark };
+  }
+
   /** What is released and parked again keeps its mark as it was: then the parking says until when. */
-  async #believed(mark: Mark): Promise<Mark | undefined> {
-    const [sender] = mark.waiters;
-    const until = mark.at > Date.now() ? undefined : await this.#parked.untilOf(sender?.run ?? '', mark.id);
-    if (until !== undefined) return { ...mark, at: until };
-    return Date.now() - mark.at > believedMs ? undefined : mark;
+  async #waiting({ id, at, parkedBy, waiters }: Mark): Promise<Waiting | undefined> {
+    const as = { run: parkedBy ?? waiters[0]?.run ?? '', id };
+    const now = Date.now();
+    const until = parkedBy !== undefined && at > now ? at : await this.#parked.untilOf(as);
+    if (until !== undefined) return { ...as, until };
+    // Another instance may have parked it since the parking was looked at.
+    return parkedBy !== undefined && now - at < goneMs ? { ...as, until: at } : undefined;
   }
 
   async #tellOwn({ run, id }: CopyRequest, tell: Tell): Promise<Set<string>> {
@@ -228,6 +251,11 @@ function markOf({ id, run, tags }: CopyRequest, lost: Mark | undefined): Mark {
   return { id, tags: tags.map(({ target }) => target), waiters: [{ run, id }, ...others], at: Date.now() };
 }
 
+interface Believed {
+  readonly mark: Mark;
+  readonly parked?: Waiting;
+}
+
 interface Claiming {
   /** @default join */
   readonly joins?: typeof join;
@@ -240,12 +268,13 @@ interface Joining {
   readonly claim: Claimed;
 }
 
-function joinWhole(request: CopyRequest, mark: Mark): Joining {
+function joinWhole(request: CopyRequest, believed: Believed): Joining {
+  const { mark } = believed;
   const isWhole = request.tags.every(({ target }) => mark.tags.includes(target));
-  return isWhole ? join(request, mark) : { mark, claim: { sends: [], joins: [], rest: request } };
+  return isWhole ? join(request, believed) : { mark, claim: { sends: [], joins: [], rest: request } };
 }
 
-function join(request: CopyRequest, mark: Mark): Joining {
+function join(request: CopyRequest, { mark, parked }: Believed): Joining {
   const [covered, others] = [true, false].map((is) =>
     request.tags.filter(({ target }) => mark.tags.includes(target) === is),
   );
@@ -253,10 +282,12 @@ function join(request: CopyRequest, mark: Mark): Joining {
   if (!covered?.length) return { mark, claim: { sends: [], joins: [], rest } };
   const { run, id } = request;
   const waits = mark.waiters.some((waiter) => nameOf(waiter) === nameOf(request));
-  // What was sent just now, by another clock, is not parked.
-  const parkedUntil = mark.at > Date.now() + clockSkewMs ? mark.at : undefined;
   const joined = waits ? mark : { ...mark, waiters: [...mark.waiters, { run, id }] };
-  return { mark: joined, claim: { sends: [], joins: [{ id, tags: covered, parkedUntil }], rest } };
+  return { mark: joined, claim: { sends: [], joins: [{ id, tags: covered, parked }], rest } };
+}
+
+function isOfRun({ id, waiters }: Mark, request: CopyRequest): boolean {
+  return id === request.id && waiters[0]?.run === request.run;
 }
 
 function restOf(request: CopyRequest, tags: CopyRequest['tags']): CopyRequest {

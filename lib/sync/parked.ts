@@ -12,13 +12,17 @@ export const lanes = {
 } as const satisfies Record<string, Queue>;
 export type Lane = keyof typeof lanes;
 
-export interface Parking {
+/** A request as it is parked: under the name of the run that sent it, whoever else waits for it. */
+export interface ParkedAs {
+  readonly run: string;
+  readonly id: string;
+}
+
+export interface Parking extends ParkedAs {
   readonly key: string;
   /** Milliseconds since the epoch. */
   readonly until: number;
   readonly lane: Lane;
-  readonly run: string;
-  readonly id: string;
 }
 
 const parkedSchema = z.object({
@@ -38,7 +42,8 @@ const order = Object.keys(lanes);
 
 export class ParkingLot {
   readonly #state: DocumentStore;
-  #listed: { readonly at: number; readonly until: Promise<ReadonlyMap<string, number>> } | undefined;
+  /** What this process parks and removes since is noted in it. */
+  #listed: { readonly at: number; readonly until: Promise<Map<string, number>> } | undefined;
 
   constructor(state: DocumentStore) {
     this.#state = state;
@@ -48,6 +53,7 @@ export class ParkingLot {
     const time = new Date(Math.min(until, lastTime)).toISOString();
     const key = `${prefix}${time}/${lane}/${request.run}/${request.id}`;
     await this.#state.put(key, Buffer.from(JSON.stringify({ reason, request })));
+    await this.#note((listed) => listed.set(parkedName(request), Date.parse(time)));
   }
 
   /** All that is parked, the soonest first. */
@@ -69,8 +75,8 @@ export class ParkingLot {
   }
 
   /** Until when a run's request is parked, as it was within the last minute; `undefined` where it is not. */
-  async untilOf(run: string, id: string): Promise<number | undefined> {
-    return (await this.#listing()).get(`${run}/${id}`);
+  async untilOf(request: ParkedAs): Promise<number | undefined> {
+    return (await this.#listing()).get(parkedName(request));
   }
 
   /** How many requests are parked, as it was within the last minute. */
@@ -78,7 +84,7 @@ export class ParkingLot {
     return (await this.#listing()).size;
   }
 
-  #listing(): Promise<ReadonlyMap<string, number>> {
+  #listing(): Promise<Map<string, number>> {
     const now = Date.now();
     if (this.#listed !== undefined && now - this.#listed.at <= listedMs) return this.#listed.until;
     const until = this.#listUntil();
@@ -89,9 +95,9 @@ export class ParkingLot {
     return until;
   }
 
-  async #listUntil(): Promise<ReadonlyMap<string, number>> {
+  async #listUntil(): Promise<Map<string, number>> {
     const until = new Map<string, number>();
-    for await (const { run, id, until: time } of this.all()) until.set(`${run}/${id}`, time);
+    for await (const parking of this.all()) until.set(parkedName(parking), parking.until);
     return until;
   }
 
@@ -106,9 +112,24 @@ export class ParkingLot {
     return (await this.#state.get(key)) !== undefined;
   }
 
-  async remove({ key }: Parking): Promise<void> {
-    await this.#state.delete(key);
+  async remove(parking: Parking): Promise<void> {
+    await this.#state.delete(parking.key);
+    const name = parkedName(parking);
+    await this.#note((listed) => {
+      // It may be parked again, until another time.
+      if (listed.get(name) === parking.until) listed.delete(name);
+    });
   }
+
+  /** A listing that fails is made again by who asks next. */
+  async #note(change: (listed: Map<string, number>) => void): Promise<void> {
+    const listed = await this.#listed?.until.catch(() => undefined);
+    if (listed !== undefined) change(listed);
+  }
+}
+
+export function parkedName({ run, id }: ParkedAs): string {
+  return `${run}/${id}`;
 }
 
 /** Whatever was told the same time comes back over a tenth of its wait longer, and none of it too early. */

@@ -319,11 +319,12 @@ export class Worker {
         throw error;
       }
     }
-    for (const { id, tags, parkedUntil } of joins) {
-      if (parkedUntil === undefined) continue;
-      const until = new Date(parkedUntil).toISOString();
+    for (const { id, tags, parked } of joins) {
+      if (parked === undefined) continue;
+      const until = new Date(parked.until).toISOString();
       const lines = linesOf({ ...request, tags }, 'deferred', { reason: 'an earlier run parked it', until });
-      await this.#write(request.run, { id, opened: [], lines, transfer: noTransfer(), parkedUntil });
+      const part = { id, opened: [], lines, transfer: noTransfer(), parkedUntil: parked.until };
+      await this.#write(request.run, part);
     }
   }
 

@@ -12,7 +12,7 @@ const hoursApart = 2;
 let app: Awaited<ReturnType<typeof startApp>>;
 beforeEach(() => {
   // The clock alone is moved by hand; connections keep real time.
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2026, 0, 1) });
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
 });
 afterEach(async () => {
   vi.useRealTimers();

@@ -76,7 +76,7 @@ export class App {
   readonly target: LocalRegistry;
   rules: Rules;
   readonly stores: Stores;
-  readonly pullReserve: number;
+  pullReserve: number;
   readonly queues = new HeldQueues();
   readonly control: Control;
   readonly parked: ParkingLot;

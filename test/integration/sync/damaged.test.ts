@@ -83,6 +83,22 @@ describe('a damaged document', () => {
     );
   });
 
+  it('of something parked keeps no later plan from asking for its tags', async () => {
+    await push('1.0');
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+    const first = await app.schedule();
+    for (const plan of app.queues.messages.splice(0)) await handOver(app.worker(), plan);
+    app.hub.abuse = { retryAfter: '3600' };
+    await app.deliver();
+    app.hub.abuse = undefined;
+    expect(await damage(app.stores.state, 'parked/')).toBe(1);
+    vi.advanceTimersByTime(2 * 3600_000);
+    await app.worker().release();
+    const second = await app.schedule();
+    await app.deliver();
+    for (const run of [first, second]) expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1 });
+  });
+
   it.each(['toString', 'constructor', 'other'])(
     'of something parked for the lane %s is no parking',
     async (lane) => {

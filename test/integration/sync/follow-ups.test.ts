@@ -306,6 +306,14 @@ describe('what a plan asked for that failed at every delivery', () => {
     expect(all).toContain('12');
   });
 
+  it('is sent by the next plan also where the clock of who noted it was ahead', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 290_000 });
+    await poisoned(async () => void vi.useRealTimers());
+    const next = await app.schedule();
+    await app.deliver();
+    expect(told(next)).toEqual(['1 copied']);
+  });
+
   it('stays outstanding where it is parked', async () => {
     await app.hub.push('acme/app', '1', A);
     await app.schedule();

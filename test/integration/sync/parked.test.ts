@@ -1,0 +1,114 @@
+/** What waits for a time: later runs find it, however often it is put off, and people are told until when. */
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Line } from '../../../lib/sync/report.ts';
+import type { Worker } from '../../../lib/sync/worker.ts';
+import { startApp } from '../../local/app.ts';
+import { buildManifest } from '../../local/content.ts';
+
+const minuteMs = 60_000;
+const hourMs = 60 * minuteMs;
+const tags = ['1.0', '1.1', '1.2'];
+
+let app: Awaited<ReturnType<typeof startApp>>;
+beforeEach(async () => {
+  // The clock alone is moved by hand; connections keep real time.
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+  app = await startApp({
+    rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app }',
+    pulls: 10,
+    // All that there are: the backlog starves.
+    pullReserve: 10,
+  });
+});
+afterEach(async () => {
+  vi.useRealTimers();
+  await app.close();
+});
+
+/** Another instance, which remembers nothing. */
+const another = () => app.worker({ ...app.stores });
+
+async function justBeforeTheyComeBack(): Promise<void> {
+  vi.setSystemTime(Math.min(...(await parked())) - 1000);
+}
+
+/** The run of a timer, as far as it comes. */
+async function planned(worker: Worker = app.worker()): Promise<string> {
+  const run = await app.schedule();
+  await app.deliver(worker);
+  return run;
+}
+
+const push = (tag: string) => app.hub.push('acme/app', tag, buildManifest({ seed: tag, layers: [10] }));
+
+/** A run all of whose tags wait for the allowance. What is left of it is known from the first tag on. */
+async function starved(): Promise<string> {
+  const worker = app.worker();
+  await push('first');
+  await planned(worker);
+  for (const tag of tags) await push(tag);
+  const run = await planned(worker);
+  expect(await tells(run)).toEqual(deferred);
+  return run;
+}
+
+async function parked(): Promise<number[]> {
+  const times: number[] = [];
+  for await (const { until } of app.parked.all()) times.push(until);
+  return times;
+}
+
+/** The time of all that is parked has come, and is past by so much; there are no pulls, and it is put off. */
+async function putOff(worker: Worker = app.worker(), byMs = 1000): Promise<void> {
+  vi.setSystemTime(Math.max(...(await parked())) + byMs);
+  await worker.release();
+  await app.deliver(worker);
+  expect(Math.min(...(await parked()))).toBeGreaterThan(Date.now());
+}
+
+async function lines(run: string): Promise<Line[]> {
+  const all = ((await app.book.report(run))?.tags ?? []) as Line[];
+  return all.filter(({ source }) => !source.endsWith(':first'));
+}
+
+async function tells(run: string): Promise<string[]> {
+  return (await lines(run)).map(({ source, outcome }) => `${source.split(':').at(-1)} ${outcome}`);
+}
+
+const deferred = tags.map((tag) => `${tag} deferred`);
+const copied = tags.map((tag) => `${tag} copied`);
+
+describe('a request that is put off', () => {
+  it('is told of by a run that another instance plans minutes before its time', async () => {
+    await starved();
+    await putOff(another());
+    await justBeforeTheyComeBack();
+    expect(await tells(await planned(another()))).toEqual(deferred);
+  });
+
+  it('is told of by a run that is planned just after', async () => {
+    await starved();
+    await planned();
+    await putOff();
+    expect(await tells(await planned())).toEqual(deferred);
+  });
+
+  it('for days, while others use the allowance up, fails in no run, and arrives in the end', async () => {
+    const runs = [await starved()];
+    for (let day = 1; day < 5; day += 1) {
+      for (let times = 0; times < 3; times += 1) await putOff(another(), 8 * hourMs);
+      await justBeforeTheyComeBack();
+      runs.push(await planned(another()));
+      expect(await tells(runs.at(-1) ?? '')).toEqual(deferred);
+    }
+    app.pullReserve = 0;
+    while (app.target.repository('app').tags.size <= tags.length) {
+      vi.setSystemTime(Date.now() + hourMs);
+      await another().release();
+      await app.deliver(another());
+    }
+    expect(await tells(runs.pop() ?? '')).toEqual(copied);
+    for (const run of runs) expect(await tells(run)).toEqual(deferred);
+    for (const { totals } of app.reports) expect(totals).toMatchObject({ failed: 0 });
+  });
+});
