@@ -639,11 +639,19 @@ export class Worker {
       if (lane !== 'copy' || request.kind === 'plan' || (await admit(request))) {
         if (request.kind !== 'plan') await outstanding.sendAgain(request);
         await queues.send(lanes[lane], request);
-      } else await parked.park(request, lane, await this.#nextLook(), reason);
+      } else await this.#putOff(request, lane, reason);
     } else if (await parked.holds(parking)) {
       this.#log('error', 'parked request dropped', { run: parking.run, request: parking.id });
     }
     await parked.remove(parking);
+  }
+
+  /** Parks what the allowance does not reach. A look costs no more writes than that: who waits is told where the reason is another one. */
+  async #putOff(request: CopyRequest, lane: Lane, reason: string): Promise<void> {
+    const until = await this.#nextLook();
+    if (reason === limited) return this.#options.parked.park(request, lane, until, reason);
+    const facts = { reason: limited, until: new Date(until).toISOString() };
+    await this.#park(request, lane, until, limited, linesOf(request, 'deferred', facts));
   }
 
   /** The more wait for the same allowance, the later each looks again: a look costs writes, and the first ones use it up. */

@@ -1,8 +1,10 @@
 /** What waits for a time: later runs find it, however often it is put off, and people are told until when. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Line } from '../../../lib/sync/report.ts';
+import { readStatus } from '../../../lib/sync/standing.ts';
+import { statusSchema } from '../../../lib/sync/status.ts';
 import type { Worker } from '../../../lib/sync/worker.ts';
-import { startApp } from '../../local/app.ts';
+import { handOver, startApp } from '../../local/app.ts';
 import { buildManifest } from '../../local/content.ts';
 
 const minuteMs = 60_000;
@@ -71,6 +73,14 @@ async function lines(run: string): Promise<Line[]> {
   return all.filter(({ source }) => !source.endsWith(':first'));
 }
 
+/** As the app tells it now. */
+async function status() {
+  const { book, control, parked, stores } = app;
+  const { runs, checkpoints } = stores;
+  const told = await readStatus({ book, control, parked, runs, checkpoints }, Date.now());
+  return statusSchema.parse(JSON.parse(JSON.stringify(told)));
+}
+
 async function tells(run: string): Promise<string[]> {
   return (await lines(run)).map(({ source, outcome }) => `${source.split(':').at(-1)} ${outcome}`);
 }
@@ -110,5 +120,34 @@ describe('a request that is put off', () => {
     expect(await tells(runs.pop() ?? '')).toEqual(copied);
     for (const run of runs) expect(await tells(run)).toEqual(deferred);
     for (const { totals } of app.reports) expect(totals).toMatchObject({ failed: 0 });
+  });
+});
+
+describe('a request that waited for a pause to end', () => {
+  it('waits for the allowance then, until a time, in each run that waits for it', async () => {
+    const worker = app.worker();
+    await push('first');
+    await planned(worker);
+    for (const tag of tags) await push(tag);
+    const runs = [await app.schedule(), await app.schedule()];
+    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    await app.control.pause();
+    await app.deliver(worker);
+    for (const run of runs) for (const line of await lines(run)) expect(line.reason).toBe('paused');
+    vi.setSystemTime(Date.now() + 3 * 24 * hourMs);
+    await app.control.resume();
+    await app.worker().release();
+    const times = await parked();
+    const told = times.map((until) => ['rate limit', new Date(until).toISOString()]);
+    for (const run of runs) {
+      const now = (await lines(run)).map(({ reason, until }) => [reason, until]);
+      expect(now.toSorted()).toEqual(told.toSorted());
+    }
+    expect((await status()).parked).toMatchObject({
+      next: new Date(Math.min(...times)).toISOString(),
+      groups: [
+        { reason: 'rate limit', count: tags.length, until: new Date(Math.max(...times)).toISOString() },
+      ],
+    });
   });
 });
