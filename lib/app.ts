@@ -21,6 +21,7 @@ import { GraphCopier } from './sync/graph.ts';
 import { defaultLimits, type Limits } from './sync/limits.ts';
 import { TagLocks } from './sync/locks.ts';
 import { MountCandidates } from './sync/mount.ts';
+import { ParkingLot } from './sync/parked.ts';
 import { Planner } from './sync/planner.ts';
 import { PulledManifests } from './sync/pulled.ts';
 import { ReferrerCopier } from './sync/referrers.ts';
@@ -159,7 +160,7 @@ class DirectEngine implements Engine {
 
   /** Those of a function app that are still open come first. */
   async runs(): Promise<readonly RunSummary[]> {
-    const book = new RunBook(this.#stores.runs);
+    const book = this.#book();
     const names = (await book.openRuns()).slice(-openRunsShown).reverse();
     const open = await Promise.all(names.map((id) => book.report(id)));
     const closed = await listRuns(this.#stores.runs);
@@ -167,7 +168,11 @@ class DirectEngine implements Engine {
   }
 
   run(id: string): Promise<AnyReport | undefined> {
-    return new RunBook(this.#stores.runs).report(id);
+    return this.#book().report(id);
+  }
+
+  #book(): RunBook {
+    return new RunBook(this.#stores.runs, new ParkingLot(this.#stores.state));
   }
 
   async doctor(): Promise<readonly Finding[]> {

@@ -73,9 +73,9 @@ export class Service {
     const connection = connectionOf(settings.storage);
     const local = settings.storage.kind === 'connection';
     this.#stores = openBlobStores(connection, { create: local });
-    this.#book = new RunBook(this.#stores.runs);
     this.#control = new Control(this.#stores.state);
     this.#parked = new ParkingLot(this.#stores.state);
+    this.#book = new RunBook(this.#stores.runs, this.#parked);
     this.#notifier = new Notifier({
       state: this.#stores.state,
       on: settings.notifyOn,

@@ -11,6 +11,7 @@ import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { longestOf } from './blob-times.ts';
 import { forEachOf, Rounds } from './concurrency.ts';
+import type { ParkingLot } from './parked.ts';
 import {
   distinct,
   doneBefore,
@@ -24,6 +25,7 @@ import {
   parseName,
   prefixOf,
   type Sent,
+  withTimes,
 } from './parts.ts';
 import {
   type AnyReport,
@@ -123,13 +125,16 @@ const partsAtOnce = 16;
 
 export class RunBook {
   readonly #runs: DocumentStore;
+  readonly #parked: ParkingLot | undefined;
   readonly #looks = new Looks();
   readonly #rounds = new Rounds<Closing>();
   /** The parts of the open run that was read last: a page that shows it asks again and again. */
   #read: { run: string; parts: Map<string, Part> } = { run: '', parts: new Map() };
 
-  constructor(runs: DocumentStore) {
+  /** Without a parking, what is parked is told until when it was parked first. */
+  constructor(runs: DocumentStore, parked?: ParkingLot) {
     this.#runs = runs;
+    this.#parked = parked;
   }
 
   /** Opens the run or joins it; where it is closed already, the one after it. */
@@ -398,7 +403,8 @@ export class RunBook {
         const error = damaged.get(names.id);
         return error === undefined ? [] : linesOf(names, 'failed', { error });
       });
-    const told = linesIn(parts, [...given, ...untold]).map((line) =>
+    const timed = await withTimes(run.id, parts, async (as) => this.#parked?.untilOf(as));
+    const told = linesIn(timed, [...given, ...untold]).map((line) =>
       run.cancelled ? notDeferred(line) : line,
     );
     const transfer = noTransfer();

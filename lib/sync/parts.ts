@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto';
 import type { Queue, StoredName } from '../storage/ports.ts';
 import { nameOf } from './names.ts';
+import { type ParkedAs, parkedName } from './parked.ts';
 import type { BlobTime, Line, TransferTotals } from './report.ts';
 
 export interface Part {
@@ -20,6 +21,8 @@ export interface Part {
   readonly longestBlobs?: readonly BlobTime[] | undefined;
   /** Not an end: parked until then (milliseconds since the epoch). */
   readonly parkedUntil?: number | undefined;
+  /** The name under which it is, where that is another one than its own in this run. */
+  readonly parkedAs?: ParkedAs | undefined;
   /** It is parked for as long as people have paused everything. */
   readonly paused?: boolean | undefined;
   /** What it sends of what it opened, to be sent again where it could not. */
@@ -52,16 +55,20 @@ export interface PartName {
   readonly sends: boolean;
   /** Milliseconds since the epoch; absent where the request has ended. */
   readonly parkedUntil: number | undefined;
+  /** The name under which the parking has it, if it does. */
+  readonly parkedAs: string;
   readonly paused: boolean;
   /** Milliseconds since the epoch. */
   readonly writtenAt: number;
 }
 
 /** Two ends of one request, by messages that came twice, may have opened different requests: both are kept. */
-export function keyOfPart(run: string, { id, opened, sends = [], parkedUntil, paused }: Part): string {
+export function keyOfPart(run: string, part: Part): string {
+  const { id, opened, sends = [], parkedUntil, parkedAs: as, paused } = part;
   const ids = opened.map((one) => one.id).sort();
   const ended = ids.length === 0 ? 'ended' : `${sends.length > 0 ? 'sends' : 'opened'}-${hash(ids.join())}`;
-  const parked = `${paused ? 'paused' : 'parked'}-${parkedUntil}`;
+  const elsewhere = as === undefined || (as.run === run && as.id === id) ? '' : `~${as.run}~${as.id}`;
+  const parked = `${paused ? 'paused' : 'parked'}-${parkedUntil}${elsewhere}`;
   return `${prefixOf(run)}${id}~${parkedUntil === undefined ? ended : parked}`;
 }
 
@@ -70,13 +77,16 @@ export function prefixOf(run: string): string {
 }
 
 export function parseName({ key, modifiedAt }: StoredName): PartName {
-  const [id = '', state = ''] = key.slice(key.lastIndexOf('/') + 1).split('~');
+  const [, run = '', name = ''] = key.split('/');
+  const [id = '', state = '', ...as] = name.split('~');
+  const [parkedRun = run, parkedId = id] = as;
   return {
     key,
     id,
     opens: /^(?:opened|sends)-/.test(state),
     sends: state.startsWith('sends-'),
     parkedUntil: /^(?:parked|paused)-/.test(state) ? Number(state.slice('parked-'.length)) : undefined,
+    parkedAs: parkedName({ run: parkedRun, id: parkedId }),
     paused: state.startsWith('paused-'),
     writtenAt: modifiedAt,
   };
@@ -134,6 +144,28 @@ function withUntold(lines: readonly Line[], parts: readonly Part[]): readonly Li
     ? lines
     : lines.map((line, index) => (index === at ? { ...line, bytes: (line.bytes ?? 0) + sent - told } : line));
 }
+
+/** Parts of which those that wait tell their lines with the time of the parking: what it puts off is written down once. */
+export async function withTimes(
+  run: string,
+  parts: readonly Part[],
+  timeOf: TimeOf,
+): Promise<readonly Part[]> {
+  const ended = new Set(parts.filter(({ parkedUntil }) => parkedUntil === undefined).map(({ id }) => id));
+  return Promise.all(
+    parts.map(async (part) => {
+      const { id, lines, parkedAs = { run, id } } = part;
+      if (ended.has(id) || lines.every(({ until }) => until === undefined)) return part;
+      const time = await timeOf(parkedAs);
+      if (time === undefined) return part;
+      const until = new Date(time).toISOString();
+      return { ...part, lines: lines.map((line) => (line.until === undefined ? line : { ...line, until })) };
+    }),
+  );
+}
+
+/** Until when something is parked, in milliseconds since the epoch, if it is. */
+type TimeOf = (as: ParkedAs) => Promise<number | undefined>;
 
 /** What a request did before it was parked or sent again. */
 export function doneBefore({ lines }: Part): Line[] {

@@ -3,7 +3,7 @@ import type { DocumentStore } from '../storage/ports.ts';
 import type { RunBook, Standing } from './book.ts';
 import { type Upload, uploadsUnderWay } from './checkpoint.ts';
 import type { Control } from './control.ts';
-import type { Parking, ParkingLot } from './parked.ts';
+import { type Parking, type ParkingLot, parkedName } from './parked.ts';
 import { linesOf } from './parts.ts';
 import type { RunHeader } from './report.ts';
 import { listRuns, type RunOverview } from './runs.ts';
@@ -67,14 +67,17 @@ const parkedRead = 100;
 const examplesShown = 5;
 
 export async function readStatus(desk: Desk, now: number): Promise<Status> {
-  const { pausedSince } = await desk.control.wishes();
+  const { pausedSince, resumedAt } = await desk.control.wishes();
   const paused = pausedSince !== undefined;
   const openRuns = await desk.book.openRuns();
+  const parkings = await Array.fromAsync(desk.parked.all());
+  const times = new Map(parkings.map((parking) => [parkedName(parking), parking.until]));
+  const moment = { now, paused, resumedAt: Date.parse(resumedAt ?? '') || 0, times };
   const [open, copying, parked, runs, traffic] = await Promise.all([
     // One that cannot be read is among the names alone.
-    Promise.all(shownOf(openRuns).map((run) => openRun(desk.book, run, paused, now).catch(() => undefined))),
+    Promise.all(shownOf(openRuns).map((run) => openRun(desk.book, run, moment).catch(() => undefined))),
     uploadsUnderWay(desk.checkpoints, now),
-    parkedRequests(desk.parked, paused, now),
+    parkedRequests(desk.parked, parkings, moment),
     listRuns(desk.runs),
     readTraffic(desk.runs),
   ]);
@@ -95,39 +98,49 @@ function shownOf(openRuns: readonly string[]): readonly string[] {
   return [...openRuns.slice(0, oldestShown), ...openRuns.slice(oldestShown).slice(-newestShown)];
 }
 
-async function openRun(
-  book: RunBook,
-  run: string,
-  paused: boolean,
-  now: number,
-): Promise<OpenRun | undefined> {
+interface Moment {
+  /** Milliseconds since the epoch, as are the others. */
+  readonly now: number;
+  readonly paused: boolean;
+  /** 0 where nothing was ever paused. */
+  readonly resumedAt: number;
+  /** Until when each request is parked, by the name under which it is. */
+  readonly times: ReadonlyMap<string, number>;
+}
+
+async function openRun(book: RunBook, run: string, moment: Moment): Promise<OpenRun | undefined> {
   const standing = await book.standing(run);
   if (standing === undefined) return undefined;
   const { header, missing, parked } = standing;
-  const since = new Date(Math.min(heardOf(standing), now)).toISOString();
+  const since = new Date(Math.min(heardOf(standing), moment.now)).toISOString();
   const examples = missing.slice(0, examplesShown).flatMap((opened) => {
     const [line] = linesOf(opened, 'deferred', {});
     return line === undefined ? [] : [line.target];
   });
-  const state = stateOf(standing, paused, now);
+  // What the parking has no more was sent again.
+  const times = parked.flatMap(({ parkedAs }) => moment.times.get(parkedAs) ?? []);
+  const last = times.reduce((latest, time) => Math.max(latest, time), 0);
+  const counts = { out: missing.length + parked.length - times.length, parked: times.length };
+  const state = stateOf(standing, last, moment);
   return {
     run: header,
     state,
     since,
-    why: reasonFor(state, standing, since),
-    out: missing.length,
-    parked: parked.length,
+    why: reasonFor(state, { ...counts, last, since }, moment),
+    ...counts,
     examples,
   };
 }
 
-function stateOf(standing: Standing, paused: boolean, now: number): OpenRun['state'] {
+/** `last`: when the last of what is parked comes back, 0 where nothing is. */
+function stateOf(standing: Standing, last: number, { paused, now, resumedAt }: Moment): OpenRun['state'] {
   const { missing, parked } = standing;
   if (paused) return 'paused';
-  const isDone = missing.length === 0 && parked.length === 0;
-  if (isDone || (missing.length === 0 && parked.some(({ parkedUntil = 0 }) => parkedUntil > now)))
-    return 'waiting';
-  return now - heardOf(standing) > stuckMs ? 'stuck' : 'working';
+  if (missing.length === 0 && parked.length === 0) return 'waiting';
+  // Of what waited for people nobody could hear, and what is due goes with the next release.
+  const since = Math.max(heardOf(standing), resumedAt, missing.length > 0 ? 0 : last);
+  if (now - since > stuckMs) return 'stuck';
+  return missing.length === 0 && last > 0 ? 'waiting' : 'working';
 }
 
 /** What is parked is silent until its time; what is out should be heard of. */
@@ -135,38 +148,41 @@ function heardOf({ missing, writtenAt, heardAt }: Standing): number {
   return missing.length > 0 ? writtenAt : heardAt;
 }
 
-function reasonFor(state: OpenRun['state'], { missing, parked }: Standing, since: string): string {
-  const waiting = parked.map(({ parkedUntil = 0 }) => parkedUntil);
+interface Waits extends Pick<OpenRun, 'out' | 'parked' | 'since'> {
+  /** When the last of what is parked comes back, in milliseconds since the epoch. */
+  readonly last: number;
+}
+
+function reasonFor(state: OpenRun['state'], { out, parked, since, last }: Waits, { now }: Moment): string {
   switch (state) {
     case 'paused':
       return 'Copying is paused';
     case 'waiting':
-      if (waiting.length === 0) return 'All is done; until its time is over others may join';
-      return `${waiting.length} requests are parked, the last until ${new Date(Math.max(...waiting)).toISOString()}`;
+      if (parked === 0) return 'All is done; until its time is over others may join';
+      if (last <= now) return `${parked} requests were parked, and their time has come`;
+      return `${parked} requests are parked, the last until ${timeOf(last)}`;
     case 'stuck':
-      return `Nothing was heard since ${since} of ${missing.length + parked.length} requests: the next plan asks for them again`;
+      return `Nothing was heard since ${since} of ${out + parked} requests: the next plan asks for them again`;
     case 'working':
-      return `${missing.length} requests are queued or under way`;
+      return `${out} requests are queued or under way`;
   }
 }
 
 /** The reason of what waits until people let it go on: the time that it is parked under is that of the pause. */
 const byPeople = 'paused';
 
-async function parkedRequests(lot: ParkingLot, paused: boolean, now: number): Promise<ParkedRequests> {
-  let count = 0;
-  const first: Parking[] = [];
-  for await (const parking of lot.all()) {
-    count += 1;
-    if (first.length < parkedRead) first.push(parking);
-  }
+async function parkedRequests(
+  lot: ParkingLot,
+  parkings: readonly Parking[],
+  { paused, now }: Moment,
+): Promise<ParkedRequests> {
   const read = await Promise.all(
-    first.map(async (parking) => ({ parking, parked: await lot.load(parking) })),
+    parkings.slice(0, parkedRead).map(async (parking) => ({ parking, parked: await lot.load(parking) })),
   );
   const groups = [...Map.groupBy(read, ({ parked }) => parked?.reason ?? 'gone meanwhile')];
   const timed = paused ? undefined : read.find(({ parked }) => parked?.reason !== byPeople)?.parking;
   return {
-    count,
+    count: parkings.length,
     ...(timed === undefined ? {} : { next: timeOf(timed.until) }),
     groups: groups.map(([reason, of]) => groupOf(reason, of, now)),
   };

@@ -321,9 +321,10 @@ export class Worker {
     }
     for (const { id, tags, parked } of joins) {
       if (parked === undefined) continue;
-      const until = new Date(parked.until).toISOString();
+      const { until: parkedUntil, ...parkedAs } = parked;
+      const until = new Date(parkedUntil).toISOString();
       const lines = linesOf({ ...request, tags }, 'deferred', { reason: 'an earlier run parked it', until });
-      const part = { id, opened: [], lines, transfer: noTransfer(), parkedUntil: parked.until };
+      const part = { id, opened: [], lines, transfer: noTransfer(), parkedUntil, parkedAs };
       await this.#write(request.run, part);
     }
   }
@@ -448,8 +449,10 @@ export class Worker {
   ): Promise<void> {
     await this.#options.parked.park(request, lane, until, reason);
     for (const line of lines) if (line.outcome === 'deferred') this.#tellLine(line, request, lane);
-    const part = { opened: [], lines, ...costOf(tally), parkedUntil: until, paused: reason === paused };
-    if (request.kind === 'plan') return void (await this.#write(request.run, { ...part, id: request.id }));
+    const { run, id } = request;
+    const waits = { parkedUntil: until, parkedAs: { run, id }, paused: reason === paused };
+    const part = { opened: [], lines, ...costOf(tally), ...waits };
+    if (request.kind === 'plan') return void (await this.#write(run, { ...part, id }));
     const teller = this.#teller();
     await this.#options.outstanding.park(request, until, (waiter) => teller.tell(waiter, part));
   }
@@ -789,9 +792,10 @@ function isNews({ lines, transfer }: Omit<Part, 'id'>): boolean {
   return transfer.bytesCopied > 0 || transfer.pulls > 0 || !lines.every(isIdle);
 }
 
-function withoutCost({ lines, opened, sends, parkedUntil, paused }: Omit<Part, 'id'>): Omit<Part, 'id'> {
+function withoutCost(part: Omit<Part, 'id'>): Omit<Part, 'id'> {
+  const { lines, opened, sends, parkedUntil, parkedAs, paused } = part;
   const free = lines.map(({ bytes: _, ...line }) => line);
-  return { opened, sends, lines: free, parkedUntil, paused, transfer: noTransfer() };
+  return { opened, sends, lines: free, parkedUntil, parkedAs, paused, transfer: noTransfer() };
 }
 
 /** What a part tells of the work that was done for it. */

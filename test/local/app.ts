@@ -95,7 +95,7 @@ export class App {
     this.control = new Control(stores.state);
     this.parked = new ParkingLot(stores.state);
     this.outstanding = new Outstanding(stores.state, this.parked);
-    this.book = new RunBook(stores.runs);
+    this.book = new RunBook(stores.runs, this.parked);
   }
 
   /** Other rules are in force from now on. */
@@ -111,13 +111,14 @@ export class App {
     const gate = createHostGate();
     const clients = new Clients({ env: {}, gate, retries: 0, maxWaitMs: 1000, blobs: 4, identity });
     const own = stores === this.stores;
+    const parked = own ? this.parked : new ParkingLot(stores.state);
     return new Worker({
       core: createCore({ rules: this.rules, stores, clients, limits: defaultLimits, repositoryPrefixes: [] }),
       rules: this.rules,
       queues: this.queues,
-      book: own ? this.book : new RunBook(stores.runs),
-      parked: own ? this.parked : new ParkingLot(stores.state),
-      outstanding: own ? this.outstanding : new Outstanding(stores.state, new ParkingLot(stores.state)),
+      book: own ? this.book : new RunBook(stores.runs, parked),
+      parked,
+      outstanding: own ? this.outstanding : new Outstanding(stores.state, parked),
       control: own ? this.control : new Control(stores.state),
       deadlineMs,
       watchMs: 5,

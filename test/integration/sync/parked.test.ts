@@ -103,6 +103,42 @@ describe('a request that is put off', () => {
     expect(await tells(await planned())).toEqual(deferred);
   });
 
+  it('is told with the time that it waits for now, in the report and the status of each run that waits', async () => {
+    const runs = [await starved(), await planned()];
+    await putOff();
+    const until = (await parked()).map((time) => new Date(time).toISOString());
+    for (const run of runs) expect((await lines(run)).map((line) => line.until).toSorted()).toEqual(until);
+    const open = runs.toSorted().map((id) => ({
+      run: { id },
+      state: 'waiting',
+      why: `3 requests are parked, the last until ${until.at(-1)}`,
+      out: 0,
+      parked: 3,
+    }));
+    expect((await status()).open).toMatchObject(open);
+    vi.setSystemTime(Date.parse(until.at(-1) ?? '') + 1000);
+    expect((await status()).open.map(({ state }) => state)).toEqual(['waiting', 'waiting']);
+  });
+
+  it('is told with that time by the report of a run that closes meanwhile', async () => {
+    const run = await starved();
+    await putOff(app.worker(), 25 * hourMs);
+    const until = (await parked()).map((time) => new Date(time).toISOString());
+    expect((await app.reportOf(run))?.run.finishedAt).toBeDefined();
+    expect((await lines(run)).map((line) => line.until).toSorted()).toEqual(until);
+  });
+
+  it('is queued or under way, and waits no more, when it was sent again', async () => {
+    const run = await starved();
+    await putOff();
+    app.pullReserve = 0;
+    vi.setSystemTime(Math.max(...(await parked())) + 1000);
+    await app.worker().release();
+    expect((await status()).open).toMatchObject([
+      { run: { id: run }, state: 'working', why: '3 requests are queued or under way', out: 3, parked: 0 },
+    ]);
+  });
+
   it('for days, while others use the allowance up, fails in no run, and arrives in the end', async () => {
     const runs = [await starved()];
     for (let day = 1; day < 5; day += 1) {
@@ -136,6 +172,7 @@ describe('a request that waited for a pause to end', () => {
     for (const run of runs) for (const line of await lines(run)) expect(line.reason).toBe('paused');
     vi.setSystemTime(Date.now() + 3 * 24 * hourMs);
     await app.control.resume();
+    expect((await status()).open.map(({ state }) => state)).toEqual(['waiting', 'waiting']);
     await app.worker().release();
     const times = await parked();
     const told = times.map((until) => ['rate limit', new Date(until).toISOString()]);
