@@ -62,7 +62,7 @@ export interface Opening {
 /** How an open run stands. */
 export interface Standing {
   readonly header: RunHeader;
-  /** Requests that have no part yet. */
+  /** Requests that have no part yet, or were sent again since. */
   readonly missing: readonly Opened[];
   /** Requests that wait for their time. */
   readonly parked: readonly PartName[];
@@ -197,7 +197,7 @@ export class RunBook {
     const closed = await readRun(this.#runs, run);
     if (closed !== undefined) return closed;
     const open = await this.#header(run);
-    return open === undefined ? undefined : this.#fold(runOf(open.header), []);
+    return open === undefined ? undefined : this.#fold(runOf(open.header));
   }
 
   /** Runs without a report yet. */
@@ -317,8 +317,11 @@ export class RunBook {
 
   async #standing(header: Header): Promise<Standing> {
     const names = latest(await this.#names(prefixOf(header.id)));
-    const there = new Set(names.map(({ id }) => id));
     const ended = new Set(names.filter(({ parkedUntil }) => parkedUntil === undefined).map(({ id }) => id));
+    const parked = names.filter(({ id, parkedUntil, sentAgain }) => {
+      return parkedUntil !== undefined && !sentAgain && !ended.has(id);
+    });
+    const there = new Set([...ended, ...parked.map(({ id }) => id)]);
     const missing = new Map<string, Opened>();
     for (const opened of await this.#opened(header.id, names))
       if (!there.has(opened.id)) missing.set(opened.id, opened);
@@ -327,7 +330,7 @@ export class RunBook {
     return {
       header: runOf(header),
       missing: [...missing.values()],
-      parked: names.filter(({ id }) => !ended.has(id)),
+      parked,
       writtenAt,
       heardAt: names.reduce((last, { parkedUntil = 0 }) => Math.max(last, parkedUntil), writtenAt),
     };
@@ -385,18 +388,24 @@ export class RunBook {
     if (header.closing?.because === 'cancelled') {
       // A check that was not made has found nothing.
       const out = run.trigger === 'verify' ? [] : missing;
-      const skipped = out.flatMap((names) => linesOf(names, 'skipped', { reason: 'cancelled' }));
-      return this.#fold({ ...run, cancelled: true }, skipped);
+      const skipped = (names: Opened) => linesOf(names, 'skipped', { reason: 'cancelled' });
+      return this.#fold({ ...run, cancelled: true }, out, skipped);
     }
     const error = summarize(new HubferryError('ERR_LOST', 'Nobody has heard of the request for days'));
-    return this.#fold(
-      run,
-      missing.flatMap((names) => linesOf(names, 'failed', { error })),
-    );
+    return this.#fold(run, missing, (names) => linesOf(names, 'failed', { error }));
   }
 
-  async #fold(run: RunHeader, given: readonly Line[]): Promise<AnyReport> {
+  /** With the lines that are given for what is out, but for what it has done already. */
+  async #fold(
+    run: RunHeader,
+    out: readonly Opened[] = [],
+    linesFor: (names: Opened) => readonly Line[] = () => [],
+  ): Promise<AnyReport> {
     const { parts, damaged } = await this.#parts(run.id);
+    const done = new Set(parts.flatMap(({ id, lines }) => lines.map(({ target }) => `${id}\n${target}`)));
+    const given = out.flatMap((names) =>
+      linesFor(names).filter(({ target }) => !done.has(`${names.id}\n${target}`)),
+    );
     const untold = parts
       .flatMap(({ opened }) => opened)
       .flatMap((names) => {

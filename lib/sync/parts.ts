@@ -25,6 +25,8 @@ export interface Part {
   readonly parkedAs?: ParkedAs | undefined;
   /** It is parked for as long as people have paused everything. */
   readonly paused?: boolean | undefined;
+  /** It is parked nowhere: it was sent again, not to come before then, and the run waits for it. */
+  readonly sentAgain?: boolean | undefined;
   /** What it sends of what it opened, to be sent again where it could not. */
   readonly sends?: readonly Sent[] | undefined;
 }
@@ -58,18 +60,26 @@ export interface PartName {
   /** The name under which the parking has it, if it does. */
   readonly parkedAs: string;
   readonly paused: boolean;
+  readonly sentAgain: boolean;
   /** Milliseconds since the epoch. */
   readonly writtenAt: number;
 }
 
 /** Two ends of one request, by messages that came twice, may have opened different requests: both are kept. */
 export function keyOfPart(run: string, part: Part): string {
-  const { id, opened, sends = [], parkedUntil, parkedAs: as, paused } = part;
+  const { id, opened, sends = [], parkedUntil, parkedAs: as } = part;
   const ids = opened.map((one) => one.id).sort();
   const ended = ids.length === 0 ? 'ended' : `${sends.length > 0 ? 'sends' : 'opened'}-${hash(ids.join())}`;
   const elsewhere = as === undefined || (as.run === run && as.id === id) ? '' : `~${as.run}~${as.id}`;
-  const parked = `${paused ? 'paused' : 'parked'}-${parkedUntil}${elsewhere}`;
+  const parked = `${waitOf(part)}-${parkedUntil}${elsewhere}`;
   return `${prefixOf(run)}${id}~${parkedUntil === undefined ? ended : parked}`;
+}
+
+const waits = ['parked', 'paused', 'sent'] as const;
+
+function waitOf({ paused, sentAgain }: Part): (typeof waits)[number] {
+  if (sentAgain) return 'sent';
+  return paused ? 'paused' : 'parked';
 }
 
 export function prefixOf(run: string): string {
@@ -80,14 +90,16 @@ export function parseName({ key, modifiedAt }: StoredName): PartName {
   const [, run = '', name = ''] = key.split('/');
   const [id = '', state = '', ...as] = name.split('~');
   const [parkedRun = run, parkedId = id] = as;
+  const [wait = '', until] = state.split('-');
   return {
     key,
     id,
     opens: /^(?:opened|sends)-/.test(state),
     sends: state.startsWith('sends-'),
-    parkedUntil: /^(?:parked|paused)-/.test(state) ? Number(state.slice('parked-'.length)) : undefined,
+    parkedUntil: waits.some((one) => one === wait) ? Number(until) : undefined,
     parkedAs: parkedName({ run: parkedRun, id: parkedId }),
-    paused: state.startsWith('paused-'),
+    paused: wait === 'paused',
+    sentAgain: wait === 'sent',
     writtenAt: modifiedAt,
   };
 }

@@ -536,7 +536,7 @@ export class Worker {
     const done = lines.filter(({ outcome }) => outcome === 'copied' || outcome === 'deleted');
     if (done.length === 0 && tally.bytesCopied === 0 && tally.pulls === 0) return;
     const parkedUntil = Date.now() + delaySeconds * 1000;
-    const part = { opened: [], lines: done, ...costOf(tally), parkedUntil };
+    const part = { opened: [], lines: done, ...costOf(tally), parkedUntil, sentAgain: true };
     const teller = this.#teller();
     await this.#options.outstanding.note(request, (waiter) => teller.tell(waiter, part));
   }
@@ -793,9 +793,8 @@ function isNews({ lines, transfer }: Omit<Part, 'id'>): boolean {
 }
 
 function withoutCost(part: Omit<Part, 'id'>): Omit<Part, 'id'> {
-  const { lines, opened, sends, parkedUntil, parkedAs, paused } = part;
-  const free = lines.map(({ bytes: _, ...line }) => line);
-  return { opened, sends, lines: free, parkedUntil, parkedAs, paused, transfer: noTransfer() };
+  const lines = part.lines.map(({ bytes: _, ...line }) => line);
+  return { ...part, lines, transfer: noTransfer(), pullsLeft: undefined, longestBlobs: undefined };
 }
 
 /** What a part tells of the work that was done for it. */

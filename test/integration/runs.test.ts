@@ -186,6 +186,25 @@ describe('a run', () => {
     ]);
   });
 
+  it('tells each tag once of a request that did some and was sent again', async () => {
+    const book = new RunBook(runs);
+    const tags = ['1', '2'].map((tag) => ({ source: tag, target: tag }));
+    const opened = [{ ...openedBy('a'), tags }];
+    await book.open({
+      run,
+      trigger: 'schedule',
+      startedAt: new Date(),
+      opener: 'start-plan',
+      start: () => ({ opened }),
+    });
+    const again = { parkedUntil: Date.now(), sentAgain: true };
+    await book.write(run, partOf({ id: 'a' }, { lines: [lineOf('1')], ...again }), announce);
+    expect((await book.standing(run))?.missing).toEqual(opened);
+    await book.close(run, announce, 'cancelled');
+    const skipped = { ...lineOf('2', 'skipped'), reason: 'cancelled' };
+    expect(told[0]?.tags).toEqual([lineOf('1'), skipped]);
+  });
+
   it('has what was never sent sent again, once in a while', async () => {
     const book = new RunBook(runs);
     await open(book, ['a', 'b']);

@@ -5,7 +5,7 @@ import { readStatus } from '../../../lib/sync/standing.ts';
 import { statusSchema } from '../../../lib/sync/status.ts';
 import type { Worker } from '../../../lib/sync/worker.ts';
 import { handOver, startApp } from '../../local/app.ts';
-import { buildManifest } from '../../local/content.ts';
+import { buildManifest, randomBlob } from '../../local/content.ts';
 
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;
@@ -186,5 +186,44 @@ describe('a request that waited for a pause to end', () => {
         { reason: 'rate limit', count: tags.length, until: new Date(Math.max(...times)).toISOString() },
       ],
     });
+  });
+});
+
+describe('a request that goes on in another delivery', () => {
+  /** Copies a part of a large tag, and half of its time is over. */
+  async function begun(): Promise<string> {
+    await app.hub.push('acme/app', 'large', buildManifest({ layers: [randomBlob('large', 5_000_000)] }));
+    const run = await app.schedule();
+    for (const plan of app.queues.messages.splice(0)) await handOver(app.worker(), plan);
+    app.hub.cdn.bytesPerSecond = 1_500_000;
+    for (const copy of app.queues.messages.splice(0)) await handOver(app.worker(app.stores, 1500), copy);
+    app.hub.cdn.bytesPerSecond = undefined;
+    expect((await app.book.report(run))?.totals.bytesCopied).toBeGreaterThan(0);
+    return run;
+  }
+
+  it('is out, and keeps its run open past the next plan', async () => {
+    const run = await begun();
+    expect((await status()).open).toMatchObject([{ state: 'working', out: 1, parked: 0 }]);
+    vi.setSystemTime(Date.now() + 25 * hourMs);
+    await app.worker().release();
+    expect(app.reports).toEqual([]);
+    await app.deliver();
+    expect(await tells(run)).toEqual(['large copied']);
+    expect(app.reportOf(run)?.totals.bytesCopied).toBeGreaterThan(5_000_000);
+  });
+
+  it('is told as skipped where its run is cancelled', async () => {
+    const run = await begun();
+    await app.worker().cancel(run);
+    expect(await tells(run)).toEqual(['large skipped']);
+  });
+
+  it('is told as failed where it was lost', async () => {
+    const run = await begun();
+    app.queues.messages.length = 0;
+    vi.setSystemTime(Date.now() + 49 * hourMs);
+    await app.worker().release();
+    expect(await lines(run)).toMatchObject([{ outcome: 'failed', error: { code: 'ERR_LOST' } }]);
   });
 });
