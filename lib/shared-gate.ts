@@ -8,17 +8,30 @@ const believedMs = 5000;
 /** A shorter wait is over before another instance hears of it. */
 const worthTellingMs = 1000;
 
+/** A look at what storage says of a host. */
+interface Look {
+  /** When it began, in milliseconds since the epoch. */
+  readonly at: number;
+  readonly done: Promise<void>;
+}
+
 /** The gate of this process, which hears of the others' through storage, and tells them of its own. */
 export function createSharedGate(store: DocumentStore, options: HostGateOptions = {}): HostGate {
   const own = createHostGate(options);
-  const readAt = new Map<string, number>();
+  const looks = new Map<string, Look>();
 
-  const learn = async (host: string, traffic: Traffic): Promise<void> => {
-    const key = keyOf(host, traffic);
-    if (Date.now() - (readAt.get(key) ?? 0) < believedMs) return;
-    readAt.set(key, Date.now());
-    const until = await readTime(store, key);
+  const look = async (host: string, traffic: Traffic): Promise<void> => {
+    const until = await readTime(store, keyOf(host, traffic));
     if (until > Date.now()) own.close(host, until, traffic);
+  };
+  /** Whoever comes while storage is asked waits for its answer too: nothing slips past what nobody here knows yet. */
+  const learn = (host: string, traffic: Traffic): Promise<void> => {
+    const key = keyOf(host, traffic);
+    const last = looks.get(key);
+    if (last !== undefined && Date.now() - last.at < believedMs) return last.done;
+    const done = look(host, traffic);
+    looks.set(key, { at: Date.now(), done });
+    return done;
   };
   // Storage that fails must not stop what needs no storage: the registry still says no by itself.
   const tell = async (host: string, until: number, traffic: Traffic): Promise<void> => {
@@ -28,7 +41,7 @@ export function createSharedGate(store: DocumentStore, options: HostGateOptions 
   return {
     async wait(host, wait) {
       const all: Traffic[] = wait.traffic === 'pulls' ? ['everything', 'pulls'] : ['everything'];
-      await Promise.all(all.map((traffic) => learn(host, traffic))).catch(() => undefined);
+      await Promise.allSettled(all.map((traffic) => learn(host, traffic)));
       await own.wait(host, wait);
     },
     close(host, until, traffic = 'everything') {

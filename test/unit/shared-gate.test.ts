@@ -38,6 +38,30 @@ describe('a gate that instances share', () => {
     });
   });
 
+  it('keeps back all that goes to a host at once, before storage has answered the first of it', async () => {
+    const until = Date.now() + 3_600_000;
+    createSharedGate(store()).close('new.example', until);
+    await told('hosts/new.example/everything');
+    const other = createSharedGate(store());
+    const waits = Array.from({ length: 8 }, () => other.wait('new.example', everything));
+    for (const wait of await Promise.allSettled(waits))
+      expect(wait).toMatchObject({ status: 'rejected', reason: { retryAt: until } });
+  });
+
+  it('lets requests pass where storage does not answer, and asks it once for many', async () => {
+    let reads = 0;
+    const broken: DocumentStore = {
+      ...boundTo(store()),
+      async get() {
+        reads += 1;
+        throw new Error('out of order');
+      },
+    };
+    const gate = createSharedGate(broken);
+    await Promise.all(Array.from({ length: 8 }, () => gate.wait('any.example', everything)));
+    expect(reads).toBe(1);
+  });
+
   it('is not opened earlier by a later, shorter request', async () => {
     const until = Date.now() + 3_600_000;
     const gate = createSharedGate(store());
