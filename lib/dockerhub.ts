@@ -3,10 +3,10 @@
  * any registry's.
  */
 import type { RegistrySettings } from './config/model.ts';
-import { rateLimitOf } from './dockerhub/allowance.ts';
+import { isPullLimit, rateLimitOf } from './dockerhub/allowance.ts';
 import { WebApiLogin } from './dockerhub/login.ts';
 import { WebApi, type WebApiListRequest, type WebApiRequest } from './dockerhub/web-api.ts';
-import { type ErrorCode, HubferryError } from './errors.ts';
+import { type ErrorCode, HubferryError, PullLimitError } from './errors.ts';
 import type {
   Allowance,
   CallOptions,
@@ -30,7 +30,8 @@ import {
   type TransportOptions,
 } from './registry/transport.ts';
 
-export interface DockerHubOptions extends Omit<TransportOptions, 'authorizer' | 'countPulls' | 'onAnswer'> {
+export interface DockerHubOptions
+  extends Omit<TransportOptions, 'authorizer' | 'countPulls' | 'isPullLimit' | 'onAnswer'> {
   /** Told when the web API did not serve a listing, so that the registry is asked for tags without times and digests. */
   readonly onFallback?: (error: HubferryError) => void;
 }
@@ -52,13 +53,15 @@ export function createDockerHub(options: DockerHubOptions): DockerHub {
   const { settings, onFallback, ...shared } = options;
   const clock = options.clock ?? systemClock;
   const credentials = options.credentials ?? fixedCredential(credentialIn(settings));
+  const isLimit: IsPullLimit = (answer) => isPullLimit(answer, clock.now());
   const inner = createTransport({
     ...shared,
     settings,
     countPulls: true,
+    isPullLimit: isLimit,
     onAnswer: ({ headers }, observer) => tellAllowance(rateLimitOf(headers), observer),
   });
-  const transport = { ...inner, send: sendTo(inner) };
+  const transport = { ...inner, send: sendTo(inner, isLimit) };
   const endpoint = settings.hubApi ?? defaultHubApi;
   const apiTransport = createTransport({
     ...shared,
@@ -81,10 +84,14 @@ export function createDockerHub(options: DockerHubOptions): DockerHub {
   };
 }
 
+type IsPullLimit = NonNullable<TransportOptions['isPullLimit']>;
+
 /** Docker Hub answers 401 with a good token to what does not exist, so that nobody learns of private repositories. */
-function sendTo({ send, endpoint }: Transport): Send {
+function sendTo({ send, endpoint }: Transport, isLimit: IsPullLimit): Send {
   return async (request) => {
     const response = await send(request);
+    if (request.pull === true && response.status === 429 && isLimit(response))
+      throw new PullLimitError(failureOf('No pulls are left', response));
     const isOwn = new URL(response.url).origin === new URL(endpoint()).origin;
     if (response.status !== 401 || !isOwn) return response;
     const what = 'The repository does not exist, or this login may not read it';

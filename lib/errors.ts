@@ -225,6 +225,15 @@ export class RegistryError extends HubferryError {
   }
 }
 
+/** No pulls are left to the login at a source that counts them: a matter of its account, not of the host. */
+export class PullLimitError extends HubferryError {
+  override readonly name = 'PullLimitError';
+
+  constructor(cause: HubferryError) {
+    super('ERR_RATE_LIMITED', cause.message, { cause, retryable: true, retryAt: cause.retryAt });
+  }
+}
+
 /** The code of any thrown value; `ERR_INTERNAL` for what hubferry did not throw itself. */
 export function codeOf(error: unknown): ErrorCode {
   return error instanceof HubferryError ? error.code : 'ERR_INTERNAL';

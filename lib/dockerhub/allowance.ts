@@ -1,5 +1,6 @@
 import type { Allowance } from '../oci/roles.ts';
-import { headerOf, parseDecimal, type ResponseHeaders } from '../registry/headers.ts';
+import type { Answered } from '../registry/failure.ts';
+import { headerOf, parseDecimal, parseRetryAfter, type ResponseHeaders } from '../registry/headers.ts';
 
 /** The window of Docker Hub's limit since there is one, for a header that does not name it. */
 const usualWindowSeconds = 6 * 3600;
@@ -24,6 +25,23 @@ export function rateLimitOf(headers: ResponseHeaders): Allowance | undefined {
     source: (headerOf(headers, 'docker-ratelimit-source') ?? '').slice(0, 200),
   };
 }
+
+/** The abuse limit asks for no longer wait, in milliseconds (hub-feedback issue 1907). */
+const longestAbuseWaitMs = 60_000;
+
+/**
+ * Whether a 429 to a pull is the pull limit, which is of one account. The abuse limit is of all that goes there, and says
+ * "Too Many Requests" alone (docs.docker.com "Docker Hub usage and limits").
+ */
+export function isPullLimit({ headers, faults }: Pick<Answered, 'headers' | 'faults'>, now: number): boolean {
+  const waitMs = (parseRetryAfter(headers, now) ?? now) - now;
+  if (waitMs > 0 && waitMs <= longestAbuseWaitMs) return false;
+  const left = rateLimitOf(headers)?.remaining;
+  if (left === 0 || faults.some(({ message }) => pullLimitWords.test(message))) return true;
+  return waitMs > 0 && left === undefined;
+}
+
+const pullLimitWords = /pull rate limit|increase-rate-limit/i;
 
 interface Quota {
   readonly pulls: number;

@@ -20,9 +20,17 @@ const maxMessageRead = 10 * maxMessage;
 /** What an error answer says of itself; nothing where it is not understood. */
 export function parseFaults(bytes: Uint8Array): readonly Fault[] {
   const body = parseJson(bytes);
+  if (body === undefined) return plainFaults(bytes);
   if (!isRecord(body)) return [];
   const faults = Array.isArray(body.errors) ? body.errors.slice(0, maxFaults) : [body];
   return faults.map(faultIn).filter((fault) => fault.code !== '' || fault.message !== '');
+}
+
+/** As clients of Docker print it, and proxies hand it on. */
+function plainFaults(bytes: Uint8Array): readonly Fault[] {
+  const text = new TextDecoder().decode(bytes.subarray(0, maxMessageRead));
+  const [, message] = /^\s*toomanyrequests: (.+)/is.exec(text) ?? [];
+  return message === undefined ? [] : [{ code: 'TOOMANYREQUESTS', message: oneLine(message) }];
 }
 
 function faultIn(value: unknown): Fault {

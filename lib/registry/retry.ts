@@ -1,6 +1,6 @@
 import { HubferryError } from '../errors.ts';
 import type { Clock } from './clock.ts';
-import { failureOf, isTransient } from './failure.ts';
+import { type Answered, failureOf, isTransient } from './failure.ts';
 import type { HostGate } from './gate.ts';
 import { parseRetryAfter } from './headers.ts';
 import { waitingSignal } from './hop.ts';
@@ -12,6 +12,8 @@ export interface RetryOptions {
   readonly maxWaitMs: number;
   /** Attempts after the first. */
   readonly retries: number;
+  /** Whether an answer with 429 to a pull is about the pulls of one login. */
+  readonly isPullLimit: (answer: Answered) => boolean;
 }
 
 const firstBackoffMs = 500;
@@ -33,10 +35,12 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
       };
       try {
         const response = await next({ ...request, onSent });
+        // Asking again brings no pulls, and whoever counts them keeps their time.
+        if (isSpent(request, response, options)) return response;
         const again = mayRepeat(request, response);
         const waits =
           isTransient(response) &&
-          (keepRetryAfter(request, response, options) || slowsDown(request, response, options));
+          (keepRetryAfter(request, response, options) || slowsDown(response, options));
         if (last || !again || !canRepeat(request)) return response;
         response.body.dump();
         // The gate of the host holds the next attempt up where the host is to be left alone.
@@ -50,6 +54,10 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
       }
     }
   };
+}
+
+function isSpent({ pull }: Outgoing, response: TransportResponse, { isPullLimit }: RetryOptions): boolean {
+  return pull === true && response.status === 429 && isPullLimit(response);
 }
 
 /** A request that was refused with 429 was not executed; any other that failed may have been. */
@@ -85,9 +93,9 @@ function keepRetryAfter(
   return true;
 }
 
-/** A bare 429 is for everything that goes to the host. One for a pull is about pulls: those who count them decide. */
-function slowsDown(request: Outgoing, { status, url }: TransportResponse, { gate }: RetryOptions): boolean {
-  if (status !== 429 || request.pull === true) return false;
+/** A bare 429 is for everything that goes to the host. */
+function slowsDown({ status, url }: TransportResponse, { gate }: RetryOptions): boolean {
+  if (status !== 429) return false;
   gate.refuse(new URL(url).host);
   return true;
 }

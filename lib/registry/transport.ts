@@ -11,6 +11,7 @@ import { type Authorizer, withAuthorization } from './authorization.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { createConnections, defaultSocketsPerHost, defaultTimeouts, type Timeouts } from './connections.ts';
 import { Endpoint } from './endpoint.ts';
+import type { Answered } from './failure.ts';
 import { createHostGate, type HostGate } from './gate.ts';
 import { createHop } from './hop.ts';
 import { withRedirects } from './redirect.ts';
@@ -48,6 +49,8 @@ export interface TransportOptions {
   readonly maxWaitMs?: number;
   /** Whether successful manifest GETs are told as pulls. @default false */
   readonly countPulls?: boolean;
+  /** Whether an answer with 429 to a pull is about the pulls of one login; the host is open to all else. @default never */
+  readonly isPullLimit?: (answer: Answered) => boolean;
   /** For what a registry tells in the headers of any answer, such as an allowance. */
   readonly onAnswer?: OnAnswer;
   /** Two for each blob in flight, and some for the rest. @default 32 */
@@ -84,6 +87,7 @@ export function createTransport(options: TransportOptions): Transport {
     clock,
     maxWaitMs,
     retries: options.retries ?? defaultRetries,
+    isPullLimit: options.isPullLimit ?? (() => false),
   });
   const bare: Send = (request) => resent(outgoing(request, endpoint));
   const authorizer =

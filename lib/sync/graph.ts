@@ -4,7 +4,7 @@
  * Order for each node: claim, obtain (from the target where it is there: that costs no pull), blobs and children, self. The
  * root is left to the caller, who moves the tag last.
  */
-import { HubferryError } from '../errors.ts';
+import { HubferryError, PullLimitError } from '../errors.ts';
 import type { Descriptor, Digest, Manifest } from '../oci/descriptor.ts';
 import { type Content, isForeign, maxDepth, parseManifest } from '../oci/manifest.ts';
 import type { Source, Target } from '../oci/roles.ts';
@@ -178,9 +178,7 @@ function checkSize({ bytes }: Manifest, { digest, size }: Descriptor): void {
 
 async function pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
   const manifest = await source.fetchManifest(digest, { signal: work.stop }).catch(async (error: unknown) => {
-    const limited =
-      source.billed === true && error instanceof HubferryError && error.code === 'ERR_RATE_LIMITED';
-    throw limited ? await work.pullRefused(error) : error;
+    throw error instanceof PullLimitError ? await work.pullRefused(error) : error;
   });
   if (manifest === undefined) {
     throw new HubferryError('ERR_BLOB_MISSING', `${source.name} does not have the manifest ${digest}`);

@@ -1,7 +1,7 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { parsePushEvent } from '../../lib/dockerhub/push-event.ts';
 import { createDockerHub, type DockerHub, type DockerHubOptions } from '../../lib/dockerhub.ts';
-import { codeOf, HubferryError } from '../../lib/errors.ts';
+import { codeOf, HubferryError, PullLimitError } from '../../lib/errors.ts';
 import type { Allowance, TagEntry, TagLister, TagPage } from '../../lib/oci/roles.ts';
 import { buildManifest, buildMultiPlatform, cosignSignature, cosignTag } from '../local/content.ts';
 import {
@@ -290,6 +290,83 @@ test('tells the allowance with every answer about a manifest, and counts what is
   const index = await repository.fetchManifest('1');
   await repository.fetchManifest(index?.descriptor.digest ?? '');
   expect([counting.pulls, local.pulls, local.pullsLeft()]).toEqual([2, 2, 48]);
+});
+
+describe('a 429 to a pull', () => {
+  const usedUp = 'You have reached your pull rate limit. You may increase the limit by upgrading.';
+  const hour = { 'retry-after': '3600' };
+  const left = (pulls: number) => ({
+    'ratelimit-limit': '100;w=21600',
+    'ratelimit-remaining': `${pulls};w=21600`,
+  });
+
+  async function refusing(headers: Record<string, string>, body: string, times = Number.POSITIVE_INFINITY) {
+    const clock = fakeClock();
+    const sides = await start({}, { clock });
+    await sides.local.push('library/nginx', '1', buildManifest());
+    let refusals = 0;
+    sides.local.registry.intercept = ({ method, url }) => {
+      if (method !== 'GET' || !url.includes('/manifests/') || refusals === times) return undefined;
+      refusals += 1;
+      return { kind: 'answer', status: 429, headers, body };
+    };
+    const repository = sides.hub.repository('library/nginx');
+    return {
+      repository,
+      clock,
+      pull: repository.fetchManifest('1').catch((error: unknown) => error),
+      refusals: () => refusals,
+    };
+  }
+
+  test.each([
+    ['in its headers', left(0), 'Too Many Requests\n'],
+    ['in its body', {}, JSON.stringify({ errors: [{ code: 'TOOMANYREQUESTS', message: usedUp }] })],
+    ['in plain words', left(1), `toomanyrequests: ${usedUp}\n`],
+    ['by asking for an hour', hour, 'Too Many Requests\n'],
+    ['in its body, and asks for an hour', { ...left(3), ...hour }, `toomanyrequests: ${usedUp}`],
+  ])(
+    'that tells of the pull limit %s is not asked again, and is about pulls alone',
+    async (_, headers, body) => {
+      const { repository, clock, pull, refusals } = await refusing(headers, body);
+      expect(await pull).toBeInstanceOf(PullLimitError);
+      expect(await pull).toMatchObject({ code: 'ERR_RATE_LIMITED', retryable: true });
+      expect(await repository.resolve('1')).toBeDefined();
+      expect([refusals(), clock.slept]).toEqual([1, []]);
+    },
+  );
+
+  test.each([
+    ['says nothing', {}, 'Too Many Requests\n'],
+    [
+      'says so in JSON',
+      {},
+      JSON.stringify({ errors: [{ code: 'TOOMANYREQUESTS', message: 'too many requests' }] }),
+    ],
+    ['tells of pulls that are left', left(990), 'Too Many Requests\n'],
+    ['asks for a minute', { 'retry-after': '60' }, 'Too Many Requests\n'],
+  ])('that %s is the abuse limit: the host is left alone, and asked again', async (_, headers, body) => {
+    const { clock, pull, refusals } = await refusing(headers, body, 2);
+    expect(await pull).toMatchObject({ descriptor: {} });
+    expect([refusals(), clock.slept.length]).toEqual([2, 2]);
+    for (const ms of clock.slept) expect(ms).toBeGreaterThanOrEqual(1000);
+  });
+
+  test('is told as what it is where that did not help', async () => {
+    const { pull, refusals } = await refusing({}, 'Too Many Requests\n');
+    const error = await pull;
+    expect(error).not.toBeInstanceOf(PullLimitError);
+    expect(error).toMatchObject({ code: 'ERR_RATE_LIMITED', retryAt: undefined });
+    expect(String(error)).toContain('answered 429');
+    expect(refusals()).toBe(4);
+  });
+
+  test('holds up all pulls where it asks for an hour though some are left', async () => {
+    const { pull, repository, refusals } = await refusing({ ...hour, ...left(50) }, 'Too Many Requests\n');
+    expect(await pull).not.toBeInstanceOf(PullLimitError);
+    await expect(repository.fetchManifest('1')).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED' });
+    expect(refusals()).toBe(1);
+  });
 });
 
 test('reads a blob from the CDN without credentials, from an offset, with a fresh URL each time', async () => {

@@ -22,24 +22,22 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function sync(wait = 0, onWaiting: () => void = () => {}) {
+async function sync(source = 'docker.io/acme/app') {
   const registries = { 'docker.io': { endpoint: hub.url, hubApi: hub.apiUrl } };
   const text = JSON.stringify({
     registries,
-    rules: [{ source: 'docker.io/acme/app', target: `${target.host}/app` }],
+    rules: [{ source, target: `${target.host}/app` }],
   });
   const engine = await createEngine({
     rules: readRules(text, { env: {}, variables: 'all' }),
     state: { kind: 'folder', path: folder },
     options: { proc: 2, retries: 0 },
     env: {},
-    onEvent: (event) => {
-      if (event.type === 'waiting') onWaiting();
-    },
+    onEvent: () => {},
     signal: new AbortController().signal,
   });
   try {
-    return await engine.sync({ force: false, allowMassDelete: false, wait });
+    return await engine.sync({ force: false, allowMassDelete: false, wait: 0 });
   } finally {
     await engine.close();
   }
@@ -59,9 +57,31 @@ describe('a pull limit', () => {
     const before = hub.registry.requests.length;
     const report = await sync();
     expect(report.totals).toMatchObject({ unchanged: 2, deferred: 2, pulls: 0 });
-    const asked = hub.registry.requests
-      .slice(before)
-      .filter(({ method, url }) => method === 'GET' && url.includes('/manifests/'));
-    expect(asked).toEqual([]);
+    expect(hub.registry.requests.slice(before).filter(isPull)).toEqual([]);
   });
 });
+
+describe('the abuse limit', () => {
+  it('defers for a minute or two, says what was answered, and closes no allowance', async () => {
+    hub.registry.intercept = (request) =>
+      isPull(request)
+        ? {
+            kind: 'answer',
+            status: 429,
+            headers: { 'content-type': 'text/plain' },
+            body: 'Too Many Requests\n',
+          }
+        : undefined;
+    const report = await sync('docker.io/acme/app:1');
+    const [line] = report.tags;
+    expect(line).toMatchObject({ outcome: 'deferred', reason: 'rate limit' });
+    expect(line?.error?.message).toMatch(/answered 429/);
+    expect(Date.parse(line?.until ?? '')).toBeLessThan(Date.now() + 120_000);
+    hub.registry.intercept = undefined;
+    expect((await sync('docker.io/acme/app:1')).totals).toMatchObject({ copied: 1 });
+  });
+});
+
+function isPull({ method, url }: { readonly method: string; readonly url: string }): boolean {
+  return method === 'GET' && url.includes('/manifests/');
+}

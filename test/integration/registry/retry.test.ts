@@ -117,6 +117,17 @@ describe('retry', () => {
     expect(clock.slept[0]).toBeGreaterThanOrEqual(1000);
   });
 
+  it('leaves it alone for a pull that it refused, too', async () => {
+    const clock = fakeClock();
+    const gate = createHostGate({ clock });
+    const server = await serve(answering(reply(429)));
+    const once = transportTo(server.url, { clock, gate, retries: 0 });
+    expect((await once.send({ method: 'GET', url: '/v2/a/manifests/1', pull: true })).status).toBe(429);
+    await transportTo(server.url, { clock, gate }).send({ method: 'HEAD', url: '/v2/' });
+    expect(clock.slept).toEqual([expect.any(Number)]);
+    expect(clock.slept[0]).toBeGreaterThanOrEqual(1000);
+  });
+
   it('stops with the reason of its signal, untouched', async () => {
     const server = await serve(() => new Promise(() => {}));
     const controller = new AbortController();

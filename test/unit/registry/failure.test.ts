@@ -44,6 +44,14 @@ describe('the body of an error', () => {
     expect(fault).toEqual({ code: '***', message: 'no' });
   });
 
+  it('is read from the words of a client, too', () => {
+    const words = Buffer.from('toomanyrequests: You have reached your pull rate limit.\n');
+    expect(parseFaults(words)).toEqual([
+      { code: 'TOOMANYREQUESTS', message: 'You have reached your pull rate limit.' },
+    ]);
+    expect(parseFaults(Buffer.from('Too Many Requests\n'))).toEqual([]);
+  });
+
   it('may be anything', () => {
     fc.assert(fc.property(fc.uint8Array(), (bytes) => void parseFaults(bytes)));
     fc.assert(fc.property(fc.jsonValue(), (value) => void parseFaults(json(value))));
