@@ -18,7 +18,7 @@ export interface GateWait {
 export interface HostGate {
   /**
    * Resolves when a request may go to this host.
-   * @throws ERR_RATE_LIMITED with `retryAt` when that is too far away.
+   * @throws ERR_RATE_LIMITED with `retryAt` when that is too far away, or the host goes on refusing.
    */
   wait(host: string, wait: GateWait): Promise<void>;
   /** Nothing of this traffic goes to the host before `until` (milliseconds since the epoch); never moved to an earlier time. */
@@ -66,6 +66,11 @@ export function createHostGate(options: HostGateOptions = {}): HostGate {
     const at = key(host, traffic);
     closed.set(at, Math.max(closed.get(at) ?? 0, time));
   };
+  /** Left alone ever longer, and refusing still: whoever goes on waiting gets no answer for one more minute, and another. */
+  const isStubborn = (host: string, time: number): boolean => {
+    const refusal = refusals.get(host);
+    return refusal?.until === time && refusal.ms === longestRefusalMs;
+  };
   /** Those that were refused together do not come back together. */
   const spread = (host: string, time: number): number => {
     const refusal = refusals.get(host);
@@ -78,6 +83,7 @@ export function createHostGate(options: HostGateOptions = {}): HostGate {
       for (let time = until(host, traffic); time > clock.now(); time = until(host, traffic)) {
         const waitMs = time - clock.now();
         if (waitMs > maxWaitMs) throw tooLong(host, time);
+        if (isStubborn(host, time)) throw limited('goes on refusing, and is left alone until', host, time);
         tell(host, time);
         await clock.sleep(waitMs + spread(host, time), signal);
       }
@@ -104,9 +110,10 @@ function key(host: string, traffic: Traffic): string {
 
 /** A host asks to come back later than anybody waits. */
 export function tooLong(host: string, retryAt: number): HubferryError {
+  return limited('asks for no request before', host, retryAt);
+}
+
+function limited(what: string, host: string, retryAt: number): HubferryError {
   const when = new Date(retryAt).toISOString();
-  return new HubferryError('ERR_RATE_LIMITED', `${host} asks for no request before ${when}`, {
-    retryable: true,
-    retryAt,
-  });
+  return new HubferryError('ERR_RATE_LIMITED', `${host} ${what} ${when}`, { retryable: true, retryAt });
 }

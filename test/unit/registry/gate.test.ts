@@ -102,6 +102,19 @@ describe('the gate of a host', () => {
     }
   });
 
+  it('keeps nobody waiting for a host that goes on refusing, and says until when it is left alone', async () => {
+    const clock = fakeClock();
+    const gate = createHostGate({ clock });
+    for (let nth = 0; nth < 5; nth += 1) {
+      gate.refuse('x');
+      await gate.wait('x', wait);
+    }
+    const until = gate.refuse('x');
+    await expect(gate.wait('x', wait)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED', retryAt: until });
+    await clock.sleep(until - clock.now());
+    await gate.wait('x', wait);
+  });
+
   it('begins anew with a host that has served for a while since it refused', async () => {
     const clock = fakeClock();
     const gate = createHostGate({ clock });
