@@ -106,8 +106,7 @@ export class GraphCopier {
         `${passage.source.name} names more than ${maxManifests} manifests`,
       );
     }
-    const key = `${passage.target.name}@${descriptor.digest}`;
-    await this.#flights.run(key, passage.work.stop, async () => {
+    await this.#flights.run(flightOf(descriptor, passage), passage.work.stop, async () => {
       const { manifest, atTarget } = await this.obtain(descriptor, passage);
       checkSize(manifest, descriptor);
       await this.ensureBelow(manifest, passage, depth);
@@ -167,6 +166,12 @@ export class GraphCopier {
     await this.#pulled.save(manifest);
     return true;
   }
+}
+
+/** Shared by those who fare alike: of the same source, and with the same pulls left to them. */
+function flightOf({ digest }: Descriptor, { source, target, work }: Passage): string {
+  const lane = work.yields ? 'yields' : 'comes first';
+  return `${source.name} ${target.name}@${digest} ${lane}`;
 }
 
 /** @throws ERR_SIZE_MISMATCH */

@@ -1,7 +1,7 @@
 /** More tags than a free account may pull in a day: they arrive in the end, and nothing is asked for twice meanwhile. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AppOptions, handOver, startApp } from '../local/app.ts';
-import { buildManifest } from '../local/content.ts';
+import { buildIndex, buildManifest } from '../local/content.ts';
 
 const tags = 100;
 /** So many in six hours. */
@@ -106,5 +106,35 @@ describe('what is kept for pushes', () => {
     vi.advanceTimersByTime(5000);
     for (const copy of copies) await handOver(worker, copy);
     expect(app.target.repository('app').tags.size).toBe(13);
+  });
+
+  it('is there for a push that wants what a copy without pulls is at', async () => {
+    await start({ pulls: 11, pullReserve: 10 });
+    const child = buildManifest({ seed: 'shared', layers: [10] });
+    const indexFor = (architecture: string) =>
+      buildIndex([{ manifest: child, platform: { os: 'linux', architecture } }]);
+    const pushed = indexFor('arm64');
+    await app.hub.push('acme/app', 'backlog', indexFor('amd64'));
+    await app.schedule();
+    const worker = app.worker();
+    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    const [asked, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    app.target.intercept = async ({ method, url }) => {
+      if (method !== 'GET' || !url.includes(child.descriptor.digest)) return undefined;
+      asked.resolve();
+      await goOn.promise;
+      return undefined;
+    };
+    const copies = app.queues.messages.splice(0).map((copy) => handOver(worker, copy));
+    await asked.promise;
+    await app.hub.push('acme/app', 'pushed', pushed);
+    await worker.push('pushed', { repository: 'docker.io/acme/app', tag: 'pushed', pushedAt: Date.now() });
+    const pushes = app.queues.messages.splice(0).map((push) => handOver(worker, push));
+    // It has its own index, and is at what both name.
+    const saved = () => app.stores.checkpoints.get(`manifests/${pushed.descriptor.digest}`);
+    await vi.waitFor(async () => expect(await saved()).toBeDefined());
+    goOn.resolve();
+    await Promise.all([...copies, ...pushes]);
+    expect([app.digestAt('pushed'), app.digestAt('backlog')]).toEqual([pushed.descriptor.digest, undefined]);
   });
 });
