@@ -62,6 +62,11 @@ export class BlobCopier {
     await fly(place.signal);
   }
 
+  /** A place to wait in for something else that another request is bringing. @throws BusyError where there is none */
+  waitFor(what: Descriptor, work: Work): ReturnType<Waiting['enter']> {
+    return this.#waiting.enter(what, work);
+  }
+
   /** What one chunk holds is soon there. */
   #isLarge({ size }: Descriptor, { maxChunk }: Target, { yields = false }: Work): boolean {
     return size > this.#memory.sizeFor(this.#slots.used, { maxChunk, minChunk: 0 }, yields);
@@ -100,30 +105,39 @@ export class BlobCopier {
   }
 }
 
-/** Those who wait for what another request is sending. */
+/** Requests that wait for what another one is sending. */
 class Waiting {
   readonly #most: number;
-  #count = 0;
+  /** For how many things each of them waits. */
+  readonly #requests = new Map<Work, number>();
 
   constructor(most: number) {
     this.#most = most;
   }
 
   /** A place to wait in, until it is disposed of; its signal tells when patience has ended, or the work. @throws BusyError where there is none */
-  enter(blob: Descriptor, { stop, patienceMs }: Work): Disposable & { readonly signal: AbortSignal } {
+  enter(blob: Descriptor, work: Work): Disposable & { readonly signal: AbortSignal } {
+    const { stop, patienceMs } = work;
     if (patienceMs === Number.POSITIVE_INFINITY) return { signal: stop, [Symbol.dispose]() {} };
-    if (this.#count >= this.#most) throw new BusyError(blob);
-    this.#count += 1;
+    const waits = this.#requests.get(work) ?? 0;
+    if (waits === 0 && this.#requests.size >= this.#most) throw new BusyError(blob);
+    this.#requests.set(work, waits + 1);
     const limit = new AbortController();
     const end = () => limit.abort(stop.reason);
     stop.addEventListener('abort', end);
     const timer = setTimeout(() => limit.abort(new BusyError(blob)), patienceMs);
     const leave = () => {
-      this.#count -= 1;
+      this.#leave(work);
       clearTimeout(timer);
       stop.removeEventListener('abort', end);
     };
     return { signal: limit.signal, [Symbol.dispose]: leave };
+  }
+
+  #leave(work: Work): void {
+    const waits = this.#requests.get(work) ?? 0;
+    if (waits > 1) this.#requests.set(work, waits - 1);
+    else this.#requests.delete(work);
   }
 }
 

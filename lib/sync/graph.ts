@@ -106,13 +106,23 @@ export class GraphCopier {
         `${passage.source.name} names more than ${maxManifests} manifests`,
       );
     }
-    await this.#flights.run(flightOf(descriptor, passage), passage.work.stop, async () => {
-      const { manifest, atTarget } = await this.obtain(descriptor, passage);
-      checkSize(manifest, descriptor);
-      await this.ensureBelow(manifest, passage, depth);
-      if (!atTarget || passage.thorough) await this.push(manifest, descriptor.digest, passage);
-    });
+    const flight = flightOf(descriptor, passage);
+    if (this.#flights.has(flight)) await this.#join(flight, descriptor, passage, depth);
+    else await this.#flights.run(flight, passage.work.stop, () => this.#bring(descriptor, passage, depth));
     walked.add(descriptor.digest);
+  }
+
+  /** What another request is at may take as long as its blobs: who waits has a place to do so in, or comes again. */
+  async #join(flight: string, descriptor: Descriptor, passage: Passage, depth: number): Promise<void> {
+    using place = this.#blobs.waitFor(descriptor, passage.work);
+    await this.#flights.run(flight, place.signal, () => this.#bring(descriptor, passage, depth));
+  }
+
+  async #bring(descriptor: Descriptor, passage: Passage, depth: number): Promise<void> {
+    const { manifest, atTarget } = await this.obtain(descriptor, passage);
+    checkSize(manifest, descriptor);
+    await this.ensureBelow(manifest, passage, depth);
+    if (!atTarget || passage.thorough) await this.push(manifest, descriptor.digest, passage);
   }
 
   /** Pushes a manifest whose content is there; where the target says that something is missing, checks all of it, once. */

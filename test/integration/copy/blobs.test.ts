@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { checkpointKey } from '../../../lib/sync/checkpoint.ts';
 import { StoppedError } from '../../../lib/sync/concurrency.ts';
 import type { SyncEvent } from '../../../lib/sync/events.ts';
-import { buildBlob, buildManifest, type Content, randomBlob } from '../../local/content.ts';
+import { buildBlob, buildIndex, buildManifest, type Content, randomBlob } from '../../local/content.ts';
 import type { Intervention, LoggedRequest } from '../../local/server.ts';
 import { Bench, chunkBytes, MiB } from './support.ts';
 
@@ -864,6 +864,39 @@ describe('a large blob that many requests of one process want', () => {
   });
 });
 
+describe('manifests that indexes have in common', () => {
+  const children = ['amd64', 'arm64', 'arm', 's390x'].map((architecture) => ({
+    manifest: buildManifest({ seed: architecture, layers: [6 * MiB] }),
+    platform: { os: 'linux', architecture },
+  }));
+  const contents = Array.from({ length: 5 }, (_, index) =>
+    buildIndex(children, { annotations: { index: `${index}` } }),
+  );
+  const [slow = buildManifest()] = children.map(({ manifest }) => manifest);
+
+  it('are waited for by a few requests, each at all it lacks, and by no others', async () => {
+    for (const [index, content] of contents.entries()) bench.push(`${index}`, content);
+    const engine = bench.engine();
+    const first = await underWay(contents[0] ?? slow, engine, '0', slow);
+    const given = ['1', '2', '3', '4'].map((tag) =>
+      engine.copy({ tag }).then(outcomes, (error: Error) => [error.name]),
+    );
+    expect(await Promise.race(given)).toEqual(['BusyError']);
+    first.goOn();
+    await first.copy;
+    expect((await Promise.all(given)).flat().sort()).toEqual(['BusyError', 'copied', 'copied', 'copied']);
+  });
+
+  it('let a waiting request go when its patience ends', async () => {
+    for (const [index, content] of contents.entries()) bench.push(`${index}`, content);
+    const engine = bench.engine();
+    const first = await underWay(contents[0] ?? slow, engine, '0', slow);
+    await expect(engine.copy({ tag: '1', patienceMs: 20 })).rejects.toMatchObject({ name: 'BusyError' });
+    first.goOn();
+    expect(outcomes(await first.copy)).toEqual(['copied']);
+  });
+});
+
 describe('a push', () => {
   it.each([
     ['places', { blobs: 4, keptForPushes: { blobs: 2, chunkMemory: 0 } }],
@@ -966,9 +999,9 @@ describe('a tag that moves', () => {
 });
 
 /** A copy whose blob has been asked for and does not come until it may go on. */
-async function underWay(content: Content, engine = bench.engine(), tag = '1') {
+async function underWay(content: Content, engine = bench.engine(), tag = '1', slow = content) {
   bench.push(tag, content);
-  const isIts = isBlobGetOf(content);
+  const isIts = isBlobGetOf(slow);
   const waiting = Promise.withResolvers<void>();
   const started = Promise.withResolvers<void>();
   bench.source.intercept = async (request) => {
