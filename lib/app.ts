@@ -10,7 +10,7 @@ import { azureIdentity } from './identity.ts';
 import { createHostGate } from './registry/gate.ts';
 import { openFolderStores } from './storage/folder.ts';
 import type { Stores } from './storage/ports.ts';
-import { AllowanceKeeper } from './sync/allowance.ts';
+import { AllowanceKeeper, Puller } from './sync/allowance.ts';
 import { BlobCopier } from './sync/blob.ts';
 import { RunBook } from './sync/book.ts';
 import { StoppedError } from './sync/concurrency.ts';
@@ -73,15 +73,17 @@ export function createCore(options: CoreOptions): Core {
     verifier: new Verifier(planner, limits),
     open: (rule: Rule, target: RuleTarget, tally: Tally) => {
       checkPrefix(target, repositoryPrefixes);
+      const { username = '' } = rules.registryFor(rule.source, 'source');
+      const puller = new Puller(rule.source.host, username);
       return {
-        source: clients.source(rules, rule.source, tally.source),
+        source: clients.source(rules, rule.source, puller.besides(tally.source)),
         target: clients.target(rules, target, tally.target),
+        puller,
       };
     },
     expand: (rule, tally, signal) => clients.expand(rules, rule, tally.source, signal),
-    pullRefused: (sides, tally, error) =>
-      allowance.refused(hostOf(sides.source.name), tally.allowance, error.retryAt),
-    admitPull: (sides, tally, reserve) => allowance.admit(hostOf(sides.source.name), tally, reserve),
+    pullRefused: (puller, error) => allowance.refused(puller, error.retryAt),
+    admitPull: (puller, reserve) => allowance.admit(puller, reserve),
   };
 }
 
@@ -90,10 +92,6 @@ function checkPrefix({ host, path }: RuleTarget, prefixes: readonly string[]): v
   const fits = (prefix: string) => path.startsWith(prefix.toLowerCase());
   if (prefixes.length === 0 || prefixes.some(fits)) return;
   throw new HubferryError('ERR_PREFIX', `${host}/${path} is below none of ${prefixes.join(', ')}`);
-}
-
-function hostOf(name: string): string {
-  return name.slice(0, name.indexOf('/'));
 }
 
 /** The engine of the command line. @throws ERR_SETTING where a variable is wrong */

@@ -2,11 +2,12 @@
  * Docker Hub's pull allowance, shared by all instances: who may pull now, and until when nobody may.
  *
  * A HEAD tells what is left for nothing, so the question is answered before a pull is spent. "No pulls before T" is kept in
- * storage under the name that Docker Hub counts by (`docker-ratelimit-source`), and is never undercut.
+ * storage under the name that Docker Hub counts by (`docker-ratelimit-source`), else under that of the login, and is never
+ * undercut.
  */
 import { createHash } from 'node:crypto';
 import { HubferryError } from '../errors.ts';
-import type { Allowance } from '../oci/roles.ts';
+import type { Allowance, Observer } from '../oci/roles.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { postpone, readTime } from './shared-time.ts';
 
@@ -20,10 +21,30 @@ const aboutOnceMs = 1000;
 const usualWindowSeconds = 6 * 3600;
 
 /** Somebody who pulls, with the allowance as the registry told it to them last. */
-export interface Puller {
-  readonly allowance: Allowance | undefined;
-  /** Milliseconds since the epoch. */
-  readonly toldAt: number;
+export class Puller {
+  readonly host: string;
+  /** The user name; empty for everybody without one. */
+  readonly login: string;
+  allowance: Allowance | undefined;
+  /** When it was told, in milliseconds since the epoch. */
+  toldAt = 0;
+
+  constructor(host: string, login: string) {
+    this.host = host;
+    this.login = login;
+  }
+
+  /** Tells the observer, and hears of the allowance too. */
+  besides(observer: Observer): Observer {
+    return {
+      ...observer,
+      onAllowance: (allowance) => {
+        this.allowance = allowance;
+        this.toldAt = Date.now();
+        observer.onAllowance?.(allowance);
+      },
+    };
+  }
 }
 
 /** A pull that was admitted, with what its puller knew then: an answer tells something newer. */
@@ -50,12 +71,12 @@ export class AllowanceKeeper {
    * @param reserve pulls to leave for others.
    * @throws ERR_RATE_LIMITED with the time from which on it may be tried again.
    */
-  async admit(host: string, puller: Puller, reserve: number): Promise<void> {
-    const until = await this.#closedUntil(host, puller.allowance?.source);
+  async admit(puller: Puller, reserve: number): Promise<void> {
+    const key = keyOf(puller);
+    const until = await this.#closedUntil(key);
+    const { allowance, host } = puller;
     if (until > Date.now()) throw limited(host, until);
-    const { allowance } = puller;
     if (allowance === undefined) return;
-    const key = keyOf(host, allowance.source);
     if (this.#left(key, puller, allowance) <= Math.min(reserve, allowance.limit - 1))
       throw limited(host, nextTry(allowance.windowSeconds));
     this.#admitted.push({ key, puller, knew: allowance, at: Date.now() });
@@ -79,24 +100,19 @@ export class AllowanceKeeper {
    * A pull was refused: nobody pulls before the time that the registry names, or before the window has some room again.
    * @returns the error to throw, which names that time.
    */
-  async refused(
-    host: string,
-    allowance: Allowance | undefined,
-    retryAt: number | undefined,
-  ): Promise<HubferryError> {
-    return limited(host, await this.#close(host, allowance, retryAt));
+  async refused(puller: Puller, retryAt: number | undefined): Promise<HubferryError> {
+    return limited(puller.host, await this.#close(puller, retryAt));
   }
 
-  async #close(host: string, allowance: Allowance | undefined, retryAt: number | undefined): Promise<number> {
-    const until = retryAt ?? nextTry(allowance?.windowSeconds ?? usualWindowSeconds);
-    const key = keyOf(host, allowance?.source);
+  async #close(puller: Puller, retryAt: number | undefined): Promise<number> {
+    const until = retryAt ?? nextTry(puller.allowance?.windowSeconds ?? usualWindowSeconds);
+    const key = keyOf(puller);
     // This process keeps it also where storage fails.
     this.#believe(key, until);
     return this.#believe(key, await postpone(this.#store, key, until));
   }
 
-  async #closedUntil(host: string, source: string | undefined): Promise<number> {
-    const key = keyOf(host, source);
+  async #closedUntil(key: string): Promise<number> {
     const known = this.#closed.get(key);
     if (known !== undefined && (Date.now() - known.readAt < believedMs || known.until > Date.now()))
       return known.until;
@@ -111,9 +127,9 @@ export class AllowanceKeeper {
   }
 }
 
-function keyOf(host: string, source: string | undefined): string {
+function keyOf({ host, login, allowance }: Puller): string {
   const account = createHash('sha256')
-    .update(source ?? '')
+    .update(allowance?.source || login)
     .digest('hex')
     .slice(0, 16);
   return `allowance/${host}/${account}`;

@@ -11,6 +11,7 @@ import { parseManifest, platformOfConfig, refuseSchema1 } from '../oci/manifest.
 import { formatPlatform, matchesPlatform } from '../oci/platform.ts';
 import type { Source, Target } from '../oci/roles.ts';
 import { readAll, verified } from '../oci/verify.ts';
+import type { Puller } from './allowance.ts';
 import { forEachOf, StoppedError } from './concurrency.ts';
 import type { Derived, Facts } from './facts.ts';
 import { type GraphCopier, knownFromPresent, type Passage } from './graph.ts';
@@ -27,6 +28,8 @@ import { BusyError, type Work } from './work.ts';
 export interface Sides {
   readonly source: Source;
   readonly target: Target;
+  /** Whose pulls are spent at the source. */
+  readonly puller: Puller;
 }
 
 export interface CopyResult {

@@ -3,6 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Rule, RuleTarget } from '../config/model.ts';
 import type { HubferryError } from '../errors.ts';
+import type { Puller } from './allowance.ts';
 import type { BlobCopier } from './blob.ts';
 import { after, forEachOf, StoppedError } from './concurrency.ts';
 import type { Copier, CopyResult, Sides } from './copier.ts';
@@ -30,9 +31,9 @@ export interface Core {
   /** What one namespace rule stands for; a rule for one repository is itself. */
   readonly expand: Expander;
   /** Called before each billed pull, with the pulls to leave to others; throws ERR_RATE_LIMITED. */
-  admitPull(sides: Sides, tally: Tally, reserve: number): Promise<void>;
+  admitPull(puller: Puller, reserve: number): Promise<void>;
   /** Called when the source refused a pull; the error to throw. */
-  pullRefused(sides: Sides, tally: Tally, error: HubferryError): Promise<HubferryError>;
+  pullRefused(puller: Puller, error: HubferryError): Promise<HubferryError>;
 }
 
 export interface DirectOptions {
@@ -122,8 +123,8 @@ export class DirectRun {
       tally,
       onEvent,
       patienceMs: Number.POSITIVE_INFINITY,
-      admitPull: () => this.#core.admitPull(sides, tally, 0),
-      pullRefused: (error: HubferryError) => this.#core.pullRefused(sides, tally, error),
+      admitPull: () => this.#core.admitPull(sides.puller, 0),
+      pullRefused: (error: HubferryError) => this.#core.pullRefused(sides.puller, error),
     };
     let next: CopyRequest | undefined = request;
     // What was sent for lines that wait is told with them.

@@ -16,10 +16,8 @@ export class Tally {
   /** Those that were brought there on this tally: finding them later is no find. */
   readonly #brought = new Set<string>();
   readonly blobs = new BlobTimes();
-  /** As the source told it last. */
+  /** As a source told it last. */
   allowance: Allowance | undefined;
-  /** When it did, in milliseconds since the epoch. */
-  toldAt = 0;
 
   readonly source: Observer = {
     onRequest: () => {
@@ -30,7 +28,6 @@ export class Tally {
     },
     onAllowance: (allowance) => {
       this.allowance = allowance;
-      this.toldAt = Date.now();
     },
   };
 

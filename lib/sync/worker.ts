@@ -374,8 +374,8 @@ export class Worker {
       patienceMs,
       yields: lane === 'copy',
       again: request.kept !== undefined,
-      admitPull: () => core.admitPull(sides, tally, reserve),
-      pullRefused: (error) => core.pullRefused(sides, tally, error),
+      admitPull: () => core.admitPull(sides.puller, reserve),
+      pullRefused: (error) => core.pullRefused(sides.puller, error),
       stillWanted,
       claims: claimsOnTags(rule, target, tags, { core, rules, tally, signal: stop }),
     };
@@ -664,33 +664,29 @@ export class Worker {
     return Date.now() + wait * (1 + Math.random());
   }
 
-  /** Takes the pulls of a request from what its registry has left; a HEAD tells that for nothing, once a release. */
+  /** Takes the pulls of a request from what its login has left; a HEAD tells that for nothing, once a release. */
   async #withinAllowance(
     request: CopyRequest,
     budgets: Map<string, number>,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const host = request.source.slice(0, request.source.indexOf('/'));
-    const left = budgets.get(host) ?? (await this.#pullsLeft(request, signal));
-    if (left === undefined) return true;
-    budgets.set(host, left - pullsOfARequest);
+    const rule = this.#ruleFor(request);
+    const target = rule?.targets.find((one) => asksFor(rule, one, request));
+    // What ends without a pull is the copier's: it says why.
+    if (rule === undefined || target === undefined) return true;
+    const sides = openOr(() => this.#options.core.open(rule, target, new Tally()));
+    if ('error' in sides || sides.source.billed !== true) return true;
+    const account = `${sides.puller.host} ${sides.puller.login}`;
+    const left = budgets.get(account) ?? (await this.#pullsLeft(request, sides, signal));
+    budgets.set(account, left - pullsOfARequest);
     return left > 0;
   }
 
-  /** `undefined` for what ends without a pull: the copier says why. */
-  async #pullsLeft(request: CopyRequest, signal: AbortSignal): Promise<number | undefined> {
-    const rule = this.#ruleFor(request);
-    const target = rule?.targets.find((one) => asksFor(rule, one, request));
-    if (rule === undefined || target === undefined) return undefined;
-    const tally = new Tally();
-    const sides = openOr(() => this.#options.core.open(rule, target, tally));
-    if ('error' in sides) return undefined;
-    const { source } = sides;
-    if (source.billed !== true) return Number.POSITIVE_INFINITY;
+  async #pullsLeft(request: CopyRequest, { source, puller }: Sides, signal: AbortSignal): Promise<number> {
     const reference = request.tags[0]?.source || request.digest;
     // A source that cannot be asked will say so to the copier, whose business it is.
     if (reference !== undefined) await source.resolve(reference, { signal }).catch(() => undefined);
-    const { allowance } = tally;
+    const { allowance } = puller;
     return allowance === undefined
       ? Number.POSITIVE_INFINITY
       : allowance.remaining - this.#options.pullReserve;

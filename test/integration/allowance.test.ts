@@ -138,3 +138,49 @@ describe('what is kept for pushes', () => {
     expect([app.digestAt('pushed'), app.digestAt('backlog')]).toEqual([pushed.descriptor.digest, undefined]);
   });
 });
+
+describe('the allowance of one of two accounts', () => {
+  const both = `
+  - { name: limited, source: docker.io/limited/app, target: $target/limited }
+  - { name: paid, source: docker.io/paid/app, target: $target/paid }`;
+  const mirrored = (repository: string) => app.target.repository(repository).tags.size;
+
+  async function startBoth(pulls: number): Promise<void> {
+    app = await startApp({ rules: both, accounts: { limited: { pulls }, paid: {} } });
+    for (const account of ['limited', 'paid']) {
+      for (const tag of ['1', '2', '3'])
+        await app.hub.push(`${account}/app`, tag, buildManifest({ seed: `${account} ${tag}`, layers: [10] }));
+    }
+  }
+
+  it('holds up what that one reads alone, also where both are released together', async () => {
+    await startBoth(1);
+    await app.schedule();
+    const worker = app.worker();
+    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    await app.control.pause();
+    await app.deliver(worker);
+    await app.control.resume();
+    const [first] = app.queues.messages;
+    expect([first, await parkedRequests()]).toEqual([undefined, 6]);
+    await app.worker().release();
+    await app.deliver();
+    expect([mirrored('limited'), mirrored('paid')]).toEqual([1, 3]);
+    await app.worker().release();
+    await app.deliver();
+    expect(await parkedRequests()).toBe(2);
+  });
+
+  it('holds up what that one reads alone where it is refused for hours', async () => {
+    await startBoth(100);
+    app.hub.registry.intercept = ({ method, url }) =>
+      method === 'GET' && url.includes('/limited/app/manifests/')
+        ? { kind: 'answer', status: 429, headers: { 'retry-after': '7200' } }
+        : undefined;
+    await app.schedule();
+    await app.deliver();
+    expect([mirrored('limited'), mirrored('paid')]).toEqual([0, 3]);
+    for await (const { until } of app.parked.all())
+      expect(until).toBeGreaterThanOrEqual(Date.now() + 7000_000);
+  });
+});

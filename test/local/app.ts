@@ -45,15 +45,24 @@ export interface AppOptions {
   readonly rules: string;
   /** Docker Hub's allowance for everybody. @default none */
   readonly pulls?: number;
+  /** Namespaces of Docker Hub that are read with an account of their own, and its allowance. @default none */
+  readonly accounts?: Readonly<Record<string, { readonly pulls?: number }>>;
   /** Pulls that are kept for pushes. @default 0 */
   readonly pullReserve?: number;
 }
 
 /** Docker Hub on one side, a registry on the other, the state in a folder. */
-export async function startApp({ rules: text, pulls, pullReserve = 0 }: AppOptions) {
-  const [hub, target] = await Promise.all([startDockerHub({ anonymousPulls: pulls }), startRegistry()]);
+export async function startApp({ rules: text, pulls, pullReserve = 0, accounts = {} }: AppOptions) {
+  const known = Object.entries(accounts).map(([name, { pulls }]) => [
+    name,
+    { secret: secretOf(name), pulls },
+  ]);
+  const [hub, target] = await Promise.all([
+    startDockerHub({ anonymousPulls: pulls, accounts: Object.fromEntries(known) }),
+    startRegistry(),
+  ]);
   const folder = mkdtempSync(path.join(tmpdir(), 'hubferry-app-'));
-  const app = new App(hub, target, text, openFolderStores(folder), pullReserve);
+  const app = new App(hub, target, text, openFolderStores(folder), pullReserve, Object.keys(accounts));
   return Object.assign(app, {
     async close(): Promise<void> {
       await Promise.all([hub.close(), target.close()]);
@@ -62,9 +71,24 @@ export async function startApp({ rules: text, pulls, pullReserve = 0 }: AppOptio
   });
 }
 
-function rulesOf(text: string, hub: LocalDockerHub, { host }: LocalRegistry): Rules {
+function secretOf(account: string): string {
+  return `secret-of-${account}`;
+}
+
+function rulesOf(
+  text: string,
+  hub: LocalDockerHub,
+  { host }: LocalRegistry,
+  accounts: readonly string[],
+): Rules {
+  const open = { endpoint: hub.url, hubApi: hub.apiUrl, kind: 'dockerhub' };
+  const logins = accounts.map((username) => [
+    `docker.io/${username}`,
+    { ...open, username, password: secretOf(username) },
+  ]);
   const registries = {
-    'docker.io': { endpoint: hub.url, hubApi: hub.apiUrl },
+    'docker.io': open,
+    ...Object.fromEntries(logins),
     [host]: { chunkSize: 1024 * 1024 },
   };
   const document = `registries: ${JSON.stringify(registries)}\nrules:\n${text.replaceAll('$target', host)}`;
@@ -77,6 +101,7 @@ export class App {
   rules: Rules;
   readonly stores: Stores;
   pullReserve: number;
+  readonly accounts: readonly string[];
   readonly queues = new HeldQueues();
   readonly control: Control;
   readonly parked: ParkingLot;
@@ -86,10 +111,18 @@ export class App {
   readonly reports: AnyReport[] = [];
   readonly events: SyncEvent[] = [];
 
-  constructor(hub: LocalDockerHub, target: LocalRegistry, text: string, stores: Stores, pullReserve: number) {
+  constructor(
+    hub: LocalDockerHub,
+    target: LocalRegistry,
+    text: string,
+    stores: Stores,
+    pullReserve: number,
+    accounts: readonly string[] = [],
+  ) {
     this.hub = hub;
     this.target = target;
-    this.rules = rulesOf(text, hub, target);
+    this.accounts = accounts;
+    this.rules = rulesOf(text, hub, target, accounts);
     this.stores = stores;
     this.pullReserve = pullReserve;
     this.control = new Control(stores.state);
@@ -100,7 +133,7 @@ export class App {
 
   /** Other rules are in force from now on. */
   rewrite(text: string): void {
-    this.rules = rulesOf(text, this.hub, this.target);
+    this.rules = rulesOf(text, this.hub, this.target, this.accounts);
   }
 
   /** Another instance; `stores` may be broken. */

@@ -14,7 +14,10 @@ let target: LocalRegistry;
 const folder = mkdtempSync(path.join(tmpdir(), 'hubferry-limits-'));
 
 beforeEach(async () => {
-  [hub, target] = await Promise.all([startDockerHub({ anonymousPulls: 2 }), startRegistry()]);
+  [hub, target] = await Promise.all([
+    startDockerHub({ anonymousPulls: 2, accounts: { paid: { secret: 'secret-of-paid' } } }),
+    startRegistry(),
+  ]);
   for (const tag of ['1', '2', '3', '4']) await hub.push('acme/app', tag, buildManifest({ seed: tag }));
 });
 afterEach(async () => {
@@ -22,12 +25,15 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function sync(source = 'docker.io/acme/app') {
-  const registries = { 'docker.io': { endpoint: hub.url, hubApi: hub.apiUrl } };
-  const text = JSON.stringify({
-    registries,
-    rules: [{ source, target: `${target.host}/app` }],
-  });
+async function sync(...sources: readonly string[]) {
+  const open = { endpoint: hub.url, hubApi: hub.apiUrl, kind: 'dockerhub' };
+  const registries = {
+    'docker.io': open,
+    'docker.io/paid': { ...open, username: 'paid', password: 'secret-of-paid' },
+  };
+  const from = sources.length === 0 ? ['docker.io/acme/app'] : sources;
+  const rules = from.map((source, nth) => ({ source, target: `${target.host}/app${nth}` }));
+  const text = JSON.stringify({ registries, rules });
   const engine = await createEngine({
     rules: readRules(text, { env: {}, variables: 'all' }),
     state: { kind: 'folder', path: folder },
@@ -58,6 +64,19 @@ describe('a pull limit', () => {
     const report = await sync();
     expect(report.totals).toMatchObject({ unchanged: 2, deferred: 2, pulls: 0 });
     expect(hub.registry.requests.slice(before).filter(isPull)).toEqual([]);
+  });
+});
+
+describe('two accounts', () => {
+  it('have their own allowance each: one that is used up defers nothing of the other', async () => {
+    for (const tag of ['1', '2', '3', '4'])
+      await hub.push('paid/app', tag, buildManifest({ seed: `paid ${tag}` }));
+    for (const copied of [6, 0]) {
+      const report = await sync('docker.io/acme/app', 'docker.io/paid/app');
+      expect(report.totals).toMatchObject({ copied, deferred: 2, unchanged: 6 - copied });
+      const deferred = report.tags.filter(({ outcome }) => outcome === 'deferred');
+      for (const { source } of deferred) expect(source).toMatch(/acme/);
+    }
   });
 });
 

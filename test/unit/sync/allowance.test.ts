@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
-import { AllowanceKeeper } from '../../../lib/sync/allowance.ts';
+import { AllowanceKeeper, Puller } from '../../../lib/sync/allowance.ts';
 import { boundTo, memoryStores } from './memory.ts';
 
 const host = 'docker.io';
@@ -14,15 +14,22 @@ beforeEach(() => {
 });
 afterEach(() => vi.useRealTimers());
 
-const admit = (keeper: AllowanceKeeper) => keeper.admit(host, { allowance, toldAt: Date.now() }, 0);
+/** Somebody who was told it just now. */
+function puller(): Puller {
+  const told = new Puller(host, '');
+  told.besides({}).onAllowance?.(allowance);
+  return told;
+}
+
+const admit = (keeper: AllowanceKeeper) => keeper.admit(puller(), 0);
 
 describe('the time before which nobody pulls', () => {
   it('stands against an instance that was told an earlier one and had not heard of it', async () => {
     const [early, late] = [new AllowanceKeeper(store), new AllowanceKeeper(store)];
     const until = Date.now() + 6 * hourMs;
     await admit(early);
-    await late.refused(host, allowance, until);
-    expect(await early.refused(host, allowance, Date.now() + 1500)).toMatchObject({ retryAt: until });
+    await late.refused(puller(), until);
+    expect(await early.refused(puller(), Date.now() + 1500)).toMatchObject({ retryAt: until });
     vi.advanceTimersByTime(2 * hourMs);
     for (const keeper of [early, late, new AllowanceKeeper(store)])
       await expect(admit(keeper)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED', retryAt: until });
@@ -34,13 +41,13 @@ describe('the time before which nobody pulls', () => {
     const slow: DocumentStore = {
       ...boundTo(store),
       async put(key, bytes, options) {
-        told ??= new AllowanceKeeper(store).refused(host, allowance, until);
+        told ??= new AllowanceKeeper(store).refused(puller(), until);
         await told;
         return store.put(key, bytes, options);
       },
     };
     const early = new AllowanceKeeper(slow);
-    expect(await early.refused(host, allowance, Date.now() + 1500)).toMatchObject({ retryAt: until });
+    expect(await early.refused(puller(), Date.now() + 1500)).toMatchObject({ retryAt: until });
     await expect(admit(new AllowanceKeeper(store))).rejects.toMatchObject({ retryAt: until });
   });
 
@@ -61,20 +68,28 @@ describe('the time before which nobody pulls', () => {
     };
     const keeper = new AllowanceKeeper(slow);
     const look = admit(keeper).catch(() => undefined);
-    await keeper.refused(host, allowance, until);
+    await keeper.refused(puller(), until);
     looked.resolve();
     await look;
     await expect(admit(keeper)).rejects.toMatchObject({ retryAt: until });
   });
 
   it('moves on where a later one is told, and begins anew where it was damaged', async () => {
-    await new AllowanceKeeper(store).refused(host, allowance, Date.now() + hourMs);
+    await new AllowanceKeeper(store).refused(puller(), Date.now() + hourMs);
     for await (const { key } of store.list('allowance/')) await store.put(key, Buffer.from('{"until'));
     await expect(admit(new AllowanceKeeper(store))).resolves.toBeUndefined();
     for (const hours of [2, 3]) {
       const until = Date.now() + hours * hourMs;
-      await new AllowanceKeeper(store).refused(host, allowance, until);
+      await new AllowanceKeeper(store).refused(puller(), until);
       await expect(admit(new AllowanceKeeper(store))).rejects.toMatchObject({ retryAt: until });
     }
+  });
+
+  it('is of the login where the registry names nobody, and of no other', async () => {
+    const until = Date.now() + hourMs;
+    await new AllowanceKeeper(store).refused(new Puller(host, 'limited'), until);
+    const another = new AllowanceKeeper(store);
+    await expect(another.admit(new Puller(host, 'limited'), 0)).rejects.toMatchObject({ retryAt: until });
+    for (const login of ['paid', '']) await another.admit(new Puller(host, login), 0);
   });
 });
