@@ -93,7 +93,7 @@ export class BlobCopier {
       if (how === 'existing') return this.#found(blob, target, work);
       work.tally.noteBrought(presentKey(target, blob.digest));
       this.notePresent(target, blob);
-      await this.#options.candidates.note(target.name, blob);
+      await this.#options.candidates.note(target.name, blob, transfer.refused);
     } finally {
       place.release();
     }
@@ -162,6 +162,8 @@ class Transfer {
   readonly #work: Work;
   readonly #shared: Shared;
   readonly #id: string;
+  /** Repositories that the blob was not mounted from. */
+  readonly refused: string[] = [];
 
   constructor(blob: Descriptor, source: Source, target: Target, work: Work, shared: Shared) {
     this.#blob = blob;
@@ -201,11 +203,20 @@ class Transfer {
     });
   }
 
-  /** One try with the nearest repository that has the blob; a registry that declines opens a session instead. */
+  /** Tries the repositories that have the blob; a registry that declines opens a session instead, the last of which is kept. */
   async #mount(): Promise<true | UploadSession | false> {
     const { candidates } = this.#shared;
-    const from = await candidates.nearest(this.#target.name, this.#blob, this.#source.name);
-    if (from === undefined) return false;
+    let how: true | UploadSession | false = false;
+    for (const from of await candidates.nearest(this.#target.name, this.#blob, this.#source.name)) {
+      if (typeof how === 'object') await cancelQuietly(how);
+      how = await this.#mountFrom(from);
+      if (how === true) return true;
+      this.refused.push(from);
+    }
+    return how;
+  }
+
+  async #mountFrom(from: string): Promise<true | UploadSession | false> {
     const mounted = await this.#target.mountBlob(this.#blob.digest, from, { signal: this.#work.stop });
     if (mounted !== true) return mounted;
     // Only now its size shows, and whether it is there at all.

@@ -133,6 +133,24 @@ describe('a blob', () => {
     expect(bench.asked(bench.source, 'GET', `/blobs/${blobOf(content).digest}`)).toEqual([]);
   });
 
+  it('that the nearest repository has lost is mounted from the next one, and that one is asked no more', async () => {
+    const content = buildManifest({ layers: [2 * MiB] });
+    bench.push('1', content);
+    for (const target of ['far/away', 'm/other']) await bench.engine().copy({ target });
+    const mounts = () =>
+      bench.asked(bench.target, 'POST', `mount=${encodeURIComponent(blobOf(content).digest)}`);
+    for (const asked of [2, 1]) {
+      for (const lost of ['m/other', 'm/b']) bench.target.store.repositories.delete(lost);
+      bench.target.requests.length = 0;
+      bench.source.requests.length = 0;
+      const { tally } = await bench.engine().copy({ target: 'm/b' });
+      expect(tally.blobsMounted).toBe(1);
+      expect(mounts()).toHaveLength(asked);
+      expect(bench.asked(bench.source, 'GET', `/blobs/${blobOf(content).digest}`)).toEqual([]);
+      expect(bench.target.store.uploads.size).toBe(0);
+    }
+  });
+
   it('whose mount is declined goes through the session that was opened instead', async () => {
     const content = buildManifest({ layers: [2 * MiB] });
     bench.push('1', content);

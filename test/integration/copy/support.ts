@@ -92,7 +92,7 @@ export class Bench {
         {
           name: 'rule',
           source: `${names.source}/a/b`,
-          target: [`${names.target}/m/b`, `${names.target}/m/other`],
+          target: ['m/b', 'm/other', 'far/away'].map((path) => `${names.target}/${path}`),
         },
       ],
     });
