@@ -132,7 +132,6 @@ export interface FailureDetails {
   readonly code?: ErrorCode;
   /** Now, for a `Retry-After` in seconds. @default the clock */
   readonly now?: number;
-  readonly cause?: RegistryError;
 }
 
 /** The error for an answer that is not what was asked for: what happened, the request, and the registry's own words. */
@@ -155,7 +154,6 @@ export function failureOf(what: string, answer: Answered, details: FailureDetail
       // A lost upload begins anew; the request that found it lost is not sent again.
       retryable: transientCodes.has(code) || code === 'ERR_UPLOAD_LOST',
       retryAt: parseRetryAfter(answer.headers, details.now ?? Date.now()),
-      cause: details.cause,
     },
   );
 }

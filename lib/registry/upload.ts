@@ -178,9 +178,9 @@ function lostOr(what: string, response: TransportResponse): RegistryError {
 
 /** What would be let in a moment later cannot be sent again: it has to be read again. */
 function goneAfter(response: TransportResponse): RegistryError {
-  const cause = lostOr('A chunk was refused', response);
-  if (response.status !== 401 && response.status !== 429) return cause;
-  return failureOf('A chunk was refused', response, { code: 'ERR_UPLOAD_LOST', cause });
+  const what = 'A chunk was refused';
+  const isPassing = response.status === 401 || response.status === 429;
+  return isPassing ? failureOf(what, response, { code: 'ERR_UPLOAD_LOST' }) : lostOr(what, response);
 }
 
 /** That of a refusal, such as 416, where the session has moved; the refusal counts, whatever else is wrong with it. */

@@ -1,24 +1,41 @@
+import { blockBytes } from '../oci/memory.ts';
 import type { Share } from './concurrency.ts';
 
+/** What all transfers hold together. */
+export interface Lot {
+  /** Bytes that they may hold more now. */
+  growable(): number;
+  /** One of them holds nothing any more. */
+  ended(): void;
+}
+
 /**
- * What one transfer may hold of the memory for chunks: the chunk that is being sent and the one that is being filled, which
- * grows into what the first one gives back.
+ * What one transfer holds of the memory for chunks: the chunk that is being sent and the one that is being filled, which
+ * grows into what the first one gives back. It grows with what is read, so that slow transfers leave the rest to others.
  */
 export class Allotment {
   readonly #share: Share;
-  #size: number;
+  readonly #least: number;
+  readonly #lot: Lot;
+  #most: number;
   #used = 0;
   #holders = 0;
   #change: PromiseWithResolvers<void> | undefined;
 
-  constructor(share: Share) {
+  /**
+   * @param share what it has from beginning to end
+   * @param most bytes that it may come to hold
+   */
+  constructor(share: Share, most: number, lot: Lot) {
     this.#share = share;
-    this.#size = share.amount;
+    this.#least = share.amount;
+    this.#most = most;
+    this.#lot = lot;
   }
 
   /** Bytes that may be used now. */
   get free(): number {
-    return Math.max(0, Math.min(this.#size, this.#share.amount) - this.#used);
+    return Math.max(0, Math.min(Math.max(this.#most, this.#least), this.#share.amount) - this.#used);
   }
 
   use(bytes: number): void {
@@ -27,23 +44,25 @@ export class Allotment {
 
   giveBack(bytes: number): void {
     this.#used -= bytes;
-    this.#shrink();
+    this.#shrinkTo(this.#most);
     this.changed();
   }
 
-  /**
-   * May hold so much from now on, as soon as no more is used; more than before only where that is free at once.
-   * @returns how much
-   */
-  resize(bytes: number): number {
-    this.#size = bytes;
-    if (bytes > this.#share.amount) this.#share.resize(bytes);
-    this.#shrink();
-    return Math.min(bytes, this.#share.amount);
+  /** May come to hold so much from now on; what it uses it keeps until that is given back. */
+  resize(most: number): void {
+    this.#most = most;
+    this.#shrinkTo(most);
   }
 
-  #shrink(): void {
-    const least = Math.max(this.#size, this.#used);
+  /** Takes a block more than is used, where that is free. */
+  grow(): void {
+    const { amount } = this.#share;
+    const more = Math.min(this.#used + blockBytes, this.#most) - amount;
+    if (more > 0 && more <= this.#lot.growable()) this.#share.resize(amount + more);
+  }
+
+  #shrinkTo(bytes: number): void {
+    const least = Math.max(bytes, this.#used, this.#least);
     if (least < this.#share.amount) this.#share.resize(least);
   }
 
@@ -63,9 +82,12 @@ export class Allotment {
     this.#holders += 1;
   }
 
-  /** All is left to others when the last one has gone. */
+  /** What is not used is left to others; when the last one has gone, all. */
   leave(): void {
     this.#holders -= 1;
-    if (this.#holders === 0) this.#share.release();
+    this.#shrinkTo(0);
+    if (this.#holders > 0) return;
+    this.#share.release();
+    this.#lot.ended();
   }
 }

@@ -12,7 +12,7 @@ import { type Chunk, ChunkMemory } from './chunk.ts';
 import { ChunkedUpload, type UploadContext } from './chunked-upload.ts';
 import { SharedBudget, SingleFlight } from './concurrency.ts';
 import { readFrom } from './download.ts';
-import type { Limits } from './limits.ts';
+import type { ChunkSizes, Limits } from './limits.ts';
 import type { MountCandidates } from './mount.ts';
 import { cancelQuietly, exists, isLostUpload, isMismatch } from './uploads.ts';
 import { BusyError, countSent, unstopped, type Work } from './work.ts';
@@ -40,9 +40,9 @@ export class BlobCopier {
 
   constructor(options: BlobCopierOptions) {
     this.#options = options;
-    const { blobs, chunkMemory, keptForPushes } = options.limits;
+    const { blobs, keptForPushes } = options.limits;
     this.#slots = new SharedBudget(blobs, keptForPushes.blobs);
-    this.#memory = new ChunkMemory(chunkMemory, keptForPushes.chunkMemory);
+    this.#memory = new ChunkMemory(options.limits);
   }
 
   /** Makes sure of the blob at the target; whoever wants the same one at the same time joins. */
@@ -69,7 +69,7 @@ export class BlobCopier {
 
   /** What one chunk holds is soon there. */
   #isLarge({ size }: Descriptor, { maxChunk }: Target, { yields = false }: Work): boolean {
-    return size > this.#memory.sizeFor(this.#slots.used, { maxChunk, minChunk: 0 }, yields);
+    return size > this.#memory.sizesFor(this.#slots.used, { maxChunk, minChunk: 0 }, yields).chunk;
   }
 
   /** Notes a blob of this size as present at the target, as its tag's own manifest names it. */
@@ -226,20 +226,25 @@ class Transfer {
   }
 
   async #upload(session: UploadSession | undefined): Promise<'copied' | 'existing'> {
-    if (this.#blob.size <= (this.#work.again ? smallestPart : this.#chunkSize(0))) {
-      await this.#uploadWhole(session);
-      return 'copied';
-    }
-    return this.#uploadOwned(session);
+    if (!this.#isWhole()) return this.#uploadOwned(session);
+    await this.#uploadWhole(session);
+    return 'copied';
+  }
+
+  /** Whether one chunk holds it, and there is room for that: where memory is short it goes in as many as it takes. */
+  #isWhole(): boolean {
+    const { size } = this.#blob;
+    const most = this.#work.again ? smallestPart : this.#chunkSizes(0).chunk;
+    return size <= most && this.#shared.memory.hasRoomFor(size, this.#yields);
   }
 
   get #yields(): boolean {
     return this.#work.yields ?? false;
   }
 
-  #chunkSize(minChunk: number): number {
+  #chunkSizes(minChunk: number): ChunkSizes {
     const { memory, slots } = this.#shared;
-    return memory.sizeFor(slots.used, { maxChunk: this.#target.maxChunk, minChunk }, this.#yields);
+    return memory.sizesFor(slots.used, { maxChunk: this.#target.maxChunk, minChunk }, this.#yields);
   }
 
   /** A blob of one chunk: nothing is sent before it is whole and verified. */
@@ -370,8 +375,8 @@ class Transfer {
       work: this.#work,
       memoryInAll: this.#shared.memory.totalFor(this.#yields),
       firstChunk: (minChunk) =>
-        this.#shared.memory.takeFirst(this.#chunkSize(minChunk), minChunk, this.#work.stop, this.#yields),
-      nextSize: (minChunk) => this.#chunkSize(minChunk),
+        this.#shared.memory.takeFirst(this.#chunkSizes(minChunk), minChunk, this.#work.stop, this.#yields),
+      nextSizes: (minChunk) => this.#chunkSizes(minChunk),
       read: (offset, verify) => this.#read(offset, verify),
       progress: (offset) => this.#work.onEvent({ type: 'blobProgress', id: this.#id, offset }),
       sent: (bytes) => this.#sent(bytes),

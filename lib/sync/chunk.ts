@@ -2,13 +2,13 @@
 import { blockBytes, giveBack, isLent, returnBlock, takeBlock } from '../oci/memory.ts';
 import type { BodyOwner } from '../oci/roles.ts';
 import { Allotment } from './allotment.ts';
-import { SharedBudget } from './concurrency.ts';
-import { besideChunk, chunkSizeFor } from './limits.ts';
+import { type Share, SharedBudget } from './concurrency.ts';
+import { type ChunkSizes, chunkSizesFor, keptForBeginners, type Limits } from './limits.ts';
 
 /** Smaller ones are copied: what they held of blocks would be much beside what they are. */
 const smallestHolder = 4 * blockBytes;
-/** What a push may take although copies have left little: so much, or half of what is free. */
-const smallestShare = 2 * blockBytes;
+
+export type MemoryLimits = Pick<Limits, 'blobs' | 'chunkMemory' | 'keptForPushes'>;
 
 /** What a target says about sizes, in bytes. */
 export interface ChunkBounds {
@@ -18,12 +18,14 @@ export interface ChunkBounds {
 
 export class ChunkMemory {
   readonly #budget: SharedBudget;
-  readonly #kept: number;
+  /** For transfers that hold some of it: who yields has not all of these either. */
+  readonly #places: { readonly all: number; readonly yielding: number };
+  #holders = 0;
+  #yieldingHolders = 0;
 
-  /** @param kept what of it is left to those who do not yield */
-  constructor(total: number, kept = 0) {
-    this.#budget = new SharedBudget(total, kept);
-    this.#kept = kept;
+  constructor({ blobs, chunkMemory, keptForPushes: kept }: MemoryLimits) {
+    this.#budget = new SharedBudget(chunkMemory, kept.chunkMemory);
+    this.#places = { all: blobs, yielding: Math.max(1, blobs - kept.blobs) };
   }
 
   /** Bytes that all chunks together may hold. */
@@ -31,40 +33,57 @@ export class ChunkMemory {
     return this.#budget.totalFor(yields);
   }
 
-  /** The size of the next chunk of one of so many transfers, in bytes. */
-  sizeFor(transfers: number, bounds: ChunkBounds, yields: boolean): number {
-    const size = chunkSizeFor(transfers, this.totalFor(yields), bounds);
-    if (yields || this.#kept === 0) return size;
-    return Math.max(
-      Math.min(size, Math.max(smallestShare, Math.floor(this.#budget.free / 2))),
-      bounds.minChunk,
-    );
+  /** What the next chunk of one of so many transfers may use. */
+  sizesFor(transfers: number, bounds: ChunkBounds, yields: boolean): ChunkSizes {
+    const places = yields ? this.#places.yielding : this.#places.all;
+    return chunkSizesFor(transfers, places, this.totalFor(yields), bounds);
+  }
+
+  /** Whether all of a blob of so many bytes has room without waiting for others. */
+  hasRoomFor(size: number, yields: boolean): boolean {
+    return size + spareFor(size, size) <= Math.max(blockBytes, this.#growable(yields, 1));
   }
 
   /** An empty chunk for all of a blob of so many bytes (at most the total), as soon as there is room for it. */
   async takeWhole(size: number, signal: AbortSignal, yields = false): Promise<Chunk> {
-    return this.#take(size, spareFor(size, size), size, signal, yields);
+    const share = await this.#budget.acquire(size + spareFor(size, size), yields, signal);
+    const capacity = Math.min(size, share.amount);
+    return new Chunk(capacity, size, this.#allot(share, share.amount, yields));
   }
 
   /**
-   * The empty first chunk of a blob with room for so many bytes (at most the total), as soon as there is room for it and the
-   * beginning of the next.
-   * @param atLeast no chunk is full before it has so many bytes
+   * The empty first chunk of a blob, as soon as there is a block for it; it grows as it is filled.
+   * @param atLeast no chunk is full before it has so many bytes: there is room for these from the beginning
    */
-  async takeFirst(size: number, atLeast: number, signal: AbortSignal, yields = false): Promise<Chunk> {
-    return this.#take(size, besideChunk(size), atLeast, signal, yields);
-  }
-
-  async #take(
-    size: number,
-    beside: number,
+  async takeFirst(
+    { chunk, share: most }: ChunkSizes,
     atLeast: number,
     signal: AbortSignal,
-    yields: boolean,
+    yields = false,
   ): Promise<Chunk> {
-    const capacity = Math.min(size, this.totalFor(yields));
-    const share = await this.#budget.acquire(capacity + beside, yields, signal);
-    return new Chunk(capacity, atLeast, new Allotment(share));
+    const least = Math.max(blockBytes, atLeast + spareFor(chunk, atLeast));
+    const share = await this.#budget.acquire(least, yields, signal);
+    const capacity = Math.min(chunk, this.totalFor(yields));
+    return new Chunk(capacity, atLeast, this.#allot(share, most, yields));
+  }
+
+  #allot(share: Share, most: number, yields: boolean): Allotment {
+    const count = (more: number) => {
+      this.#holders += more;
+      if (yields) this.#yieldingHolders += more;
+    };
+    count(1);
+    return new Allotment(share, most, { growable: () => this.#growable(yields), ended: () => count(-1) });
+  }
+
+  /** What those who hold some, and so many who begin now, may hold more. */
+  #growable(yields: boolean, beginners = 0): number {
+    const { all, yielding } = this.#places;
+    const left = all - this.#holders - beginners;
+    const most = this.#budget.freeOf(false) - keptForBeginners(left, this.totalFor(false));
+    if (!yields) return most;
+    const yieldingLeft = yielding - this.#yieldingHolders - beginners;
+    return Math.min(most, this.#budget.freeOf(true) - keptForBeginners(yieldingLeft, this.totalFor(true)));
   }
 }
 
@@ -91,6 +110,8 @@ export class Chunk implements BodyOwner {
   readonly #allotment: Allotment;
   /** The one that was sent before, whose memory this one may take. */
   #before: Chunk | undefined;
+  /** Of a registry that has not taken a chunk yet nobody knows whether it will: its first one can be sent again. */
+  readonly #isFirst: boolean;
   readonly #pieces: Uint8Array[] = [];
   #length = 0;
   /** Where pieces are copied to, and how far the last one is filled. */
@@ -112,6 +133,7 @@ export class Chunk implements BodyOwner {
     this.#atLeast = atLeast;
     this.#allotment = allotment;
     this.#before = before;
+    this.#isFirst = before === undefined;
     this.#mostBlocks = capacity < smallestHolder ? 0 : Math.floor(capacity / blockBytes);
     allotment.enter();
   }
@@ -120,16 +142,21 @@ export class Chunk implements BodyOwner {
     return this.#length;
   }
 
-  /** Takes all that it has room for, as that comes free, and returns what is left over: then it is full. */
+  /**
+   * Takes all that it has room for, as that comes free, and returns what is left over: then it is full. Where memory is short
+   * it is full before it has the size that it may have.
+   */
   async fill(bytes: Uint8Array): Promise<Uint8Array> {
-    for (let rest = bytes; ; ) {
-      const taken = this.add(rest);
-      rest = rest.subarray(taken);
-      if (rest.length === 0 || this.#length === this.#capacity) return rest;
-      if (taken > 0) continue;
-      if (this.#free() > 0) return rest;
-      await this.#allotment.nextChange();
+    let rest = bytes;
+    while (rest.length > 0 && this.#length < this.#capacity) {
+      if (this.#free() > 0) {
+        const taken = this.add(rest);
+        if (taken === 0) break;
+        rest = rest.subarray(taken);
+      } else if (this.#before === undefined || this.#before.#isReleased) break;
+      else await this.#allotment.nextChange();
     }
+    return rest;
   }
 
   /**
@@ -137,7 +164,9 @@ export class Chunk implements BodyOwner {
    * is gone or released; what is copied of it is given back at once.
    */
   add(bytes: Uint8Array): number {
-    const piece = bytes.subarray(0, Math.min(this.#capacity - this.#length, this.#free()));
+    const wanted = bytes.subarray(0, this.#capacity - this.#length);
+    // Only for what is wanted memory is asked for.
+    const piece = wanted.length === 0 ? wanted : wanted.subarray(0, this.#free());
     if (piece.length === 0) return 0;
     if (!this.#mayHold(piece)) return this.#copy(piece);
     this.#append(piece);
@@ -145,18 +174,20 @@ export class Chunk implements BodyOwner {
   }
 
   /** The empty chunk after this one, which is full and will be sent. */
-  followedBy(size: number): Chunk {
+  followedBy({ chunk, share }: ChunkSizes): Chunk {
     this.#before = undefined;
-    // Of its blocks some may be emptier than they count.
-    this.#use(this.#capacity + spareFor(this.#capacity, this.#atLeast) - this.#length);
-    const most = this.#allotment.resize(size + besideChunk(size));
-    return new Chunk(Math.min(size, most), this.#atLeast, this.#allotment, this);
+    // Blocks are held whole.
+    if (this.#mostBlocks > 0) this.#use(Math.max(0, this.#blocks * blockBytes - this.#length));
+    this.#allotment.resize(share);
+    return new Chunk(chunk, this.#atLeast, this.#allotment, this);
   }
 
   #free(): number {
+    const allotment = this.#allotment;
+    if (allotment.free === 0) allotment.grow();
     const before = this.#before;
-    if (this.#allotment.free === 0 && before !== undefined) before.#reclaim();
-    return this.#allotment.free;
+    if (allotment.free === 0 && before !== undefined) before.#reclaim();
+    return allotment.free;
   }
 
   #use(bytes: number): void {
@@ -239,7 +270,8 @@ export class Chunk implements BodyOwner {
 
   /** Leaves the memory of what has left to the next chunk. */
   #reclaim(): void {
-    if (this.#left > 0) this.#isSpent = true;
+    if (this.#isFirst || this.#left === 0) return;
+    this.#isSpent = true;
     this.#drop(this.#left);
     this.#left = 0;
   }

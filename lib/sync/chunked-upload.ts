@@ -6,7 +6,8 @@ import type { SendOptions, Target, UploadSession } from '../oci/roles.ts';
 import { backoff, fruitlessAttempts, isRetryable } from './attempts.ts';
 import type { OwnedCheckpoint } from './checkpoint.ts';
 import type { Chunk } from './chunk.ts';
-import { cancelQuietly, exists, isLostUpload, isMismatch, reasonOf } from './uploads.ts';
+import type { ChunkSizes } from './limits.ts';
+import { cancelQuietly, exists, isLostUpload, isMismatch } from './uploads.ts';
 import { unstopped, type Work } from './work.ts';
 
 export interface UploadContext {
@@ -16,7 +17,7 @@ export interface UploadContext {
   /** Bytes that all chunks together may hold. */
   readonly memoryInAll: number;
   firstChunk(minChunk: number): Promise<Chunk>;
-  nextSize(minChunk: number): number;
+  nextSizes(minChunk: number): ChunkSizes;
   read(offset: number, verify: boolean): AsyncGenerator<Uint8Array>;
   progress(offset: number): void;
   sent(bytes: number): void;
@@ -170,7 +171,7 @@ export class ChunkedUpload {
   async #countLoss({ offset }: UploadSession, error: unknown): Promise<void> {
     this.#fruitless = offset > this.#farthest ? 0 : this.#fruitless + 1;
     this.#farthest = Math.max(this.#farthest, offset);
-    if (this.#fruitless >= fruitlessAttempts) throw reasonOf(error);
+    if (this.#fruitless >= fruitlessAttempts) throw error;
     await delay(backoff(this.#fruitless), undefined, { signal: this.#context.work.stop });
   }
 
@@ -219,7 +220,7 @@ export class ChunkedUpload {
         for (let rest = await chunk.fill(piece); rest.length > 0; rest = await chunk.fill(rest)) {
           await sending;
           const full = chunk;
-          chunk = full.followedBy(this.#context.nextSize(session.minChunk));
+          chunk = full.followedBy(this.#context.nextSizes(session.minChunk));
           sending = this.#send(session, full);
           sending.catch(() => {});
         }

@@ -128,9 +128,10 @@ export class SharedBudget {
     return this.#all.used;
   }
 
-  /** What those who do not yield would get at once. */
-  get free(): number {
-    return this.#all.total - this.#all.used;
+  /** What is left of all, or of what those who yield may hold. */
+  freeOf(yields: boolean): number {
+    const { total, used } = yields ? this.#yielding : this.#all;
+    return total - used;
   }
 
   /** All that may be held at once. */

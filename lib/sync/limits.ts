@@ -5,10 +5,11 @@
  * and what is in flight. host.json lets at most batchSize + newBatchThreshold = 8 requests of each of the three queues
  * run at once; all share these budgets:
  *
- *   chunks in memory   88 MiB   each transfer has one chunk of at most 32 MiB, and 2 MiB for the beginning of the next,
- *                               which grows into what has left of the first (allotment.ts)
- *   blobs in flight    10       so a chunk is at least 88 MiB / 10 - 2 MiB = 6 MiB; copies of the function app leave two of
- *                               them, and 8 MiB, to pushes
+ *   chunks in memory   88 MiB   each transfer has one chunk of at most 32 MiB, and 2 MiB or more for the beginning of the
+ *                               next, which grows into what has left of the first (allotment.ts); it holds what it has
+ *                               read, and leaves a block to each that may begin
+ *   blobs in flight    10       so a chunk is 88 MiB / 10 - 2 MiB = 6 MiB where all are under way; copies of the function
+ *                               app leave two of them, and 8 MiB, to pushes
  *   read from sockets           some blocks of 1 MiB for each blob in flight; chunks of 4 MiB and more hold those that they
  *                               were read into (chunk.ts), as many as they have mebibytes
  *   manifests          16 MiB   remembered (pulled.ts); those in hand are some kilobytes each, and 4 MiB at the most
@@ -51,26 +52,38 @@ export const defaultLimits: Limits = {
 };
 
 /** Of a blob of 64 MiB as much is in memory at once as of any larger one. */
+const largestShare = 40 * MiB;
 const largestChunk = 32 * MiB;
 /** With so much more than one chunk the next one is being filled before anything of it has left. */
-const mostBeside = 2 * MiB;
+const leastBeside = 2 * MiB;
 
-/**
- * The size of the next chunk in bytes: what the memory allows for as many transfers as run now, with some for the
- * beginning of the chunk after it, within what the target takes.
- */
-export function chunkSizeFor(
-  transfers: number,
-  chunkMemory: number,
-  target: { maxChunk: number | undefined; minChunk: number },
-): number {
-  const share = chunkMemory / Math.max(1, transfers);
-  const blocks = Math.floor((share - besideChunk(share / 2)) / blockBytes);
-  const wanted = Math.min(Math.max(blocks * blockBytes, blockBytes), largestChunk, chunkMemory);
-  return Math.max(Math.min(wanted, target.maxChunk ?? wanted), target.minChunk);
+/** What memory allows one transfer, in bytes. */
+export interface ChunkSizes {
+  /** Of the next chunk. */
+  readonly chunk: number;
+  /** Of that one and of the beginning of the one after it, which grows into what has left of it. */
+  readonly share: number;
 }
 
-/** Bytes beside a chunk of this size for the one that follows it. */
-export function besideChunk(size: number): number {
-  return Math.min(size, mostBeside);
+/**
+ * The most that one of so many transfers uses of the memory: an even share, with a block for each place where another one
+ * may begin, within what the target takes.
+ */
+export function chunkSizesFor(
+  transfers: number,
+  places: number,
+  chunkMemory: number,
+  target: { maxChunk: number | undefined; minChunk: number },
+): ChunkSizes {
+  const even = (chunkMemory - keptForBeginners(places - transfers, chunkMemory)) / Math.max(1, transfers);
+  const most = Math.min(Math.max(even, blockBytes), largestShare, chunkMemory);
+  const blocks = Math.floor((most - Math.min(leastBeside, most / 2)) / blockBytes);
+  const wanted = Math.min(Math.max(blocks * blockBytes, blockBytes), largestChunk, chunkMemory);
+  const chunk = Math.max(Math.min(wanted, target.maxChunk ?? wanted), target.minChunk);
+  return { chunk, share: Math.max(chunk, Math.min(most, 2 * chunk)) };
+}
+
+/** Bytes that those who are under way leave to so many who may begin, so that nobody waits for a slow one to come to its end. */
+export function keptForBeginners(count: number, chunkMemory: number): number {
+  return Math.min(Math.max(0, count) * blockBytes, chunkMemory / 4);
 }

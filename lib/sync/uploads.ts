@@ -1,5 +1,5 @@
 /** What all uploads of blobs have in common. */
-import { HubferryError, RegistryError } from '../errors.ts';
+import { HubferryError } from '../errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Target, UploadSession } from '../oci/roles.ts';
 import type { Work } from './work.ts';
@@ -24,14 +24,8 @@ export async function cancelQuietly(session: UploadSession): Promise<void> {
   await session.cancel({ signal: AbortSignal.timeout(cancelMs) }).catch(() => undefined);
 }
 
-export function isLostUpload(error: unknown): error is HubferryError {
+export function isLostUpload(error: unknown): boolean {
   return error instanceof HubferryError && error.code === 'ERR_UPLOAD_LOST';
-}
-
-/** What is said of a loss that comes again and again: a refusal of what could not be sent again is told as such. */
-export function reasonOf(loss: unknown): unknown {
-  const cause: unknown = isLostUpload(loss) ? loss.cause : undefined;
-  return cause instanceof RegistryError && cause.status !== undefined ? cause : loss;
 }
 
 export function isMismatch(error: unknown): boolean {

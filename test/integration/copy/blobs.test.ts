@@ -523,7 +523,9 @@ it('a mount that brought nothing is no mount', async () => {
 });
 
 describe('a large chunk that is refused after all of it has left', () => {
-  const chunk = 24 * MiB;
+  const chunk = 32 * MiB;
+  /** Of a share of 40 MiB. */
+  const beside = 8 * MiB;
   /** What all sockets between the source and its reader may hold beside what the reader has. */
   const inSockets = 12 * MiB;
   const refusals = [
@@ -531,51 +533,84 @@ describe('a large chunk that is refused after all of it has left', () => {
     [429, { 'retry-after': '0' }],
   ] as const;
   const readings = (content: Content) => bench.asked(bench.source, 'GET', blobOf(content).digest);
-  /** Until more has been read than there is room for beside the whole of the chunk that is sent. */
+  const ranges = (content: Content) => readings(content).map(({ headers: { range } }) => range);
+  const firstChunk = () => bench.asked(bench.target, 'PATCH', '/uploads/')[0]?.received;
+  /** Until more has been read than there is room for beside two whole chunks. */
   const untilTaken = (content: Content) => () => {
     const sent = () => readings(content).at(-1)?.sent;
-    return vi.waitFor(() => expect(sent()).toBeGreaterThan(chunk + 2 * MiB + inSockets), { timeout: 10_000 });
+    return vi.waitFor(() => expect(sent()).toBeGreaterThan(2 * chunk + beside + inSockets), {
+      timeout: 10_000,
+    });
   };
 
   it.each(refusals)(
-    'with %d is read again where the next one has got its memory',
+    'with %d is read again where the next has its memory',
     async (status, headers) => {
-      const content = buildManifest({ layers: [64 * MiB] });
+      const content = buildManifest({ layers: [112 * MiB] });
       bench.push('1', content);
       const late = untilTaken(content);
-      bench.target.intercept = atThe(1, isPatch, { kind: 'answer', status, headers, late });
+      bench.target.intercept = atThe(2, isPatch, { kind: 'answer', status, headers, late });
       expect(outcomes(await bench.engine({}, chunk).copy())).toEqual(['copied']);
       expect(bench.digestAt('1')).toBe(content.descriptor.digest);
-      expect(readings(content)).toHaveLength(2);
+      expect(ranges(content)).toEqual([undefined, `bytes=${firstChunk()}-`]);
     },
     20_000,
   );
 
-  it('with 429 is sent again as it is where nobody needs its memory', async () => {
-    const content = buildManifest({ layers: [25 * MiB] });
-    bench.push('1', content);
-    const late = async () => {};
-    bench.target.intercept = atThe(1, isPatch, { kind: 'answer', status: 429, late });
-    expect(outcomes(await bench.engine({}, chunk).copy())).toEqual(['copied']);
-    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
-    expect(readings(content)).toHaveLength(1);
-  }, 20_000);
+  it.each([0, 1])(
+    'with 429 is sent again as it is where nobody needs its memory, after %d others',
+    async (before) => {
+      const content = buildManifest({ layers: [(before + 1) * chunk + MiB] });
+      bench.push('1', content);
+      const late = async () => {};
+      bench.target.intercept = atThe(before + 1, isPatch, { kind: 'answer', status: 429, late });
+      expect(outcomes(await bench.engine({}, chunk).copy())).toEqual(['copied']);
+      expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+      expect(readings(content)).toHaveLength(1);
+    },
+    20_000,
+  );
 
   it.each([
     [401, {}, 'failed', 'ERR_UNAUTHORIZED'],
     [429, { 'retry-after': '0' }, 'deferred', 'ERR_RATE_LIMITED'],
   ] as const)(
-    'and again and again with %d, is told as that refusal',
-    async (status, headers, outcome, code) => {
-      const content = buildManifest({ layers: [64 * MiB] });
+    'and again with %d, is told as that refusal, and keeps its session',
+    async (...refusal) => {
+      const [status, headers, outcome, code] = refusal;
+      const content = buildManifest({ layers: [112 * MiB] });
       bench.push('1', content);
-      bench.target.intercept = (request) =>
-        isPatch(request) ? { kind: 'answer', status, headers, late: untilTaken(content) } : undefined;
+      let patches = 0;
+      bench.target.intercept = (request) => {
+        if (!isPatch(request)) return undefined;
+        patches += 1;
+        const late = patches === 2 ? untilTaken(content) : async () => {};
+        return patches > 1 ? { kind: 'answer', status, headers, late } : undefined;
+      };
       const [line] = (await bench.engine({}, chunk).copy()).lines;
       expect(line).toMatchObject({ outcome, error: { code } });
+      expect(readings(content)).toHaveLength(2);
+      const before = firstChunk();
+      bench.target.intercept = undefined;
+      bench.source.requests.length = 0;
+      expect(outcomes(await bench.engine({}, chunk).copy())).toEqual(['copied']);
+      expect(ranges(content)).toEqual([`bytes=${before}-`]);
     },
     30_000,
   );
+
+  it('right after it was resumed is sent again into the same session', async () => {
+    const content = buildManifest({ layers: [112 * MiB] });
+    bench.push('1', content);
+    await stopAfter(3 * MiB);
+    bench.source.requests.length = 0;
+    bench.target.requests.length = 0;
+    const late = async () => {};
+    bench.target.intercept = atThe(1, isPatch, { kind: 'answer', status: 429, late });
+    expect(outcomes(await bench.engine({}, chunk).copy())).toEqual(['copied']);
+    expect(readings(content)).toHaveLength(1);
+    expect(bench.asked(bench.target, 'POST', '/uploads/')).toEqual([]);
+  }, 20_000);
 });
 
 /** Stops once the target has confirmed so many bytes of a blob. */

@@ -1,11 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { lendFrom, takeBlock } from '../../../lib/oci/memory.ts';
-import { ChunkMemory } from '../../../lib/sync/chunk.ts';
-import { chunkSizeFor } from '../../../lib/sync/limits.ts';
+import { type Chunk, ChunkMemory } from '../../../lib/sync/chunk.ts';
+import { chunkSizesFor } from '../../../lib/sync/limits.ts';
 
 const MiB = 1024 * 1024;
 const bounds = { maxChunk: undefined, minChunk: 0 };
 const signal = new AbortController().signal;
+/** Memory for so many transfers, of which some is for pushes alone. */
+const memoryOf = (chunkMemory: number, blobs = 1, keptForPushes = { blobs: 0, chunkMemory: 0 }) =>
+  new ChunkMemory({ blobs, chunkMemory, keptForPushes });
+/** A chunk of this size, with so much for the beginning of the next. */
+const sizes = (chunk: number, beside = 2 * MiB) => ({ chunk, share: chunk + beside });
 /** Until all that can go on has gone on. */
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -15,7 +20,7 @@ function numbered(length: number, start = 0): Buffer {
 
 describe('a chunk', () => {
   it('takes as much as it has room for and holds it in order', async () => {
-    const chunk = await new ChunkMemory(16 * MiB).takeWhole(1000, signal);
+    const chunk = await memoryOf(16 * MiB).takeWhole(1000, signal);
     expect(chunk.add(numbered(700))).toBe(700);
     expect(chunk.add(numbered(700, 700))).toBe(300);
     expect(chunk.add(numbered(1))).toBe(0);
@@ -25,13 +30,13 @@ describe('a chunk', () => {
 
   it('of several blocks is what was put in, whatever the size of the pieces', async () => {
     const content = Buffer.alloc(9 * MiB + 5, numbered(251));
-    const chunk = await new ChunkMemory(16 * MiB).takeWhole(content.length, signal);
+    const chunk = await memoryOf(16 * MiB).takeWhole(content.length, signal);
     for (let at = 0; at < content.length; ) at += chunk.add(content.subarray(at, at + 999_983));
     expect(Buffer.concat(chunk.pieces()).equals(content)).toBe(true);
   });
 
   it('can be filled again after it was cleared', async () => {
-    const chunk = await new ChunkMemory(16 * MiB).takeFirst(9 * MiB, 0, signal);
+    const chunk = await memoryOf(16 * MiB).takeWhole(9 * MiB, signal);
     chunk.add(Buffer.alloc(9 * MiB, 1));
     chunk.clear();
     expect(chunk.pieces()).toEqual([]);
@@ -39,6 +44,13 @@ describe('a chunk', () => {
     expect(Buffer.concat(chunk.pieces()).equals(Buffer.alloc(5 * MiB, 2))).toBe(true);
   });
 });
+
+/** How much of the bytes a chunk takes now, where nothing else happens. */
+function taken(chunk: Chunk, bytes: Uint8Array): number {
+  let at = 0;
+  for (let more = chunk.add(bytes); more > 0; more = chunk.add(bytes.subarray(at))) at += more;
+  return at;
+}
 
 /** A block of which pieces are lent, and how much of it has come back. */
 function lentBlock(value: number): { readonly block: Buffer; readonly back: () => number } {
@@ -54,7 +66,7 @@ function lentBlock(value: number): { readonly block: Buffer; readonly back: () =
 describe('a chunk of lent memory', () => {
   it('holds it without a copy until it is released', async () => {
     const { block, back } = lentBlock(1);
-    const chunk = await new ChunkMemory(16 * MiB).takeFirst(4 * MiB, 0, signal);
+    const chunk = await memoryOf(16 * MiB).takeFirst(sizes(4 * MiB), 0, signal);
     chunk.add(block.subarray(0, 1000));
     chunk.add(block.subarray(1000, 3000));
     chunk.add(block.subarray(5000, 6000));
@@ -70,11 +82,11 @@ describe('a chunk of lent memory', () => {
   });
 
   it('ends with a block, so that the next chunk copies nothing either', async () => {
-    const memory = new ChunkMemory(16 * MiB);
+    const memory = memoryOf(16 * MiB);
     const blocks = Array.from({ length: 5 }, (_, index) => lentBlock(index));
     const parts = blocks.map(({ block }) => block.subarray(367, MiB - 15_000));
-    const first = await memory.takeFirst(4 * MiB, 0, signal);
-    expect(parts.map((part) => first.add(part))).toEqual([
+    const first = await memory.takeFirst(sizes(4 * MiB), 0, signal);
+    expect(parts.map((part) => taken(first, part))).toEqual([
       ...parts.slice(0, 4).map((part) => part.length),
       0,
     ]);
@@ -86,7 +98,7 @@ describe('a chunk of lent memory', () => {
 
   it('copies the rest where the target wants no smaller chunks', async () => {
     const blocks = Array.from({ length: 5 }, (_, index) => lentBlock(index));
-    const chunk = await new ChunkMemory(16 * MiB).takeFirst(4 * MiB, 4 * MiB, signal);
+    const chunk = await memoryOf(16 * MiB).takeFirst(sizes(4 * MiB), 4 * MiB, signal);
     const parts = blocks.map(({ block }) => block.subarray(0, MiB - 10_000));
     expect(parts.reduce((sum, part) => sum + chunk.add(part), 0)).toBe(4 * MiB);
     expect(Buffer.concat(chunk.pieces()).equals(Buffer.concat(parts).subarray(0, 4 * MiB))).toBe(true);
@@ -95,10 +107,10 @@ describe('a chunk of lent memory', () => {
 
   it('gives back only its own part of a piece that goes on in the next chunk', async () => {
     const { block, back } = lentBlock(1);
-    const memory = new ChunkMemory(16 * MiB);
-    const first = await memory.takeFirst(4 * MiB, 0, signal);
-    const second = await memory.takeFirst(4 * MiB, 0, signal);
-    first.add(Buffer.alloc(4 * MiB - 100));
+    const memory = memoryOf(16 * MiB);
+    const first = await memory.takeFirst(sizes(4 * MiB), 0, signal);
+    const second = await memory.takeFirst(sizes(4 * MiB), 0, signal);
+    taken(first, Buffer.alloc(4 * MiB - 100));
     expect(first.add(block)).toBe(100);
     expect(second.add(block.subarray(100))).toBe(MiB - 100);
     first.release();
@@ -109,7 +121,7 @@ describe('a chunk of lent memory', () => {
 
   it('keeps the order where some is lent and some is not', async () => {
     const { block } = lentBlock(7);
-    const chunk = await new ChunkMemory(16 * MiB).takeFirst(4 * MiB, 0, signal);
+    const chunk = await memoryOf(16 * MiB).takeFirst(sizes(4 * MiB), 0, signal);
     chunk.add(numbered(500));
     chunk.add(block.subarray(0, 300));
     chunk.add(numbered(700, 500));
@@ -118,7 +130,7 @@ describe('a chunk of lent memory', () => {
   });
 
   it('copies, and gives back at once, where so little was read into each block that far more would be held', async () => {
-    const chunk = await new ChunkMemory(16 * MiB).takeFirst(4 * MiB, 0, signal);
+    const chunk = await memoryOf(16 * MiB).takeFirst(sizes(4 * MiB), 0, signal);
     const lent = Array.from({ length: 40 }, (_, index) => lentBlock(index));
     for (const { block } of lent) expect(chunk.add(block.subarray(0, 64 * 1024))).toBe(64 * 1024);
     const buffers = new Set(chunk.pieces().map(({ buffer }) => buffer));
@@ -130,7 +142,7 @@ describe('a chunk of lent memory', () => {
 
   it('is copied for a small blob, which holds no whole block', async () => {
     const { block, back } = lentBlock(3);
-    const chunk = await new ChunkMemory(16 * MiB).takeWhole(1000, signal);
+    const chunk = await memoryOf(16 * MiB).takeWhole(1000, signal);
     chunk.add(block.subarray(0, 1000));
     expect(back()).toBe(1000);
     expect(Buffer.concat(chunk.pieces())).toEqual(Buffer.alloc(1000, 3));
@@ -138,7 +150,7 @@ describe('a chunk of lent memory', () => {
 
   it('is given back where the chunk is cleared', async () => {
     const { block, back } = lentBlock(3);
-    const chunk = await new ChunkMemory(16 * MiB).takeFirst(2 * MiB, 0, signal);
+    const chunk = await memoryOf(16 * MiB).takeFirst(sizes(2 * MiB), 0, signal);
     chunk.add(block);
     chunk.clear();
     expect(back()).toBe(MiB);
@@ -146,22 +158,24 @@ describe('a chunk of lent memory', () => {
 });
 
 describe('the memory of chunks', () => {
-  it('makes a chunk wait until another is released', async () => {
-    const memory = new ChunkMemory(8 * MiB);
-    const first = await memory.takeFirst(8 * MiB, 0, signal);
-    let taken = false;
-    const second = memory.takeFirst(MiB, 0, signal).then((chunk) => {
-      taken = true;
+  it('makes a blob wait until another is released', async () => {
+    const memory = memoryOf(8 * MiB);
+    const first = await memory.takeWhole(8 * MiB - 2 * MiB, signal);
+    expect(memory.hasRoomFor(MiB + 1, false)).toBe(false);
+    let isTaken = false;
+    const second = memory.takeWhole(MiB, signal).then((chunk) => {
+      isTaken = true;
       return chunk;
     });
     await turn();
-    expect(taken).toBe(false);
+    expect(isTaken).toBe(false);
     first.release();
     expect((await second).add(Buffer.alloc(2 * MiB))).toBe(MiB);
+    expect(memory.hasRoomFor(5 * MiB, false)).toBe(true);
   });
 
   it('counts the block that a chunk of a given size may need beside those that it holds', async () => {
-    const memory = new ChunkMemory(9 * MiB);
+    const memory = memoryOf(9 * MiB);
     const size = 4 * MiB + 1;
     const first = await memory.takeWhole(size, signal);
     for (const length of [MiB, MiB, MiB, 1]) first.add(lentBlock(1).block.subarray(0, length));
@@ -179,7 +193,7 @@ describe('the memory of chunks', () => {
   });
 
   it('counts what may be empty of all those blocks', async () => {
-    const memory = new ChunkMemory(22.25 * MiB);
+    const memory = memoryOf(22.25 * MiB);
     const first = await memory.takeWhole(20 * MiB, signal);
     for (let index = 0; index < 19; index += 1) first.add(lentBlock(1).block.subarray(0, MiB - 65_000));
     for (let taken = 1; taken > 0; ) taken = first.add(lentBlock(1).block.subarray(0, 1000));
@@ -196,150 +210,192 @@ describe('the memory of chunks', () => {
     await second;
   });
 
-  it('leaves to a push a chunk that does not wait for what copies hold', async () => {
-    const memory = new ChunkMemory(88 * MiB, 8 * MiB);
-    expect(memory.sizeFor(2, bounds, false)).toBe(32 * MiB);
-    for (let index = 0; index < 4; index += 1) await memory.takeFirst(18 * MiB, 0, signal, true);
-    expect(memory.sizeFor(3, bounds, false)).toBe(4 * MiB);
-    await memory.takeFirst(4 * MiB, 0, signal);
-    expect(memory.sizeFor(3, bounds, false)).toBe(2 * MiB);
-    expect(memory.sizeFor(3, { ...bounds, minChunk: 5 * MiB }, false)).toBe(5 * MiB);
+  it('lets every transfer begin at once, and the others grow no further than that', async () => {
+    const memory = memoryOf(88 * MiB, 10, { blobs: 2, chunkMemory: 8 * MiB });
+    const large = await Promise.all([1, 2].map(() => memory.takeFirst(sizes(60 * MiB), 0, signal, true)));
+    const held = large.map((chunk) => taken(chunk, Buffer.alloc(60 * MiB)));
+    expect(held[0]).toBe(60 * MiB);
+    expect(held[1]).toBe((80 - 60 - 6) * MiB);
+    expect(memory.hasRoomFor(MiB, true)).toBe(true);
+    expect(memory.hasRoomFor(MiB + 1, true)).toBe(false);
+    for (let index = 3; index <= 8; index += 1) {
+      const next = await memory.takeFirst(sizes(8 * MiB), 0, signal, true);
+      expect(taken(next, Buffer.alloc(8 * MiB))).toBe(MiB);
+    }
+    const push = await memory.takeFirst(sizes(8 * MiB), 0, signal);
+    expect(taken(push, Buffer.alloc(8 * MiB))).toBe(7 * MiB);
+    const another = await memory.takeFirst(sizes(8 * MiB), 0, signal);
+    expect(taken(another, Buffer.alloc(8 * MiB))).toBe(MiB);
+  });
+
+  it('is held by what was read alone, however large a chunk may be', async () => {
+    const memory = memoryOf(20 * MiB, 2);
+    const slow = await memory.takeFirst(sizes(16 * MiB), 0, signal);
+    slow.add(Buffer.alloc(1000));
+    const fast = await memory.takeFirst(sizes(16 * MiB), 0, signal);
+    expect(taken(fast, Buffer.alloc(20 * MiB))).toBe(16 * MiB);
+    const next = fast.followedBy(sizes(16 * MiB));
+    fast.release();
+    next.add(Buffer.alloc(1000));
+    expect(taken(slow, Buffer.alloc(20 * MiB))).toBe(16 * MiB - 1000);
   });
 
   it.each([
-    [1, 32],
-    [3, 27],
-    [4, 20],
-    [7, 10],
-    [10, 6],
-    [40, 1],
-    [200, 1],
-  ])(
-    'gives each of %d transfers chunks of %d MiB, and some for the beginning of the next',
-    (transfers, size) => {
-      expect(chunkSizeFor(transfers, 88 * MiB, bounds)).toBe(size * MiB);
-    },
-  );
+    [1, 32, 40],
+    [2, 32, 40],
+    [3, 25, 27],
+    [4, 18, 20.5],
+    [7, 10, 12],
+    [10, 6, 8.8],
+    [40, 1, 2],
+    [200, 1, 1],
+  ])('gives each of %d transfers chunks of %d MiB, of %d in all', (transfers, chunk, share) => {
+    const given = chunkSizesFor(transfers, 10, 88 * MiB, bounds);
+    expect(given.chunk).toBe(chunk * MiB);
+    expect(given.share / MiB).toBeCloseTo(share, 0);
+  });
+
+  it('has two whole chunks for each transfer where the target takes no large ones', () => {
+    const small = { maxChunk: 8 * MiB, minChunk: 0 };
+    expect(chunkSizesFor(4, 10, 88 * MiB, small)).toEqual({ chunk: 8 * MiB, share: 16 * MiB });
+  });
 
   it('gives the same memory again', async () => {
-    const memory = new ChunkMemory(8 * MiB);
-    const first = await memory.takeFirst(8 * MiB, 0, signal);
-    first.add(Buffer.alloc(8 * MiB));
+    const memory = memoryOf(8 * MiB);
+    const first = await memory.takeFirst(sizes(8 * MiB), 0, signal);
+    taken(first, Buffer.alloc(8 * MiB));
     const used = first.pieces().map((piece) => piece.buffer);
     first.release();
-    const second = await memory.takeFirst(8 * MiB, 0, signal);
-    second.add(Buffer.alloc(8 * MiB));
+    const second = await memory.takeFirst(sizes(8 * MiB), 0, signal);
+    taken(second, Buffer.alloc(8 * MiB));
     expect(new Set(second.pieces().map((piece) => piece.buffer))).toEqual(new Set(used));
   });
 
   it('does not wait any longer when it is told to stop', async () => {
-    const memory = new ChunkMemory(MiB);
-    await memory.takeFirst(MiB, 0, signal);
+    const memory = memoryOf(MiB);
+    await memory.takeFirst(sizes(MiB), 0, signal);
     const stop = new AbortController();
-    const waiting = memory.takeFirst(MiB, 0, stop.signal);
+    const waiting = memory.takeFirst(sizes(MiB), 0, stop.signal);
     stop.abort(new Error('stopped'));
     await expect(waiting).rejects.toThrow('stopped');
   });
 });
 
-/** A chunk of four blocks that are lent, full, and the one after it. */
-async function twoChunks(memory: ChunkMemory, size = 4 * MiB) {
-  const blocks = Array.from({ length: size / MiB }, (_, index) => lentBlock(index + 1));
-  const first = await memory.takeFirst(size, 0, signal);
-  for (const { block } of blocks) first.add(block);
-  return { blocks, first, second: first.followedBy(size) };
+/** Two full chunks of four blocks each, the first of which the registry has taken, and the one after them. */
+async function chunksOf(memory: ChunkMemory) {
+  const first = await memory.takeFirst(sizes(4 * MiB), 0, signal);
+  taken(first, Buffer.alloc(4 * MiB));
+  const second = first.followedBy(sizes(4 * MiB));
+  first.release();
+  const blocks = [1, 2, 3, 4].map(lentBlock);
+  for (const { block } of blocks) taken(second, block);
+  return { blocks, second, third: second.followedBy(sizes(4 * MiB)) };
 }
 
 describe('the chunk after one that is sent', () => {
   it('begins beside it, and grows into what has left of it', async () => {
-    const { blocks, first, second } = await twoChunks(new ChunkMemory(6 * MiB));
-    expect(second.add(Buffer.alloc(4 * MiB))).toBe(2 * MiB);
-    expect(second.add(Buffer.alloc(MiB))).toBe(0);
-    first.left();
-    first.left();
-    expect(second.add(Buffer.alloc(4 * MiB))).toBe(2 * MiB);
+    const { blocks, second, third } = await chunksOf(memoryOf(20 * MiB));
+    expect(taken(third, Buffer.alloc(4 * MiB))).toBe(2 * MiB);
+    second.left();
+    second.left();
+    expect(taken(third, Buffer.alloc(4 * MiB))).toBe(2 * MiB);
     expect(blocks.map(({ back }) => back())).toEqual([MiB, MiB, 0, 0]);
-    expect(first.rewind()).toBe(false);
+    expect(second.rewind()).toBe(false);
   });
 
   it('takes nothing that it does not need: the other can be sent again, and holds all of it then', async () => {
-    const { blocks, first, second } = await twoChunks(new ChunkMemory(6 * MiB));
-    for (const _ of blocks) first.left();
-    expect(second.add(Buffer.alloc(2 * MiB))).toBe(2 * MiB);
-    expect(first.rewind()).toBe(true);
-    expect(second.add(Buffer.alloc(MiB))).toBe(0);
-    expect(first.pieces().map((piece) => piece[0])).toEqual([1, 2, 3, 4]);
+    const { blocks, second, third } = await chunksOf(memoryOf(20 * MiB));
+    for (const _ of blocks) second.left();
+    expect(taken(third, Buffer.alloc(2 * MiB))).toBe(2 * MiB);
+    expect(second.rewind()).toBe(true);
+    expect(third.add(Buffer.alloc(MiB))).toBe(0);
+    expect(second.pieces().map((piece) => piece[0])).toEqual([1, 2, 3, 4]);
     expect(blocks.map(({ back }) => back())).toEqual([0, 0, 0, 0]);
   });
 
+  it('takes nothing of the first one: whether the registry takes any is not known before', async () => {
+    const first = await memoryOf(20 * MiB).takeFirst(sizes(4 * MiB), 0, signal);
+    taken(first, Buffer.alloc(4 * MiB));
+    const second = first.followedBy(sizes(4 * MiB));
+    for (const _ of first.pieces()) first.left();
+    expect(taken(second, Buffer.alloc(4 * MiB))).toBe(2 * MiB);
+    expect(first.rewind()).toBe(true);
+    first.release();
+    expect(taken(second, Buffer.alloc(4 * MiB))).toBe(2 * MiB);
+  });
+
+  it('is not full before it has begun, where the other holds more blocks than it has bytes', async () => {
+    const memory = memoryOf(40 * MiB);
+    const first = await memory.takeFirst(sizes(4 * MiB, 4 * MiB), 0, signal);
+    first.release();
+    const blocks = [1, 2, 3, 4].map(lentBlock);
+    const second = first.followedBy(sizes(4 * MiB, 4 * MiB));
+    for (const { block } of blocks) taken(second, block.subarray(0, MiB - 60_000));
+    const third = second.followedBy(sizes(4 * MiB, 4 * MiB));
+    expect(await third.fill(Buffer.alloc(MiB))).toHaveLength(0);
+  });
+
   it('waits for room until something has left, and until the other is released', async () => {
-    const { first, second } = await twoChunks(new ChunkMemory(6 * MiB));
+    const { second, third } = await chunksOf(memoryOf(20 * MiB));
     let rest: Uint8Array | undefined;
-    const filling = second.fill(Buffer.alloc(5 * MiB)).then((left) => {
+    const filling = third.fill(Buffer.alloc(5 * MiB)).then((left) => {
       rest = left;
     });
     await turn();
-    first.left();
+    second.left();
     await turn();
-    expect(second.length).toBe(3 * MiB);
+    expect(third.length).toBe(3 * MiB);
     expect(rest).toBeUndefined();
-    first.release();
+    second.release();
     await filling;
     expect(rest).toHaveLength(MiB);
-    expect(second.length).toBe(4 * MiB);
+    expect(third.length).toBe(4 * MiB);
   });
 
   it('gets the copied bytes of the other back, too', async () => {
-    const memory = new ChunkMemory(6 * MiB);
-    const first = await memory.takeFirst(4 * MiB, 0, signal);
-    first.add(Buffer.alloc(4 * MiB));
-    const second = first.followedBy(4 * MiB);
-    second.add(Buffer.alloc(2 * MiB));
-    const buffers = first.pieces().map(({ buffer }) => buffer);
-    first.left();
-    expect(second.add(Buffer.alloc(MiB))).toBe(MiB);
-    expect(second.pieces().at(-1)?.buffer).toBe(buffers[0]);
+    const { second, third } = await chunksOf(memoryOf(20 * MiB));
+    second.release();
+    taken(third, Buffer.alloc(4 * MiB));
+    const fourth = third.followedBy(sizes(4 * MiB));
+    taken(fourth, Buffer.alloc(2 * MiB));
+    const [buffer] = third.pieces().map((piece) => piece.buffer);
+    third.left();
+    expect(fourth.add(Buffer.alloc(MiB))).toBe(MiB);
+    expect(fourth.pieces().at(-1)?.buffer === buffer).toBe(true);
   });
 
   it('may be smaller: the rest is for other transfers as soon as it is free', async () => {
-    const memory = new ChunkMemory(6 * MiB);
-    const first = await memory.takeFirst(4 * MiB, 0, signal);
-    first.add(Buffer.alloc(4 * MiB));
-    const second = first.followedBy(MiB);
-    let taken = false;
-    const other = memory.takeFirst(2 * MiB, 0, signal).then((chunk) => {
-      taken = true;
-      return chunk;
-    });
-    await turn();
-    expect(taken).toBe(false);
+    const memory = memoryOf(6 * MiB, 2);
+    const first = await memory.takeFirst(sizes(5 * MiB), 0, signal);
+    expect(taken(first, Buffer.alloc(5 * MiB))).toBe(5 * MiB);
+    const second = first.followedBy(sizes(MiB, 0));
+    const other = await memory.takeFirst(sizes(4 * MiB), 0, signal);
+    expect(taken(other, Buffer.alloc(5 * MiB))).toBe(MiB);
     first.release();
-    expect((await other).add(Buffer.alloc(3 * MiB))).toBe(2 * MiB);
+    expect(taken(other, Buffer.alloc(5 * MiB))).toBe(3 * MiB);
     expect(await second.fill(Buffer.alloc(2 * MiB))).toHaveLength(MiB);
   });
 
-  it('is larger only where that is free', async () => {
-    const memory = new ChunkMemory(12 * MiB);
-    const first = await memory.takeFirst(4 * MiB, 0, signal);
-    const other = await memory.takeFirst(4 * MiB, 0, signal);
-    first.add(Buffer.alloc(4 * MiB));
-    const second = first.followedBy(8 * MiB);
+  it('is full before its time where memory is short, and the other is gone', async () => {
+    const memory = memoryOf(12 * MiB, 2);
+    const first = await memory.takeFirst(sizes(8 * MiB), 0, signal);
+    const other = await memory.takeFirst(sizes(8 * MiB), 0, signal);
+    expect(taken(first, Buffer.alloc(8 * MiB))).toBe(8 * MiB);
+    expect(await other.fill(Buffer.alloc(8 * MiB))).toHaveLength(4 * MiB);
+    const next = first.followedBy(sizes(8 * MiB));
     first.release();
-    expect(await second.fill(Buffer.alloc(8 * MiB))).toHaveLength(2 * MiB);
-    other.release();
-    const third = second.followedBy(8 * MiB);
-    second.release();
-    expect(await third.fill(Buffer.alloc(9 * MiB))).toHaveLength(MiB);
+    expect(await next.fill(Buffer.alloc(9 * MiB))).toHaveLength(MiB);
   });
 
   it('leaves all of the memory to others in the end', async () => {
-    const memory = new ChunkMemory(6 * MiB);
-    const { first, second } = await twoChunks(memory);
-    first.left();
-    await second.fill(Buffer.alloc(3 * MiB));
+    const memory = memoryOf(20 * MiB);
+    const { second, third } = await chunksOf(memory);
+    second.left();
+    await third.fill(Buffer.alloc(3 * MiB));
+    third.release();
     second.release();
-    first.release();
-    first.release();
-    expect((await memory.takeFirst(6 * MiB, 0, signal)).add(Buffer.alloc(7 * MiB))).toBe(6 * MiB);
+    second.release();
+    expect(memory.hasRoomFor(15 * MiB, false)).toBe(true);
+    expect((await memory.takeWhole(15 * MiB, signal)).add(Buffer.alloc(16 * MiB))).toBe(15 * MiB);
   });
 });
