@@ -1,4 +1,3 @@
-import { blockBytes } from '../oci/memory.ts';
 import type { Share } from './concurrency.ts';
 
 /** What all transfers hold together. */
@@ -54,11 +53,11 @@ export class Allotment {
     this.#shrinkTo(most);
   }
 
-  /** Takes a block more than is used, where that is free. */
-  grow(): void {
-    const { amount } = this.#share;
-    const more = Math.min(this.#used + blockBytes, this.#most) - amount;
-    if (more > 0 && more <= this.#lot.growable()) this.#share.resize(amount + more);
+  /** Takes so much more than is used, where that is free. */
+  grow(bytes: number): void {
+    const more = this.#used + bytes - this.#share.amount;
+    if (more <= 0 || this.#used + bytes > this.#most) return;
+    if (more <= this.#lot.growable()) this.#share.resize(this.#share.amount + more);
   }
 
   #shrinkTo(bytes: number): void {

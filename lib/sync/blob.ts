@@ -7,12 +7,12 @@ import type { Descriptor, Digest } from '../oci/descriptor.ts';
 import type { Source, Target, UploadSession } from '../oci/roles.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { backoff, fruitlessAttempts } from './attempts.ts';
-import { OwnedCheckpoint } from './checkpoint.ts';
+import { isBegun, OwnedCheckpoint } from './checkpoint.ts';
 import { type Chunk, ChunkMemory } from './chunk.ts';
 import { ChunkedUpload, type UploadContext } from './chunked-upload.ts';
 import { SharedBudget, SingleFlight } from './concurrency.ts';
 import { readFrom } from './download.ts';
-import type { ChunkSizes, Limits } from './limits.ts';
+import { type ChunkSizes, type Limits, smallestChunk } from './limits.ts';
 import type { MountCandidates } from './mount.ts';
 import { cancelQuietly, exists, isLostUpload, isMismatch } from './uploads.ts';
 import { BusyError, countSent, unstopped, type Work } from './work.ts';
@@ -226,16 +226,21 @@ class Transfer {
   }
 
   async #upload(session: UploadSession | undefined): Promise<'copied' | 'existing'> {
-    if (!this.#isWhole()) return this.#uploadOwned(session);
+    if (!(await this.#goesWhole())) return this.#uploadOwned(session);
     await this.#uploadWhole(session);
     return 'copied';
   }
 
   /** Whether one chunk holds it, and there is room for that: where memory is short it goes in as many as it takes. */
-  #isWhole(): boolean {
-    const { size } = this.#blob;
+  async #goesWhole(): Promise<boolean> {
+    const { size, digest } = this.#blob;
     const most = this.#work.again ? smallestPart : this.#chunkSizes(0).chunk;
-    return size <= most && this.#shared.memory.hasRoomFor(size, this.#yields);
+    if (size > most) return false;
+    // What was begun in smaller chunks goes on where it stood.
+    const { checkpoints, memory } = this.#shared;
+    const mayBeBegun = size > smallestChunk;
+    if (mayBeBegun && (await isBegun(checkpoints, this.#target.name, digest, this.#work.stop))) return false;
+    return memory.hasRoomFor(size, this.#yields);
   }
 
   get #yields(): boolean {
@@ -269,7 +274,7 @@ class Transfer {
     try {
       await this.#verifiedOnce(async () => {
         chunk.clear();
-        for await (const piece of this.#read(0, true)) chunk.add(piece);
+        for await (const piece of this.#read(0, true)) await chunk.fill(piece);
       });
       return chunk;
     } catch (error) {

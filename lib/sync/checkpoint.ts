@@ -33,6 +33,22 @@ export function checkpointKey(target: string, digest: Digest): string {
   return `${prefix}${createHash('sha256').update(`${target}@${digest}`).digest('hex')}`;
 }
 
+/** Whether an upload is under way, or stopped where another process may go on. */
+export async function isBegun(
+  store: DocumentStore,
+  target: string,
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<boolean> {
+  return (await read(store, checkpointKey(target, digest), signal)) !== undefined;
+}
+
+/** What was saved last; what cannot be read counts as nothing. */
+async function read(store: DocumentStore, key: string, signal: AbortSignal): Promise<Checkpoint | undefined> {
+  const document = await store.get(key, { signal });
+  return document === undefined ? undefined : parseStored(document.bytes, checkpointSchema);
+}
+
 /** The one owner of an upload, in whatever process it runs. */
 export class OwnedCheckpoint {
   /** Aborted as soon as ownership can no longer be kept up: before the lease can end, nothing is sent any more. */
@@ -76,10 +92,9 @@ export class OwnedCheckpoint {
     return lease === undefined ? undefined : new OwnedCheckpoint(store, key, lease);
   }
 
-  /** What the last owner saved; what cannot be read counts as nothing. */
-  async load(signal: AbortSignal): Promise<Checkpoint | undefined> {
-    const document = await this.#store.get(this.#key, { signal });
-    return document === undefined ? undefined : parseStored(document.bytes, checkpointSchema);
+  /** What the last owner saved. */
+  load(signal: AbortSignal): Promise<Checkpoint | undefined> {
+    return read(this.#store, this.#key, signal);
   }
 
   /**

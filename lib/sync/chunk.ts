@@ -10,6 +10,9 @@ const smallestHolder = 4 * blockBytes;
 
 export type MemoryLimits = Pick<Limits, 'blobs' | 'chunkMemory' | 'keptForPushes'>;
 
+/** Smaller pieces are copied: what each takes beside its bytes would be much. */
+const smallestPiece = 4 * 1024;
+
 /** What a target says about sizes, in bytes. */
 export interface ChunkBounds {
   readonly maxChunk: number | undefined;
@@ -41,14 +44,14 @@ export class ChunkMemory {
 
   /** Whether all of a blob of so many bytes has room without waiting for others. */
   hasRoomFor(size: number, yields: boolean): boolean {
-    return size + spareFor(size, size) <= Math.max(blockBytes, this.#growable(yields, 1));
+    return size + spareFor(size) <= Math.max(blockBytes, this.#growable(yields, 1));
   }
 
   /** An empty chunk for all of a blob of so many bytes (at most the total), as soon as there is room for it. */
   async takeWhole(size: number, signal: AbortSignal, yields = false): Promise<Chunk> {
-    const share = await this.#budget.acquire(size + spareFor(size, size), yields, signal);
+    const share = await this.#budget.acquire(size + spareFor(size), yields, signal);
     const capacity = Math.min(size, share.amount);
-    return new Chunk(capacity, size, this.#allot(share, share.amount, yields));
+    return new Chunk(capacity, 'holding all', this.#allot(share, share.amount, yields));
   }
 
   /**
@@ -61,10 +64,10 @@ export class ChunkMemory {
     signal: AbortSignal,
     yields = false,
   ): Promise<Chunk> {
-    const least = Math.max(blockBytes, atLeast + spareFor(chunk, atLeast));
+    const least = Math.max(1, Math.ceil(atLeast / blockBytes)) * blockBytes;
     const share = await this.#budget.acquire(least, yields, signal);
     const capacity = Math.min(chunk, this.totalFor(yields));
-    return new Chunk(capacity, atLeast, this.#allot(share, most, yields));
+    return new Chunk(capacity, atLeast > 0 ? 'copying' : 'holding', this.#allot(share, most, yields));
   }
 
   #allot(share: Share, most: number, yields: boolean): Allotment {
@@ -88,8 +91,8 @@ export class ChunkMemory {
 }
 
 /** Of all that a chunk holds so much may be empty, and the last block: what is missing then is copied beside it. */
-function spareFor(capacity: number, atLeast: number): number {
-  return capacity >= smallestHolder && atLeast > 0 ? mostEmpty(capacity) + blockBytes : 0;
+function spareFor(capacity: number): number {
+  return capacity < smallestHolder ? 0 : mostEmpty(capacity) + blockBytes;
 }
 
 /** How much of the blocks of a chunk may be empty when it takes another one. */
@@ -97,16 +100,25 @@ function mostEmpty(capacity: number): number {
   return Math.floor(capacity / 16);
 }
 
-/** Memory of a chunk's own, and how much of it is in use. */
-interface OwnBlock {
-  readonly memory: Buffer<ArrayBuffer>;
-  used: number;
+/**
+ * How a chunk keeps what is read: in the blocks that it was read into, so that it ends with one of them; in those, and what
+ * is missing then beside them; or copied, so that it has each size to the byte.
+ */
+type Keeping = 'holding' | 'holding all' | 'copying';
+
+/** Memory that pieces are in. */
+interface Held {
+  /** What it counts. */
+  readonly bytes: number;
+  pieces: number;
+  /** Where it is the chunk's own. */
+  readonly own: Buffer<ArrayBuffer> | undefined;
 }
 
 /** Bytes that are sent in one request. Where the next chunk needs their memory, it takes that of those that have left. */
 export class Chunk implements BodyOwner {
   readonly #capacity: number;
-  readonly #atLeast: number;
+  readonly #keeping: Keeping;
   readonly #allotment: Allotment;
   /** The one that was sent before, whose memory this one may take. */
   #before: Chunk | undefined;
@@ -114,27 +126,28 @@ export class Chunk implements BodyOwner {
   readonly #isFirst: boolean;
   readonly #pieces: Uint8Array[] = [];
   #length = 0;
-  /** Where pieces are copied to, and how far the last one is filled. */
-  readonly #own: OwnBlock[] = [];
-  #filled = 0;
-  /** How many blocks it has, of its own and of others, and may have; and the last one of others. */
-  #blocks = 0;
+  readonly #held = new Map<ArrayBufferLike, Held>();
+  /** How many blocks it may hold. */
   readonly #mostBlocks: number;
-  #last: ArrayBufferLike | undefined;
-  /** How much of the allotment it uses. */
-  #used = 0;
+  /** The last block of others; the last memory of its own, and how far that is filled. */
+  #lent: ArrayBufferLike | undefined;
+  #own: Buffer<ArrayBuffer> | undefined;
+  #filled = 0;
+  /** Whether memory was wanting when it took nothing more. */
+  #isShort = false;
   /** How many of its pieces have left, and whether some of those are gone. */
   #left = 0;
   #isSpent = false;
   #isReleased = false;
 
-  constructor(capacity: number, atLeast: number, allotment: Allotment, before?: Chunk) {
+  constructor(capacity: number, keeping: Keeping, allotment: Allotment, before?: Chunk) {
     this.#capacity = capacity;
-    this.#atLeast = atLeast;
+    this.#keeping = keeping;
     this.#allotment = allotment;
     this.#before = before;
     this.#isFirst = before === undefined;
-    this.#mostBlocks = capacity < smallestHolder ? 0 : Math.floor(capacity / blockBytes);
+    const copies = keeping === 'copying' || capacity < smallestHolder;
+    this.#mostBlocks = copies ? 0 : Math.floor(capacity / blockBytes);
     allotment.enter();
   }
 
@@ -148,13 +161,12 @@ export class Chunk implements BodyOwner {
    */
   async fill(bytes: Uint8Array): Promise<Uint8Array> {
     let rest = bytes;
-    while (rest.length > 0 && this.#length < this.#capacity) {
-      if (this.#free() > 0) {
-        const taken = this.add(rest);
-        if (taken === 0) break;
-        rest = rest.subarray(taken);
-      } else if (this.#before === undefined || this.#before.#isReleased) break;
-      else await this.#allotment.nextChange();
+    while (rest.length > 0) {
+      const taken = this.add(rest);
+      rest = rest.subarray(taken);
+      if (taken > 0) continue;
+      if (!this.#isShort || this.#before === undefined || this.#before.#isReleased) break;
+      await this.#allotment.nextChange();
     }
     return rest;
   }
@@ -164,11 +176,12 @@ export class Chunk implements BodyOwner {
    * is gone or released; what is copied of it is given back at once.
    */
   add(bytes: Uint8Array): number {
-    const wanted = bytes.subarray(0, this.#capacity - this.#length);
-    // Only for what is wanted memory is asked for.
-    const piece = wanted.length === 0 ? wanted : wanted.subarray(0, this.#free());
+    this.#isShort = false;
+    const piece = bytes.subarray(0, this.#capacity - this.#length);
     if (piece.length === 0) return 0;
     if (!this.#mayHold(piece)) return this.#copy(piece);
+    if (!this.#held.has(piece.buffer) && !this.#hold(piece.buffer, blockBytes)) return 0;
+    this.#lent = piece.buffer;
     this.#append(piece);
     return piece.length;
   }
@@ -176,61 +189,55 @@ export class Chunk implements BodyOwner {
   /** The empty chunk after this one, which is full and will be sent. */
   followedBy({ chunk, share }: ChunkSizes): Chunk {
     this.#before = undefined;
-    // Blocks are held whole.
-    if (this.#mostBlocks > 0) this.#use(Math.max(0, this.#blocks * blockBytes - this.#length));
     this.#allotment.resize(share);
-    return new Chunk(chunk, this.#atLeast, this.#allotment, this);
-  }
-
-  #free(): number {
-    const allotment = this.#allotment;
-    if (allotment.free === 0) allotment.grow();
-    const before = this.#before;
-    if (allotment.free === 0 && before !== undefined) before.#reclaim();
-    return allotment.free;
-  }
-
-  #use(bytes: number): void {
-    this.#used += bytes;
-    this.#allotment.use(bytes);
-  }
-
-  #giveBack(bytes: number): void {
-    this.#used -= bytes;
-    this.#allotment.giveBack(bytes);
+    return new Chunk(chunk, this.#keeping, this.#allotment, this);
   }
 
   /** Blocks are held whole, however little of each was read: where that is too little in all, no more of them are. */
   #mayHold(piece: Uint8Array): boolean {
-    if (this.#mostBlocks === 0 || !isLent(piece)) return false;
-    if (piece.buffer === this.#last) return true;
-    const empty = this.#blocks * blockBytes - this.#length;
-    if (this.#blocks >= this.#mostBlocks || empty > mostEmpty(this.#capacity)) return false;
-    this.#blocks += 1;
-    this.#last = piece.buffer;
+    if (this.#mostBlocks === 0 || piece.length < smallestPiece || !isLent(piece)) return false;
+    if (piece.buffer === this.#lent) return true;
+    const blocks = this.#held.size;
+    return blocks < this.#mostBlocks && blocks * blockBytes - this.#length <= mostEmpty(this.#capacity);
+  }
+
+  /** False where there is no room for it now. */
+  #hold(memory: ArrayBufferLike, bytes: number, own?: Buffer<ArrayBuffer>): boolean {
+    if (!this.#hasFree(bytes)) return false;
+    this.#allotment.use(bytes);
+    this.#held.set(memory, { bytes, pieces: 0, own });
     return true;
   }
 
+  #hasFree(bytes: number): boolean {
+    const allotment = this.#allotment;
+    if (allotment.free < bytes) allotment.grow(bytes);
+    const before = this.#before;
+    if (allotment.free < bytes && before !== undefined) before.#reclaim();
+    this.#isShort = allotment.free < bytes;
+    return !this.#isShort;
+  }
+
   #append(piece: Uint8Array): void {
-    const before = this.#pieces.at(-1);
-    const follows = before?.buffer === piece.buffer && before.byteOffset + before.length === piece.byteOffset;
-    if (!follows) this.#pieces.push(piece);
-    else
-      this.#pieces.splice(-1, 1, Buffer.from(piece.buffer, before.byteOffset, before.length + piece.length));
     this.#length += piece.length;
-    this.#use(piece.length);
+    const before = this.#pieces.at(-1);
+    if (before?.buffer === piece.buffer && before.byteOffset + before.length === piece.byteOffset) {
+      this.#pieces.splice(-1, 1, Buffer.from(piece.buffer, before.byteOffset, before.length + piece.length));
+      return;
+    }
+    this.#pieces.push(piece);
+    const held = this.#held.get(piece.buffer);
+    if (held !== undefined) held.pieces += 1;
   }
 
   #copy(piece: Uint8Array): number {
     let at = 0;
     while (at < piece.length) {
-      const own = this.#room();
-      if (own === undefined) break;
-      const room = own.memory.subarray(this.#filled);
+      const room = this.#room();
+      if (room === undefined) break;
       const length = Math.min(piece.length - at, room.length);
       room.set(piece.subarray(at, at + length));
       this.#append(room.subarray(0, length));
-      own.used += length;
       this.#filled += length;
       at += length;
     }
@@ -238,17 +245,15 @@ export class Chunk implements BodyOwner {
     return at;
   }
 
-  /** Memory of its own with room in it; `undefined` where the chunk is full. */
-  #room(): OwnBlock | undefined {
-    const last = this.#own.at(-1);
-    if (last !== undefined && this.#filled < last.memory.length) return last;
-    const hasAll = this.#mostBlocks > 0 && this.#blocks >= this.#mostBlocks;
-    const left = this.#capacity - this.#length;
-    if (left === 0 || (hasAll && this.#length >= this.#atLeast)) return undefined;
-    const memory = left < blockBytes ? Buffer.allocUnsafeSlow(left) : takeBlock();
-    this.#blocks += 1;
-    const own = { memory, used: 0 };
-    this.#own.push(own);
+  /** What is left of memory of its own; `undefined` where the chunk is full, or memory is short. */
+  #room(): Buffer<ArrayBuffer> | undefined {
+    if (this.#own !== undefined && this.#filled < this.#own.length) return this.#own.subarray(this.#filled);
+    const hasAll = this.#mostBlocks > 0 && this.#held.size >= this.#mostBlocks;
+    const size = Math.min(this.#capacity - this.#length, blockBytes);
+    if (size === 0 || (hasAll && this.#keeping === 'holding') || !this.#hasFree(size)) return undefined;
+    const own = size === blockBytes ? takeBlock() : Buffer.allocUnsafeSlow(size);
+    this.#hold(own.buffer, size, own);
+    this.#own = own;
     this.#filled = 0;
     return own;
   }
@@ -280,28 +285,20 @@ export class Chunk implements BodyOwner {
   clear(): void {
     this.#drop(this.#pieces.length);
     this.#length = 0;
-    this.#filled = 0;
-    this.#blocks = 0;
-    this.#last = undefined;
+    this.#lent = undefined;
+    this.#own = undefined;
   }
 
   /** Drops so many of the first pieces. */
   #drop(count: number): void {
     for (const piece of this.#pieces.splice(0, count)) {
-      if (!this.#dropOwn(piece)) giveBack(piece);
-      this.#giveBack(piece.length);
+      const held = this.#held.get(piece.buffer);
+      if (held?.own === undefined) giveBack(piece);
+      if (held === undefined || --held.pieces > 0) continue;
+      this.#held.delete(piece.buffer);
+      if (held.own?.length === blockBytes) returnBlock(held.own);
+      this.#allotment.giveBack(held.bytes);
     }
-  }
-
-  #dropOwn(piece: Uint8Array): boolean {
-    const index = this.#own.findIndex(({ memory }) => memory.buffer === piece.buffer);
-    const own = this.#own[index];
-    if (own === undefined) return false;
-    own.used -= piece.length;
-    if (own.used > 0) return true;
-    this.#own.splice(index, 1);
-    if (own.memory.length === blockBytes) returnBlock(own.memory);
-    return true;
   }
 
   /** Gives the memory back, with what is in it; a second call does nothing. */
@@ -309,7 +306,6 @@ export class Chunk implements BodyOwner {
     if (this.#isReleased) return;
     this.#isReleased = true;
     this.clear();
-    this.#giveBack(this.#used);
     this.#allotment.leave();
   }
 }

@@ -7,7 +7,7 @@
  *
  *   chunks in memory   88 MiB   each transfer has one chunk of at most 32 MiB, and 2 MiB or more for the beginning of the
  *                               next, which grows into what has left of the first (allotment.ts); it holds what it has
- *                               read, and leaves a block to each that may begin
+ *                               read, in blocks, and leaves 2 MiB to each that may begin
  *   blobs in flight    10       so a chunk is 88 MiB / 10 - 2 MiB = 6 MiB where all are under way; copies of the function
  *                               app leave two of them, and 8 MiB, to pushes
  *   read from sockets           some blocks of 1 MiB for each blob in flight; chunks of 4 MiB and more hold those that they
@@ -54,8 +54,12 @@ export const defaultLimits: Limits = {
 /** Of a blob of 64 MiB as much is in memory at once as of any larger one. */
 const largestShare = 40 * MiB;
 const largestChunk = 32 * MiB;
+/** What goes in parts for want of memory alone goes in no smaller ones. */
+export const smallestChunk = blockBytes;
 /** With so much more than one chunk the next one is being filled before anything of it has left. */
 const leastBeside = 2 * MiB;
+/** With less than that a chunk costs more than its bytes. */
+const leastForBeginner = 2 * MiB;
 
 /** What memory allows one transfer, in bytes. */
 export interface ChunkSizes {
@@ -66,7 +70,7 @@ export interface ChunkSizes {
 }
 
 /**
- * The most that one of so many transfers uses of the memory: an even share, with a block for each place where another one
+ * The most that one of so many transfers uses of the memory: an even share, with some left for each place where another one
  * may begin, within what the target takes.
  */
 export function chunkSizesFor(
@@ -75,15 +79,16 @@ export function chunkSizesFor(
   chunkMemory: number,
   target: { maxChunk: number | undefined; minChunk: number },
 ): ChunkSizes {
-  const even = (chunkMemory - keptForBeginners(places - transfers, chunkMemory)) / Math.max(1, transfers);
+  const left = chunkMemory - keptForBeginners(places - transfers, chunkMemory);
+  const even = Math.floor(left / Math.max(1, transfers));
   const most = Math.min(Math.max(even, blockBytes), largestShare, chunkMemory);
   const blocks = Math.floor((most - Math.min(leastBeside, most / 2)) / blockBytes);
-  const wanted = Math.min(Math.max(blocks * blockBytes, blockBytes), largestChunk, chunkMemory);
+  const wanted = Math.min(Math.max(blocks * blockBytes, smallestChunk), largestChunk, chunkMemory);
   const chunk = Math.max(Math.min(wanted, target.maxChunk ?? wanted), target.minChunk);
   return { chunk, share: Math.max(chunk, Math.min(most, 2 * chunk)) };
 }
 
 /** Bytes that those who are under way leave to so many who may begin, so that nobody waits for a slow one to come to its end. */
 export function keptForBeginners(count: number, chunkMemory: number): number {
-  return Math.min(Math.max(0, count) * blockBytes, chunkMemory / 4);
+  return Math.min(Math.max(0, count) * leastForBeginner, Math.floor(chunkMemory / 4));
 }

@@ -676,6 +676,23 @@ describe('a copy that is stopped', () => {
     expect(sentBytes()).toBe(before + 2.5 * MiB);
   });
 
+  it('goes on where it stood although all of the blob would go at once now', async () => {
+    const content = buildManifest({ layers: [8 * MiB] });
+    bench.push('1', content);
+    await stopAfter(3 * MiB);
+    bench.source.requests.length = 0;
+    bench.target.requests.length = 0;
+    expect(outcomes(await bench.engine({}, 32 * MiB).copy())).toEqual(['copied']);
+    const [
+      {
+        headers: { range },
+      } = { headers: {} },
+    ] = bench.asked(bench.source, 'GET', blobOf(content).digest);
+    expect(range).toMatch(/^bytes=[3-7]\d{6}-$/);
+    expect(bench.asked(bench.target, 'POST', '/uploads/')).toEqual([]);
+    expect(bench.target.store.uploads.size).toBe(0);
+  });
+
   it('keeps a single byte to itself: with no more than that a session looks like a new one', async () => {
     const content = buildManifest({ layers: [4 * MiB] });
     bench.push('1', content);
