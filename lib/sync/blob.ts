@@ -20,8 +20,10 @@ import { BusyError, countSent, unstopped, type Work } from './work.ts';
 /** What is no larger comes in time from whatever source is not given up. */
 const smallestPart = 64 * 1024;
 const presentMemory = 100_000;
-/** So many requests of a process may wait for what others are sending: the places of all others are for those with work to do. */
+/** So many pushes, and as many copies, may wait for what others are sending: the places of all others are for those with work to do. */
 const mostWaiting = 3;
+/** What may be small is waited for so long, in milliseconds, by whoever comes. */
+const momentMs = 2000;
 
 export interface BlobCopierOptions {
   readonly checkpoints: DocumentStore;
@@ -62,9 +64,9 @@ export class BlobCopier {
     await fly(place.signal);
   }
 
-  /** A place to wait in for something else that another request is bringing. @throws BusyError where there is none */
+  /** To wait for something else that another request is bringing: what is below it may be little, or large. */
   waitFor(what: Descriptor, work: Work): ReturnType<Waiting['enter']> {
-    return this.#waiting.enter(what, work);
+    return this.#waiting.enter(what, work, momentMs);
   }
 
   /** What one chunk holds is soon there. */
@@ -108,30 +110,44 @@ export class BlobCopier {
 /** Requests that wait for what another one is sending. */
 class Waiting {
   readonly #most: number;
-  /** For how many things each of them waits. */
+  /** For how many things each of them waits in a place. */
   readonly #requests = new Map<Work, number>();
 
   constructor(most: number) {
     this.#most = most;
   }
 
-  /** A place to wait in, until it is disposed of; its signal tells when patience has ended, or the work. @throws BusyError where there is none */
-  enter(blob: Descriptor, work: Work): Disposable & { readonly signal: AbortSignal } {
+  /**
+   * Waits until it is disposed of: after some milliseconds only in a place, of which a request needs one for all that it
+   * waits for. The signal tells when there is none, when patience has ended, or the work.
+   */
+  enter(what: Descriptor, work: Work, freeMs = 0): Disposable & { readonly signal: AbortSignal } {
     const { stop, patienceMs } = work;
     if (patienceMs === Number.POSITIVE_INFINITY) return { signal: stop, [Symbol.dispose]() {} };
-    const waits = this.#requests.get(work) ?? 0;
-    if (waits === 0 && this.#requests.size >= this.#most) throw new BusyError(blob);
-    this.#requests.set(work, waits + 1);
     const limit = new AbortController();
     const end = () => limit.abort(stop.reason);
+    const giveBack = () => limit.abort(new BusyError(what));
+    let hasPlace = false;
+    const takePlace = () => {
+      hasPlace = this.#tryTake(work);
+      if (!hasPlace) giveBack();
+    };
     stop.addEventListener('abort', end);
-    const timer = setTimeout(() => limit.abort(new BusyError(blob)), patienceMs);
+    const timers = [setTimeout(takePlace, freeMs), setTimeout(giveBack, patienceMs)];
     const leave = () => {
-      this.#leave(work);
-      clearTimeout(timer);
+      timers.forEach(clearTimeout);
       stop.removeEventListener('abort', end);
+      if (hasPlace) this.#leave(work);
     };
     return { signal: limit.signal, [Symbol.dispose]: leave };
+  }
+
+  #tryTake(work: Work): boolean {
+    const waits = this.#requests.get(work) ?? 0;
+    const others = [...this.#requests.keys()].filter(({ yields }) => yields === work.yields);
+    if (waits === 0 && others.length >= this.#most) return false;
+    this.#requests.set(work, waits + 1);
+    return true;
   }
 
   #leave(work: Work): void {

@@ -112,7 +112,7 @@ export class GraphCopier {
     walked.add(descriptor.digest);
   }
 
-  /** What another request is at may take as long as its blobs: who waits has a place to do so in, or comes again. */
+  /** What another request is at may take as long as its blobs: after a moment who waits has a place to do so in, or comes again. */
   async #join(flight: string, descriptor: Descriptor, passage: Passage, depth: number): Promise<void> {
     using place = this.#blobs.waitFor(descriptor, passage.work);
     await this.#flights.run(flight, place.signal, () => this.#bring(descriptor, passage, depth));

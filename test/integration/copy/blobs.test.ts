@@ -924,6 +924,23 @@ describe('a large blob that many requests of one process want', () => {
     expect(bench.asked(bench.source, 'GET', layer.descriptor.digest)).toHaveLength(1);
   });
 
+  it('is waited for by a few pushes, however many copies wait too', async () => {
+    const more = [...contents, buildManifest({ layers: [layer], annotations: { index: '8' } })];
+    for (const [index, content] of more.entries()) bench.push(`${index}`, content);
+    const engine = bench.engine();
+    const first = await underWay(contents[0] ?? buildManifest({}), engine, '0');
+    const ask = (tag: string, yields: boolean) =>
+      engine.copy({ tag, yields }).then(outcomes, (error: Error) => [error.name]);
+    const copies = ['1', '2', '3', '4'].map((tag) => ask(tag, true));
+    expect(await Promise.race(copies)).toEqual(['BusyError']);
+    const pushes = ['5', '6', '7', '8'].map((tag) => ask(tag, false));
+    expect(await Promise.race(pushes)).toEqual(['BusyError']);
+    first.goOn();
+    await first.copy;
+    for (const given of [copies, pushes])
+      expect((await Promise.all(given)).flat().sort()).toEqual(['BusyError', 'copied', 'copied', 'copied']);
+  });
+
   it('lets a waiting request go when its patience ends', async () => {
     for (const [index, content] of contents.entries()) bench.push(`${index}`, content);
     const engine = bench.engine();
@@ -944,7 +961,25 @@ describe('manifests that indexes have in common', () => {
   );
   const [slow = buildManifest()] = children.map(({ manifest }) => manifest);
 
-  it('are waited for by a few requests, each at all it lacks, and by no others', async () => {
+  it('are waited for by all who come, for a moment', async () => {
+    for (const [index, content] of contents.entries()) bench.push(`${index}`, content);
+    const engine = bench.engine();
+    const first = await underWay(contents[0] ?? slow, engine, '0', slow);
+    const given = ['1', '2', '3', '4'].map((tag) =>
+      engine.copy({ tag }).then(outcomes, (error: Error) => [error.name]),
+    );
+    // They have their own indexes, and are at what all name.
+    const { checkpoints } = bench.stores;
+    for (const { descriptor } of contents.slice(1))
+      await vi.waitFor(async () =>
+        expect(await checkpoints.get(`manifests/${descriptor.digest}`)).toBeDefined(),
+      );
+    first.goOn();
+    await first.copy;
+    expect((await Promise.all(given)).flat()).toEqual(Array(4).fill('copied'));
+  });
+
+  it('are waited for longer by a few requests, each at all it lacks, and by no others', async () => {
     for (const [index, content] of contents.entries()) bench.push(`${index}`, content);
     const engine = bench.engine();
     const first = await underWay(contents[0] ?? slow, engine, '0', slow);
