@@ -159,7 +159,7 @@ export class SharedBudget {
 
 /** Callers that want the same key at the same time share one piece of work. */
 export class SingleFlight<T> {
-  readonly #flights = new Map<string, Promise<T>>();
+  readonly #flights = new Map<string, { readonly result: Promise<T>; readonly by: string }>();
 
   has(key: string): boolean {
     return this.#flights.has(key);
@@ -168,24 +168,26 @@ export class SingleFlight<T> {
   /**
    * Starts the work, or joins what is under way. Where somebody else's work ends because *they* were stopped, the
    * caller does it itself: one's stop is not the other's.
+   * @param by on whose behalf: nor is the failure of one that of another
    */
-  async run(key: string, signal: AbortSignal, start: () => Promise<T>): Promise<T> {
+  async run(key: string, signal: AbortSignal, start: () => Promise<T>, by = ''): Promise<T> {
     for (;;) {
       signal.throwIfAborted();
       const joined = this.#flights.get(key);
-      if (joined === undefined) return this.#own(key, start);
+      if (joined === undefined) return this.#own(key, start, by);
       try {
-        return await unlessAborted(joined, signal);
+        return await unlessAborted(joined.result, signal);
       } catch (error) {
-        if (signal.aborted || !(error instanceof StoppedError)) throw error;
+        const isShared = joined.by === by && !(error instanceof StoppedError);
+        if (signal.aborted || isShared) throw error;
       }
     }
   }
 
-  #own(key: string, start: () => Promise<T>): Promise<T> {
-    const flight = start().finally(() => this.#flights.delete(key));
-    this.#flights.set(key, flight);
-    return flight;
+  #own(key: string, start: () => Promise<T>, by: string): Promise<T> {
+    const result = start().finally(() => this.#flights.delete(key));
+    this.#flights.set(key, { result, by });
+    return result;
   }
 }
 

@@ -69,14 +69,15 @@ export class GraphCopier {
     return { manifest, atTarget: false };
   }
 
-  /** Several tags or targets may want it at once: each has to be admitted, and one pulls it. */
+  /** Several tags, targets or rules may want it at once: each has to be admitted, and one pulls it. */
   async #pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
     if (source.billed === true) await work.admitPull();
-    return this.#pulls.run(`${source.name}@${digest}`, work.stop, async () => {
+    const once = async () => {
       const manifest = this.#pulled.recall(digest) ?? (await pull(source, digest, work));
       this.#pulled.remember(manifest);
       return manifest;
-    });
+    };
+    return this.#pulls.run(digest, work.stop, once, source.name);
   }
 
   /** Makes sure of everything below a manifest. */
@@ -106,16 +107,17 @@ export class GraphCopier {
         `${passage.source.name} names more than ${maxManifests} manifests`,
       );
     }
-    const flight = flightOf(descriptor, passage);
-    if (this.#flights.has(flight)) await this.#join(flight, descriptor, passage, depth);
-    else await this.#flights.run(flight, passage.work.stop, () => this.#bring(descriptor, passage, depth));
+    await this.#bringOnce(descriptor, passage, depth);
     walked.add(descriptor.digest);
   }
 
   /** What another request is at may take as long as its blobs: after a moment who waits has a place to do so in, or comes again. */
-  async #join(flight: string, descriptor: Descriptor, passage: Passage, depth: number): Promise<void> {
-    using place = this.#blobs.waitFor(descriptor, passage.work);
-    await this.#flights.run(flight, place.signal, () => this.#bring(descriptor, passage, depth));
+  async #bringOnce(descriptor: Descriptor, passage: Passage, depth: number): Promise<void> {
+    const { source, work } = passage;
+    const flight = flightOf(descriptor, passage);
+    using place = this.#flights.has(flight) ? this.#blobs.waitFor(descriptor, work) : undefined;
+    const bring = () => this.#bring(descriptor, passage, depth);
+    await this.#flights.run(flight, place?.signal ?? work.stop, bring, source.name);
   }
 
   async #bring(descriptor: Descriptor, passage: Passage, depth: number): Promise<void> {
@@ -178,10 +180,10 @@ export class GraphCopier {
   }
 }
 
-/** Shared by those who fare alike: of the same source, and with the same pulls left to them. */
-function flightOf({ digest }: Descriptor, { source, target, work }: Passage): string {
+/** No push joins a copy, which may wait for places, and has fewer pulls left to it. */
+function flightOf({ digest }: Descriptor, { target, work }: Passage): string {
   const lane = work.yields ? 'yields' : 'comes first';
-  return `${source.name} ${target.name}@${digest} ${lane}`;
+  return `${target.name}@${digest} ${lane}`;
 }
 
 /** @throws ERR_SIZE_MISMATCH */

@@ -139,6 +139,61 @@ describe('what is kept for pushes', () => {
   });
 });
 
+describe('a manifest that two rules want from different sources', () => {
+  const child = buildManifest({ seed: 'shared', layers: [10] });
+  const indexFor = (architecture: string) =>
+    buildIndex([{ manifest: child, platform: { os: 'linux', architecture } }]);
+  const first = indexFor('amd64');
+  const second = indexFor('arm64');
+
+  /** Copies both; the second comes to what both name while the first is at it. */
+  async function copyBoth(limited: { readonly pulls?: number }): Promise<void> {
+    app = await startApp({
+      rules: `
+  - { name: limited, source: docker.io/limited/app, target: $target/app, tags: { include: [first] } }
+  - { name: paid, source: docker.io/paid/app, target: $target/app, tags: { include: [second] } }`,
+      accounts: { limited, paid: {} },
+    });
+    await app.hub.push('limited/app', 'first', first);
+    await app.hub.push('paid/app', 'second', second);
+    await app.schedule();
+    const worker = app.worker();
+    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    const [asked, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    app.target.intercept = async ({ method, url }) => {
+      if (method !== 'GET' || !url.includes(child.descriptor.digest)) return undefined;
+      asked.resolve();
+      await goOn.promise;
+      return undefined;
+    };
+    const [copies = [], others = []] = ['limited', 'paid'].map((rule) =>
+      app.queues.messages.filter(({ text }) => text.includes(`"rule":"${rule}"`)),
+    );
+    app.queues.messages.length = 0;
+    const copying = copies.map((copy) => handOver(worker, copy));
+    await asked.promise;
+    copying.push(...others.map((copy) => handOver(worker, copy)));
+    const saved = () => app.stores.checkpoints.get(`manifests/${second.descriptor.digest}`);
+    await vi.waitFor(async () => expect(await saved()).toBeDefined());
+    goOn.resolve();
+    await Promise.all(copying);
+  }
+
+  it('is pulled once', async () => {
+    await copyBoth({});
+    expect(app.hub.pulls).toBe(3);
+    expect([app.digestAt('first'), app.digestAt('second')]).toEqual([
+      first.descriptor.digest,
+      second.descriptor.digest,
+    ]);
+  });
+
+  it('is pulled by the one whose account has pulls left where the other came first', async () => {
+    await copyBoth({ pulls: 1 });
+    expect([app.digestAt('first'), app.digestAt('second')]).toEqual([undefined, second.descriptor.digest]);
+  });
+});
+
 describe('the allowance of one of two accounts', () => {
   const both = `
   - { name: limited, source: docker.io/limited/app, target: $target/limited }
