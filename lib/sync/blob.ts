@@ -178,7 +178,7 @@ class Transfer {
   readonly #work: Work;
   readonly #shared: Shared;
   readonly #id: string;
-  /** Repositories that the blob was not mounted from. */
+  /** Repositories that the registry has answered not to have the blob. */
   readonly refused: string[] = [];
 
   constructor(blob: Descriptor, source: Source, target: Target, work: Work, shared: Shared) {
@@ -227,18 +227,18 @@ class Transfer {
       if (typeof how === 'object') await cancelQuietly(how);
       how = await this.#mountFrom(from);
       if (how === true) return true;
-      this.refused.push(from);
     }
     return how;
   }
 
   async #mountFrom(from: string): Promise<true | UploadSession | false> {
     const mounted = await this.#target.mountBlob(this.#blob.digest, from, { signal: this.#work.stop });
-    if (mounted !== true) return mounted;
     // Only now its size shows, and whether it is there at all.
-    if (!(await exists(this.#blob, this.#target, this.#work))) return false;
-    this.#work.tally.blobsMounted += 1;
-    return true;
+    const has = mounted === true && (await exists(this.#blob, this.#target, this.#work));
+    if (has) this.#work.tally.blobsMounted += 1;
+    // What failed, or is forbidden to this login, may go well the next time, and for others.
+    else if (mounted !== false) this.refused.push(from);
+    return mounted === true ? has : mounted;
   }
 
   async #upload(session: UploadSession | undefined): Promise<'copied' | 'existing'> {

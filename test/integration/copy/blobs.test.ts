@@ -151,6 +151,20 @@ describe('a blob', () => {
     }
   });
 
+  it.each([503, 403])(
+    'whose mount was answered with %i is mounted from the same repository the next time',
+    async (status) => {
+      const content = buildManifest({ layers: [2 * MiB] });
+      bench.push('1', content);
+      await bench.engine().copy({ target: 'far/away' });
+      bench.target.intercept = ({ url }) => (url.includes('mount=') ? { kind: 'answer', status } : undefined);
+      expect((await bench.engine().copy({ target: 'm/other' })).tally.blobsMounted).toBe(0);
+      bench.target.intercept = undefined;
+      bench.target.store.repositories.delete('m/other');
+      expect((await bench.engine().copy({ target: 'm/b' })).tally.blobsMounted).toBe(1);
+    },
+  );
+
   it('whose mount is declined goes through the session that was opened instead', async () => {
     const content = buildManifest({ layers: [2 * MiB] });
     bench.push('1', content);
