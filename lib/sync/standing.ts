@@ -71,8 +71,7 @@ export async function readStatus(desk: Desk, now: number): Promise<Status> {
   const paused = pausedSince !== undefined;
   const openRuns = await desk.book.openRuns();
   const parkings = await Array.fromAsync(desk.parked.all());
-  const times = new Map(parkings.map((parking) => [parkedName(parking), parking.until]));
-  const moment = { now, paused, resumedAt: Date.parse(resumedAt ?? '') || 0, times };
+  const moment = { now, paused, resumedAt: Date.parse(resumedAt ?? '') || 0, times: timesOf(parkings) };
   const [open, copying, parked, runs, traffic] = await Promise.all([
     // One that cannot be read is among the names alone.
     Promise.all(shownOf(openRuns).map((run) => openRun(desk.book, run, moment).catch(() => undefined))),
@@ -104,8 +103,15 @@ interface Moment {
   readonly paused: boolean;
   /** 0 where nothing was ever paused. */
   readonly resumedAt: number;
-  /** Until when each request is parked, by the name under which it is. */
   readonly times: ReadonlyMap<string, number>;
+}
+
+/** Until when each request is parked, by the name under which it is; and by its id alone, for runs that do not know whose it is. */
+function timesOf(parkings: readonly Parking[]): ReadonlyMap<string, number> {
+  const named = parkings.map((parking) => [parkedName(parking), parking.until] as const);
+  // Plans of different runs have nothing to do with each other.
+  const joined = parkings.filter(({ lane }) => lane !== 'plan').map(({ id, until }) => [id, until] as const);
+  return new Map([...named, ...joined]);
 }
 
 async function openRun(book: RunBook, run: string, moment: Moment): Promise<OpenRun | undefined> {
@@ -118,7 +124,9 @@ async function openRun(book: RunBook, run: string, moment: Moment): Promise<Open
     return line === undefined ? [] : [line.target];
   });
   // What the parking has no more was sent again.
-  const times = parked.flatMap(({ parkedAs }) => moment.times.get(parkedAs) ?? []);
+  const times = parked.flatMap(
+    ({ id, parkedAs }) => moment.times.get(parkedAs) ?? moment.times.get(id) ?? [],
+  );
   const last = times.reduce((latest, time) => Math.max(latest, time), 0);
   const counts = { out: missing.length + parked.length - times.length, parked: times.length };
   const state = stateOf(standing, last, moment);

@@ -96,6 +96,24 @@ describe('an open run', () => {
     expect(reportSchema.parse(JSON.parse(JSON.stringify(reports))).totals).toMatchObject({ deferred: 2 });
   });
 
+  it('waits for what an earlier run has parked, also where it was written down without that run', async () => {
+    await planned();
+    app.hub.abuse = { retryAfter: '7200' };
+    await app.deliver();
+    const second = await app.schedule();
+    await app.deliver();
+    const { runs } = app.stores;
+    for (const { key } of await Array.fromAsync(runs.list(`parts/${second}/`))) {
+      const [id, state, ...earlier] = key.split('~');
+      const part = await runs.get(key);
+      if (earlier.length === 0 || part === undefined) continue;
+      await runs.put(`${id}~${state}`, part.bytes);
+      await runs.delete(key);
+    }
+    const waits = { state: 'waiting', out: 0, parked: 2 };
+    expect((await status()).open).toMatchObject([waits, waits]);
+  });
+
   it('names no time for what waits until people let it go on, or whose time has come', async () => {
     await planned();
     app.hub.abuse = { retryAfter: '7200' };
