@@ -42,6 +42,8 @@ import { Verifier } from './sync/verifier.ts';
 
 /** Share of a rule's tags that one prune may delete unasked. */
 const defaultPruneLimit = 0.2;
+/** How long a run waits for a host that refuses everything, in milliseconds. */
+const patienceMs = 3 * 60_000;
 
 export interface CoreOptions {
   readonly rules: Rules;
@@ -186,7 +188,10 @@ class DirectEngine implements Engine {
 
   #open(wait: number): Clients {
     const { env, options, onEvent } = this.#setup;
-    const gate = createHostGate({ onWaiting: (host, until) => onEvent({ type: 'waiting', host, until }) });
+    const gate = createHostGate({
+      patienceMs,
+      onWaiting: (host, until) => onEvent({ type: 'waiting', host, until }),
+    });
     this.#clients ??= new Clients({
       env,
       gate,

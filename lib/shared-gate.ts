@@ -53,6 +53,7 @@ export function createSharedGate(store: DocumentStore, options: HostGateOptions 
       tell(host, until, 'everything').catch(() => undefined);
       return until;
     },
+    served: (host) => own.served(host),
   };
 }
 

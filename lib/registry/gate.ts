@@ -18,7 +18,7 @@ export interface GateWait {
 export interface HostGate {
   /**
    * Resolves when a request may go to this host.
-   * @throws ERR_RATE_LIMITED with `retryAt` when that is too far away, or the host goes on refusing.
+   * @throws ERR_RATE_LIMITED with `retryAt` when that is too far away, or the patience with a host that refuses everything is at its end.
    */
   wait(host: string, wait: GateWait): Promise<void>;
   /** Nothing of this traffic goes to the host before `until` (milliseconds since the epoch); never moved to an earlier time. */
@@ -28,6 +28,8 @@ export interface HostGate {
    * @returns until when, in milliseconds since the epoch
    */
   refuse(host: string): number;
+  /** The host did what it was asked, or had a reason of its own not to: its refusals are of some requests only. */
+  served(host: string): void;
 }
 
 const firstRefusalMs = 2000;
@@ -38,16 +40,20 @@ interface Refusal {
   readonly ms: number;
   /** Milliseconds since the epoch. */
   readonly until: number;
+  /** When it began to refuse all that it is asked; `undefined` where it served something after that. */
+  readonly since: number | undefined;
 }
 
 export interface HostGateOptions {
   readonly clock?: Clock;
+  /** How long anybody waits for a host that refuses all that it is asked, in milliseconds. @default for ever */
+  readonly patienceMs?: number;
   /** Told when requests to a host begin to wait, and until when. */
   readonly onWaiting?: (host: string, until: number) => void;
 }
 
 export function createHostGate(options: HostGateOptions = {}): HostGate {
-  const clock = options.clock ?? systemClock;
+  const { clock = systemClock, patienceMs = Number.POSITIVE_INFINITY } = options;
   const closed = new Map<string, number>();
   const refusals = new Map<string, Refusal>();
   const told = new Map<string, number>();
@@ -66,10 +72,10 @@ export function createHostGate(options: HostGateOptions = {}): HostGate {
     const at = key(host, traffic);
     closed.set(at, Math.max(closed.get(at) ?? 0, time));
   };
-  /** Left alone ever longer, and refusing still: whoever goes on waiting gets no answer for one more minute, and another. */
-  const isStubborn = (host: string, time: number): boolean => {
-    const refusal = refusals.get(host);
-    return refusal?.until === time && refusal.ms === longestRefusalMs;
+  /** Each of those who wait would be refused a minute after the other, and nothing be done. */
+  const isHopeless = (host: string, time: number): boolean => {
+    const { until, since } = refusals.get(host) ?? {};
+    return until === time && since !== undefined && clock.now() - since >= patienceMs;
   };
   /** Those that were refused together do not come back together. */
   const spread = (host: string, time: number): number => {
@@ -83,7 +89,7 @@ export function createHostGate(options: HostGateOptions = {}): HostGate {
       for (let time = until(host, traffic); time > clock.now(); time = until(host, traffic)) {
         const waitMs = time - clock.now();
         if (waitMs > maxWaitMs) throw tooLong(host, time);
-        if (isStubborn(host, time)) throw limited('goes on refusing, and is left alone until', host, time);
+        if (isHopeless(host, time)) throw limited('refuses everything, and is left alone until', host, time);
         tell(host, time);
         await clock.sleep(waitMs + spread(host, time), signal);
       }
@@ -97,9 +103,13 @@ export function createHostGate(options: HostGateOptions = {}): HostGate {
       const isNoBetter = before !== undefined && now < before.until + 2 * before.ms;
       const ms = isNoBetter ? Math.min(2 * before.ms, longestRefusalMs) : firstRefusalMs;
       const until = Math.ceil(now + ms * (0.5 + Math.random() / 2));
-      refusals.set(host, { ms, until });
+      refusals.set(host, { ms, until, since: (isNoBetter ? before.since : undefined) ?? now });
       close(host, until);
       return until;
+    },
+    served(host) {
+      const refusal = refusals.get(host);
+      if (refusal?.since !== undefined) refusals.set(host, { ...refusal, since: undefined });
     },
   };
 }

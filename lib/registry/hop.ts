@@ -40,6 +40,7 @@ export function createHop(options: HopOptions): SendOutgoing {
       headersTimeoutMs: request.slow === true ? timeouts.commitMs : timeouts.headersMs,
       onSent: () => request.onSent?.(),
     });
+    if (isServed(answer.status)) gate.served(url.host);
     if (url.origin === endpoint.origin) {
       endpoint.settle();
       options.onAnswer?.(answer, observer);
@@ -63,6 +64,11 @@ export function createHop(options: HopOptions): SendOutgoing {
       return send({ ...atEndpoint(request, endpoint), onSent });
     }
   };
+}
+
+/** To ask for a login, to refuse and to fail is not to serve. */
+function isServed(status: number): boolean {
+  return status < 500 && status !== 401 && status !== 429;
 }
 
 /** What ends a wait: nothing of the request is on its way. */

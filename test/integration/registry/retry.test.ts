@@ -128,6 +128,20 @@ describe('retry', () => {
     expect(clock.slept[0]).toBeGreaterThanOrEqual(1000);
   });
 
+  it('ends at a host that refuses everything, and goes on at one that serves now and then', async () => {
+    const clock = fakeClock();
+    const gate = createHostGate({ clock, patienceMs: 120_000 });
+    const limits = { clock, gate, retries: 30 };
+    const refusing = await serve(() => reply(429));
+    await expect(
+      transportTo(refusing.url, limits).send({ method: 'GET', url: '/v2/' }),
+    ).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED', retryAt: expect.any(Number) });
+    const slow = await serve(() => reply(slow.requests.length % 3 === 0 ? 404 : 429));
+    const transport = transportTo(slow.url, limits);
+    for (let nth = 0; nth < 20; nth += 1)
+      expect((await transport.send({ method: 'HEAD', url: '/v2/' })).status).toBe(404);
+  });
+
   it('stops with the reason of its signal, untouched', async () => {
     const server = await serve(() => new Promise(() => {}));
     const controller = new AbortController();

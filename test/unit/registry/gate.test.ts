@@ -102,17 +102,32 @@ describe('the gate of a host', () => {
     }
   });
 
-  it('keeps nobody waiting for a host that goes on refusing, and says until when it is left alone', async () => {
-    const clock = fakeClock();
-    const gate = createHostGate({ clock });
-    for (let nth = 0; nth < 5; nth += 1) {
-      gate.refuse('x');
+  describe('whose patience ends', () => {
+    const patienceMs = 3 * 60_000;
+
+    it('keeps nobody waiting any more for a host that refused everything for so long, and says until when', async () => {
+      const clock = fakeClock();
+      const gate = createHostGate({ clock, patienceMs });
+      const begun = clock.now();
+      let until = gate.refuse('x');
+      while (clock.now() - begun < patienceMs) {
+        await gate.wait('x', wait);
+        until = gate.refuse('x');
+      }
+      await expect(gate.wait('x', wait)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED', retryAt: until });
+      await clock.sleep(until - clock.now());
       await gate.wait('x', wait);
-    }
-    const until = gate.refuse('x');
-    await expect(gate.wait('x', wait)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED', retryAt: until });
-    await clock.sleep(until - clock.now());
-    await gate.wait('x', wait);
+    });
+
+    it('waits on for a host that serves something between its refusals', async () => {
+      const clock = fakeClock();
+      const gate = createHostGate({ clock, patienceMs });
+      for (let nth = 0; nth < 20; nth += 1) {
+        gate.refuse('x');
+        await gate.wait('x', wait);
+        gate.served('x');
+      }
+    });
   });
 
   it('begins anew with a host that has served for a while since it refused', async () => {
