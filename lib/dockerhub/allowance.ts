@@ -34,11 +34,11 @@ const longestAbuseWaitMs = 60_000;
  * "Too Many Requests" alone (docs.docker.com "Docker Hub usage and limits").
  */
 export function isPullLimit({ headers, faults }: Pick<Answered, 'headers' | 'faults'>, now: number): boolean {
-  const waitMs = (parseRetryAfter(headers, now) ?? now) - now;
-  if (waitMs > 0 && waitMs <= longestAbuseWaitMs) return false;
   const left = rateLimitOf(headers)?.remaining;
   if (left === 0 || faults.some(({ message }) => pullLimitWords.test(message))) return true;
-  return waitMs > 0 && left === undefined;
+  // Only where nothing says so does the time count: the pull limit may be over in seconds, too.
+  const waitMs = (parseRetryAfter(headers, now) ?? now) - now;
+  return left === undefined && waitMs > longestAbuseWaitMs;
 }
 
 const pullLimitWords = /pull rate limit|increase-rate-limit/i;

@@ -324,6 +324,8 @@ describe('a 429 to a pull', () => {
     ['in its body', {}, JSON.stringify({ errors: [{ code: 'TOOMANYREQUESTS', message: usedUp }] })],
     ['in plain words', left(1), `toomanyrequests: ${usedUp}\n`],
     ['by asking for an hour', hour, 'Too Many Requests\n'],
+    ['in its headers, and asks for seconds', { ...left(0), 'retry-after': '8' }, 'Too Many Requests\n'],
+    ['in plain words, and asks for a minute', { 'retry-after': '60' }, `toomanyrequests: ${usedUp}\n`],
     ['in its body, and asks for an hour', { ...left(3), ...hour }, `toomanyrequests: ${usedUp}`],
   ])(
     'that tells of the pull limit %s is not asked again, and is about pulls alone',
