@@ -12,8 +12,8 @@ export interface RetryOptions {
   readonly maxWaitMs: number;
   /** Attempts after the first. */
   readonly retries: number;
-  /** Whether an answer with 429 to a pull is about the pulls of one login. */
-  readonly isPullLimit: (answer: Answered) => boolean;
+  /** Whether an answer with 429 to a pull is about the pulls of one login; `undefined` where nothing tells. */
+  readonly isPullLimit?: ((answer: Answered) => boolean) | undefined;
 }
 
 const firstBackoffMs = 500;
@@ -57,7 +57,7 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
 }
 
 function isSpent({ pull }: Outgoing, response: TransportResponse, { isPullLimit }: RetryOptions): boolean {
-  return pull === true && response.status === 429 && isPullLimit(response);
+  return pull === true && response.status === 429 && isPullLimit?.(response) === true;
 }
 
 /** A request that was refused with 429 was not executed; any other that failed may have been. */
@@ -81,14 +81,15 @@ export function isRetryable(error: unknown): boolean {
 function keepRetryAfter(
   request: Outgoing,
   response: TransportResponse,
-  { gate, clock, maxWaitMs }: RetryOptions,
+  { gate, clock, maxWaitMs, isPullLimit }: RetryOptions,
 ): boolean {
   const now = clock.now();
   const until = parseRetryAfter(response.headers, now);
   if (until === undefined || until <= now) return until !== undefined;
   const long = until - now > maxWaitMs;
-  // A long wait for pulls is a pull limit: the rest of the host goes on. A short one is kept by everything.
-  gate.close(new URL(response.url).host, until, long && request.pull === true ? 'pulls' : 'everything');
+  // Where nothing tells pull limits, a long wait for a pull is one: the rest of the host goes on. Any other wait is kept by everything.
+  const isForPulls = long && request.pull === true && isPullLimit === undefined;
+  gate.close(new URL(response.url).host, until, isForPulls ? 'pulls' : 'everything');
   if (long) throw failureOf('Asked to come back later', response, { code: 'ERR_RATE_LIMITED', now });
   return true;
 }

@@ -49,7 +49,7 @@ export interface TransportOptions {
   readonly maxWaitMs?: number;
   /** Whether successful manifest GETs are told as pulls. @default false */
   readonly countPulls?: boolean;
-  /** Whether an answer with 429 to a pull is about the pulls of one login; the host is open to all else. @default never */
+  /** Whether an answer with 429 to a pull is about the pulls of one login; the host is open to all else. @default one that asks for a long wait */
   readonly isPullLimit?: (answer: Answered) => boolean;
   /** For what a registry tells in the headers of any answer, such as an allowance. */
   readonly onAnswer?: OnAnswer;
@@ -87,7 +87,7 @@ export function createTransport(options: TransportOptions): Transport {
     clock,
     maxWaitMs,
     retries: options.retries ?? defaultRetries,
-    isPullLimit: options.isPullLimit ?? (() => false),
+    isPullLimit: options.isPullLimit,
   });
   const bare: Send = (request) => resent(outgoing(request, endpoint));
   const authorizer =

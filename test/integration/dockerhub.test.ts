@@ -363,10 +363,11 @@ describe('a 429 to a pull', () => {
     expect(refusals()).toBe(4);
   });
 
-  test('holds up all pulls where it asks for an hour though some are left', async () => {
+  test('holds up all that goes there where it asks for an hour though pulls are left', async () => {
     const { pull, repository, refusals } = await refusing({ ...hour, ...left(50) }, 'Too Many Requests\n');
     expect(await pull).not.toBeInstanceOf(PullLimitError);
     await expect(repository.fetchManifest('1')).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED' });
+    await expect(repository.resolve('1')).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED' });
     expect(refusals()).toBe(1);
   });
 });
