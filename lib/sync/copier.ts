@@ -21,6 +21,7 @@ import { goneReason, whyKept } from './prune.ts';
 import { lateReferrers, type ReferrerCopier } from './referrers.ts';
 import type { Line, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
+import { limitedUntil } from './rule-lines.ts';
 import { judgeAge, matchesNames } from './select.ts';
 import { Tally } from './tally.ts';
 import { BusyError, type Work } from './work.ts';
@@ -175,10 +176,9 @@ export class Copier {
 /** The outcome that a failure stands for: a limit defers, a lock is a lock, all else has failed. */
 function outcomeOf(error: unknown): [SyncOutcome, Pick<Line, 'reason' | 'error' | 'until'>] {
   const summary = summarize(error);
-  if (error instanceof HubferryError && error.code === 'ERR_RATE_LIMITED') {
-    const until = new Date(error.retryAt ?? Date.now() + 60_000).toISOString();
-    return ['deferred', { reason: 'rate limit', until, error: summary }];
-  }
+  const until = limitedUntil(error);
+  if (until !== undefined)
+    return ['deferred', { reason: 'rate limit', until: new Date(until).toISOString(), error: summary }];
   if (error instanceof HubferryError && error.code === 'ERR_LOCKED') {
     return ['locked', { reason: lockedReason, error: summary }];
   }

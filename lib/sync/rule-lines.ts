@@ -3,6 +3,9 @@ import type { Rule, RuleTarget } from '../config/model.ts';
 import { HubferryError, summarize } from '../errors.ts';
 import type { Line } from './report.ts';
 
+/** What a registry that names no time is left, in milliseconds. */
+const unnamedMs = 60_000;
+
 type RuleLine = Pick<Line, 'rule' | 'source' | 'target'>;
 
 export function failedRule(rule: Rule, targets: readonly RuleTarget[], error: unknown): Line<'failed'> {
@@ -27,9 +30,10 @@ export function deferredRule(
   };
 }
 
-/** The time that a registry named to come back, in milliseconds since the epoch; a limit without a time is a failure. */
+/** When to come back to a registry with a limit, in milliseconds since the epoch; `undefined` for any other failure. */
 export function limitedUntil(error: unknown): number | undefined {
-  return error instanceof HubferryError && error.code === 'ERR_RATE_LIMITED' ? error.retryAt : undefined;
+  if (!(error instanceof HubferryError) || error.code !== 'ERR_RATE_LIMITED') return undefined;
+  return error.retryAt ?? Date.now() + unnamedMs;
 }
 
 /** Adds the line; what stops several targets of a rule in the same way is one line that names them. */

@@ -61,6 +61,19 @@ describe('a plan in the function app whose source asks to come back later', () =
       { outcome: 'failed', error: { code: 'ERR_RATE_LIMITED' } },
     ]);
   });
+
+  it('is parked for a minute where that names no time', async () => {
+    const one = await startApp({ rules: '- { source: docker.io/acme/app, target: $target/app }' });
+    await one.hub.push('acme/app', 'latest', content);
+    one.target.intercept = () => ({ kind: 'answer', status: 429 });
+    const run = await one.schedule();
+    await one.deliver();
+    expect((await one.book.report(run))?.tags).toMatchObject([{ outcome: 'deferred', reason: 'rate limit' }]);
+    one.target.intercept = undefined;
+    await later(one, 0.1);
+    expect(one.reportOf(run)?.totals).toMatchObject({ copied: 1, failed: 0 });
+    await one.close();
+  });
 });
 
 describe('what people ask for by hand', () => {
@@ -135,6 +148,17 @@ describe('on the command line', () => {
     ]);
     expect(Date.parse(tags[0]?.until ?? '')).toBeGreaterThan(Date.now() + hour);
     expect(totals).toMatchObject({ tags: 1, deferred: 1, failed: 0 });
+  });
+
+  it('a listing that is refused without a time is deferred for a minute, as a tag is', async () => {
+    put(world.plain, 'acme/app', '1', content);
+    world.plain.intercept = ({ url }) =>
+      url.includes('/tags/list') ? { kind: 'answer', status: 429 } : undefined;
+    const { tags } = await world.sync(twoTargets);
+    expect(tags).toMatchObject([
+      { outcome: 'deferred', reason: 'rate limit', error: { code: 'ERR_RATE_LIMITED' } },
+    ]);
+    expect(Date.parse(tags[0]?.until ?? '')).toBeLessThan(Date.now() + 120_000);
   });
 
   it('a source that fails is one line for all targets of the rule', async () => {
