@@ -42,7 +42,7 @@ import { Verifier } from './sync/verifier.ts';
 
 /** Share of a rule's tags that one prune may delete unasked. */
 const defaultPruneLimit = 0.2;
-/** How long a run waits for a host that refuses everything, in milliseconds. */
+/** How long a run waits at least for a host that refuses everything, in milliseconds. */
 const patienceMs = 3 * 60_000;
 
 export interface CoreOptions {
@@ -189,7 +189,7 @@ class DirectEngine implements Engine {
   #open(wait: number): Clients {
     const { env, options, onEvent } = this.#setup;
     const gate = createHostGate({
-      patienceMs,
+      patienceMs: Math.max(patienceMs, wait),
       onWaiting: (host, until) => onEvent({ type: 'waiting', host, until }),
     });
     this.#clients ??= new Clients({

@@ -31,9 +31,8 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it('that refuses all of a run ends it within minutes, however many tags it has, and defers them', async () => {
-  const tags = 60;
-  for (let nth = 0; nth < tags; nth += 1) await hub.push('acme/app', `${nth}`, buildManifest());
+/** No request comes to the end of its own attempts. */
+async function sync(wait: number) {
   const text = JSON.stringify({
     registries: { 'docker.io': { endpoint: hub.url, hubApi: hub.apiUrl } },
     rules: [{ source: 'docker.io/acme/app', target: `${target.host}/app` }],
@@ -41,18 +40,34 @@ it('that refuses all of a run ends it within minutes, however many tags it has, 
   const engine = await createEngine({
     rules: readRules(text, { env: {}, variables: 'all' }),
     state: { kind: 'folder', path: folder },
-    options: { proc: 4, retries: 3 },
+    options: { proc: 4, retries: 1000 },
     env: {},
     onEvent: () => {},
     signal: new AbortController().signal,
   });
-  target.intercept = ({ url }) =>
-    url.includes('/tags/list') ? undefined : { kind: 'answer', status: 429, headers: {}, body: 'No\n' };
-  const before = clock.now();
-  const report = await engine.sync({ force: false, allowMassDelete: false, wait: 0 });
+  const report = await engine.sync({ force: false, allowMassDelete: false, wait });
   await engine.close();
+  return report;
+}
+
+const refusal = { kind: 'answer', status: 429, headers: {}, body: 'No\n' } as const;
+
+it('that refuses all of a run ends it within minutes, however many tags it has, and defers them', async () => {
+  const tags = 60;
+  for (let nth = 0; nth < tags; nth += 1) await hub.push('acme/app', `${nth}`, buildManifest());
+  target.intercept = ({ url }) => (url.includes('/tags/list') ? undefined : refusal);
+  const before = clock.now();
+  const report = await sync(0);
   expect(report.totals).toMatchObject({ deferred: tags, failed: 0 });
-  const messages = report.tags.map(({ error }) => error?.message);
-  expect(messages).toContainEqual(expect.stringMatching(/refuses everything, and is left alone until 2/));
+  for (const { error } of report.tags)
+    expect(error?.message).toMatch(/refuses everything, and is left alone until 2/);
   expect(clock.now() - before).toBeLessThan(30 * 60_000);
+});
+
+it('is waited for as long as --wait allows', async () => {
+  await hub.push('acme/app', 'one', buildManifest());
+  const until = clock.now() + 10 * 60_000;
+  target.intercept = () => (clock.now() < until ? refusal : undefined);
+  const report = await sync(3600_000);
+  expect(report.totals).toMatchObject({ deferred: 0, failed: 0 });
 });
