@@ -26,7 +26,7 @@ export function rateLimitOf(headers: ResponseHeaders): Allowance | undefined {
   };
 }
 
-/** The abuse limit asks for no longer wait, in milliseconds (hub-feedback issue 1907). */
+/** The abuse limit was seen to ask for a minute, in milliseconds, and for nothing longer (hub-feedback issue 1907). */
 const longestAbuseWaitMs = 60_000;
 
 /**

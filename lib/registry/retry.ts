@@ -36,7 +36,7 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
       try {
         const response = await next({ ...request, onSent });
         // Asking again brings no pulls, and whoever counts them keeps their time.
-        if (isSpent(request, response, options)) return response;
+        if (isPullRefused(request, response, options)) return response;
         const again = mayRepeat(request, response);
         const waits =
           isTransient(response) &&
@@ -56,7 +56,12 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
   };
 }
 
-function isSpent({ pull }: Outgoing, response: TransportResponse, { isPullLimit }: RetryOptions): boolean {
+/** Whether no pulls are left to the login. */
+function isPullRefused(
+  { pull }: Outgoing,
+  response: TransportResponse,
+  { isPullLimit }: RetryOptions,
+): boolean {
   return pull === true && response.status === 429 && isPullLimit?.(response) === true;
 }
 

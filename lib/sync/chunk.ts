@@ -180,7 +180,10 @@ export class Chunk implements BodyOwner {
     const piece = bytes.subarray(0, this.#capacity - this.#length);
     if (piece.length === 0) return 0;
     if (!this.#mayHold(piece)) return this.#copy(piece);
-    if (!this.#held.has(piece.buffer) && !this.#hold(piece.buffer, blockBytes)) return 0;
+    if (!this.#held.has(piece.buffer)) {
+      if (!this.#hasFree(blockBytes)) return 0;
+      this.#hold(piece.buffer, blockBytes);
+    }
     this.#lent = piece.buffer;
     this.#append(piece);
     return piece.length;
@@ -201,14 +204,12 @@ export class Chunk implements BodyOwner {
     return blocks < this.#mostBlocks && blocks * blockBytes - this.#length <= mostEmpty(this.#capacity);
   }
 
-  /** False where there is no room for it now. */
-  #hold(memory: ArrayBufferLike, bytes: number, own?: Buffer<ArrayBuffer>): boolean {
-    if (!this.#hasFree(bytes)) return false;
+  #hold(memory: ArrayBufferLike, bytes: number, own?: Buffer<ArrayBuffer>): void {
     this.#allotment.use(bytes);
     this.#held.set(memory, { bytes, pieces: 0, own });
-    return true;
   }
 
+  /** Whether there is memory for so many bytes now, be it that of the chunk before. */
   #hasFree(bytes: number): boolean {
     const allotment = this.#allotment;
     if (allotment.free < bytes) allotment.grow(bytes);

@@ -58,7 +58,7 @@ const largestChunk = 32 * MiB;
 export const smallestChunk = blockBytes;
 /** With so much more than one chunk the next one is being filled before anything of it has left. */
 const leastBeside = 2 * MiB;
-/** With less than that a chunk costs more than its bytes. */
+/** Chunks of a single block are many requests. */
 const leastForBeginner = 2 * MiB;
 
 /** What memory allows one transfer, in bytes. */

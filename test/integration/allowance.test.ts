@@ -1,7 +1,7 @@
 /** More tags than a free account may pull in a day: they arrive in the end, and nothing is asked for twice meanwhile. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AppOptions, handOver, startApp } from '../local/app.ts';
-import { buildIndex, buildManifest } from '../local/content.ts';
+import { buildIndex, buildManifest, type Content } from '../local/content.ts';
 
 const tags = 100;
 /** So many in six hours. */
@@ -30,6 +30,22 @@ async function parkedRequests(): Promise<number> {
   let count = 0;
   for await (const _ of app.parked.all()) count += 1;
   return count;
+}
+
+const child = buildManifest({ seed: 'shared', layers: [10] });
+const indexFor = (architecture: string) =>
+  buildIndex([{ manifest: child, platform: { os: 'linux', architecture } }]);
+
+/** Holds up whoever asks the target for a manifest; `asked` is when the first one does. */
+function holdUpAt({ descriptor }: Content): { readonly asked: Promise<void>; readonly goOn: () => void } {
+  const [asked, free] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  app.target.intercept = async ({ method, url }) => {
+    if (method !== 'GET' || !url.includes(descriptor.digest)) return undefined;
+    asked.resolve();
+    await free.promise;
+    return undefined;
+  };
+  return { asked: asked.promise, goOn: () => free.resolve() };
 }
 
 describe('a first sync of five times the allowance', () => {
@@ -110,39 +126,27 @@ describe('what is kept for pushes', () => {
 
   it('is there for a push that wants what a copy without pulls is at', async () => {
     await start({ pulls: 11, pullReserve: 10 });
-    const child = buildManifest({ seed: 'shared', layers: [10] });
-    const indexFor = (architecture: string) =>
-      buildIndex([{ manifest: child, platform: { os: 'linux', architecture } }]);
     const pushed = indexFor('arm64');
     await app.hub.push('acme/app', 'backlog', indexFor('amd64'));
     await app.schedule();
     const worker = app.worker();
     for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
-    const [asked, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-    app.target.intercept = async ({ method, url }) => {
-      if (method !== 'GET' || !url.includes(child.descriptor.digest)) return undefined;
-      asked.resolve();
-      await goOn.promise;
-      return undefined;
-    };
+    const { asked, goOn } = holdUpAt(child);
     const copies = app.queues.messages.splice(0).map((copy) => handOver(worker, copy));
-    await asked.promise;
+    await asked;
     await app.hub.push('acme/app', 'pushed', pushed);
     await worker.push('pushed', { repository: 'docker.io/acme/app', tag: 'pushed', pushedAt: Date.now() });
     const pushes = app.queues.messages.splice(0).map((push) => handOver(worker, push));
     // It has its own index, and is at what both name.
     const saved = () => app.stores.checkpoints.get(`manifests/${pushed.descriptor.digest}`);
     await vi.waitFor(async () => expect(await saved()).toBeDefined());
-    goOn.resolve();
+    goOn();
     await Promise.all([...copies, ...pushes]);
     expect([app.digestAt('pushed'), app.digestAt('backlog')]).toEqual([pushed.descriptor.digest, undefined]);
   });
 });
 
 describe('a manifest that two rules want from different sources', () => {
-  const child = buildManifest({ seed: 'shared', layers: [10] });
-  const indexFor = (architecture: string) =>
-    buildIndex([{ manifest: child, platform: { os: 'linux', architecture } }]);
   const first = indexFor('amd64');
   const second = indexFor('arm64');
 
@@ -159,23 +163,17 @@ describe('a manifest that two rules want from different sources', () => {
     await app.schedule();
     const worker = app.worker();
     for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
-    const [asked, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-    app.target.intercept = async ({ method, url }) => {
-      if (method !== 'GET' || !url.includes(child.descriptor.digest)) return undefined;
-      asked.resolve();
-      await goOn.promise;
-      return undefined;
-    };
+    const { asked, goOn } = holdUpAt(child);
     const [copies = [], others = []] = ['limited', 'paid'].map((rule) =>
       app.queues.messages.filter(({ text }) => text.includes(`"rule":"${rule}"`)),
     );
     app.queues.messages.length = 0;
     const copying = copies.map((copy) => handOver(worker, copy));
-    await asked.promise;
+    await asked;
     copying.push(...others.map((copy) => handOver(worker, copy)));
     const saved = () => app.stores.checkpoints.get(`manifests/${second.descriptor.digest}`);
     await vi.waitFor(async () => expect(await saved()).toBeDefined());
-    goOn.resolve();
+    goOn();
     await Promise.all(copying);
   }
 

@@ -52,6 +52,18 @@ function taken(chunk: Chunk, bytes: Uint8Array): number {
   return at;
 }
 
+/** Nothing is given before the chunk is released. */
+async function expectToWaitFor(chunk: Chunk, next: Promise<Chunk>): Promise<void> {
+  let isGiven = false;
+  const given = next.then(() => {
+    isGiven = true;
+  });
+  await turn();
+  expect(isGiven).toBe(false);
+  chunk.release();
+  await given;
+}
+
 /** A block of which pieces are lent, and how much of it has come back. */
 function lentBlock(value: number): { readonly block: Buffer; readonly back: () => number } {
   const block = takeBlock().fill(value);
@@ -191,32 +203,18 @@ describe('the memory of chunks', () => {
     const held = new Set(first.pieces().map(({ buffer }) => buffer));
     expect(first.length).toBe(size);
     expect([...held].reduce((sum, { byteLength }) => sum + byteLength, 0)).toBeGreaterThan(4.9 * MiB);
-    let isTaken = false;
-    const second = memory.takeWhole(size, signal).then(() => {
-      isTaken = true;
-    });
-    await turn();
-    expect(isTaken).toBe(false);
-    first.release();
-    await second;
+    await expectToWaitFor(first, memory.takeWhole(size, signal));
   });
 
   it('counts what may be empty of all those blocks', async () => {
     const memory = memoryOf(22.25 * MiB);
     const first = await memory.takeWhole(20 * MiB, signal);
     for (let index = 0; index < 19; index += 1) first.add(lentBlock(1).block.subarray(0, MiB - 65_000));
-    for (let taken = 1; taken > 0; ) taken = first.add(lentBlock(1).block.subarray(0, 1000));
+    for (let more = 1; more > 0; ) more = first.add(lentBlock(1).block.subarray(0, 1000));
     const held = new Set(first.pieces().map(({ buffer }) => buffer));
     expect(first.length).toBe(20 * MiB);
     expect([...held].reduce((sum, { byteLength }) => sum + byteLength, 0)).toBeLessThanOrEqual(22.25 * MiB);
-    let taken = false;
-    const second = memory.takeWhole(1, signal).then(() => {
-      taken = true;
-    });
-    await turn();
-    expect(taken).toBe(false);
-    first.release();
-    await second;
+    await expectToWaitFor(first, memory.takeWhole(1, signal));
   });
 
   it('lets every transfer begin at once, and the others grow no further than that', async () => {
