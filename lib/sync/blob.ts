@@ -58,7 +58,7 @@ export class BlobCopier {
     // Whoever gives another size, which only one of both can have, fails alone.
     const flight = `${key} ${blob.size}`;
     const fly = (signal: AbortSignal) =>
-      this.#flights.run(flight, signal, () => this.#transfer(blob, source, target, work));
+      this.#flights.run(flight, signal, () => this.#transfer(blob, source, target, work), source.name);
     if (!this.#flights.has(flight) || !this.#isLarge(blob, target, work)) return fly(work.stop);
     using place = this.#waiting.enter(blob, work);
     await fly(place.signal);

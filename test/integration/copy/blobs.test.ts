@@ -897,6 +897,32 @@ describe('two processes that want the same blob', () => {
   });
 });
 
+describe('a blob that two sources have', () => {
+  it('comes from the other one where the first, which was asked for it, cannot serve it', async () => {
+    const blob = randomBlob('shared', 10);
+    const [one, other] = ['one', 'other'].map((seed) => buildManifest({ seed, layers: [blob] })) as [
+      Content,
+      Content,
+    ];
+    bench.push('1', one);
+    bench.push('2', other, 'a/other');
+    const [asked, joined] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    bench.source.intercept = ({ method, url }) => {
+      if (method !== 'GET' || !url.includes(`a/b/blobs/${blob.descriptor.digest}`)) return undefined;
+      asked.resolve();
+      return { kind: 'answer', status: 404, late: () => joined.promise };
+    };
+    const engine = bench.engine();
+    const first = engine.copy();
+    await asked.promise;
+    const second = engine.copy({ source: 'a/other', tag: '2' });
+    const config = other.blobs[0]?.descriptor.digest;
+    await vi.waitFor(() => expect([...bench.target.repository('m/b').blobs.keys()]).toContain(config));
+    joined.resolve();
+    expect([outcomes(await first), outcomes(await second)]).toEqual([['failed'], ['copied']]);
+  });
+});
+
 describe('a large blob that many requests of one process want', () => {
   const layer = randomBlob('hot', 6 * MiB);
   const contents = Array.from({ length: 8 }, (_, index) =>

@@ -25,6 +25,7 @@ export const MiB = 1024 * 1024;
 export const chunkBytes = MiB;
 
 export interface CopyOptions {
+  readonly source?: string;
   readonly tag?: string;
   readonly target?: string;
   readonly force?: boolean;
@@ -70,8 +71,8 @@ export class Bench {
     rmSync(path.join(this.#folder, file));
   }
 
-  push(tag: string, content: Content): void {
-    put(this.source.store, 'a/b', tag, content);
+  push(tag: string, content: Content, repository = 'a/b'): void {
+    put(this.source.store, repository, tag, content);
   }
 
   digestAt(tag: string, repository = 'm/b'): string | undefined {
@@ -88,13 +89,11 @@ export class Bench {
     const names = { source: this.source.host, target: this.target.host };
     const text = JSON.stringify({
       registries: { [names.target]: { chunkSize } },
-      rules: [
-        {
-          name: 'rule',
-          source: `${names.source}/a/b`,
-          target: ['m/b', 'm/other', 'far/away'].map((path) => `${names.target}/${path}`),
-        },
-      ],
+      rules: ['a/b', 'a/other'].map((path) => ({
+        name: path,
+        source: `${names.source}/${path}`,
+        target: ['m/b', 'm/other', 'far/away'].map((path) => `${names.target}/${path}`),
+      })),
     });
     const rules = readRules(text, { env: {}, variables: 'all' });
     const identity = () => {
@@ -111,6 +110,7 @@ export class Bench {
     });
     const engine: Engine = {
       async copy({
+        source = 'a/b',
         tag = '1',
         target: path = 'm/b',
         force = false,
@@ -120,7 +120,7 @@ export class Bench {
         yields = false,
         onEvent,
       } = {}) {
-        const [rule] = rules.rules;
+        const rule = rules.rules.find(({ name }) => name === source);
         const target = rule?.targets.find((one) => one.path === path);
         if (rule === undefined || target === undefined) throw new Error('There is no such rule');
         const tally = new Tally();
@@ -138,8 +138,8 @@ export class Bench {
           kind: 'copy',
           id: 'test',
           run: 'test',
-          rule: 'rule',
-          source: `${names.source}/a/b`,
+          rule: rule.name,
+          source: `${names.source}/${source}`,
           target: `${names.target}/${path}`,
           tags: [{ source: tag, target: tag }],
           reason: 'new tag',
