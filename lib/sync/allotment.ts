@@ -81,10 +81,11 @@ export class Allotment {
     this.#holders += 1;
   }
 
-  /** What is not used is left to others; when the last one has gone, all. */
+  /** What is not used is left to others; when the last one has gone, all. Who waited for more of its memory knows now. */
   leave(): void {
     this.#holders -= 1;
     this.#shrinkTo(0);
+    this.changed();
     if (this.#holders > 0) return;
     this.#share.release();
     this.#lot.ended();

@@ -14,6 +14,11 @@ const sizes = (chunk: number, beside = 2 * MiB) => ({ chunk, share: chunk + besi
 /** Until all that can go on has gone on. */
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
+/** What is settled once all that can go on has gone on. */
+async function unlessStuck<T>(promise: Promise<T>): Promise<T> {
+  return Promise.race([promise, turn().then(() => Promise.reject(new Error('It waits for nothing')))]);
+}
+
 function numbered(length: number, start = 0): Buffer {
   return Buffer.from(Array.from({ length }, (_, index) => (start + index) % 251));
 }
@@ -422,6 +427,22 @@ describe('the chunk after one that is sent', () => {
     const next = first.followedBy(sizes(8 * MiB));
     first.release();
     expect(await next.fill(Buffer.alloc(9 * MiB))).toHaveLength(MiB);
+  });
+
+  it('waits no longer than that where the other had no more to give', async () => {
+    const memory = memoryOf(4 * MiB, 2);
+    await memory.takeWhole(2 * MiB, signal);
+    const first = await memory.takeFirst(sizes(3 * MiB, MiB), 0, signal);
+    taken(first, Buffer.alloc(MiB));
+    const second = first.followedBy(sizes(3 * MiB, MiB));
+    first.release();
+    taken(second, Buffer.alloc(MiB));
+    const third = second.followedBy(sizes(3 * MiB, MiB));
+    second.left();
+    const filling = third.fill(Buffer.alloc(3 * MiB));
+    await turn();
+    second.release();
+    expect(await unlessStuck(filling)).toHaveLength(MiB);
   });
 
   it('leaves all of the memory to others in the end', async () => {
