@@ -37,6 +37,12 @@ export class Allotment {
     return Math.max(0, Math.min(Math.max(this.#most, this.#least), this.#share.amount) - this.#used);
   }
 
+  /** Bytes that may be used in all, with what others leave now. */
+  get reach(): number {
+    const had = this.#share.amount + Math.max(0, this.#lot.growable());
+    return Math.min(Math.max(this.#most, this.#least), had);
+  }
+
   use(bytes: number): void {
     this.#used += bytes;
   }

@@ -181,7 +181,7 @@ export class Chunk implements BodyOwner {
     if (piece.length === 0) return 0;
     if (!this.#mayHold(piece)) return this.#copy(piece);
     if (!this.#held.has(piece.buffer)) {
-      if (!this.#hasFree(blockBytes)) return 0;
+      if (!this.#hasFree(blockBytes)) return this.#copy(piece);
       this.#hold(piece.buffer, blockBytes);
     }
     this.#lent = piece.buffer;
@@ -200,8 +200,11 @@ export class Chunk implements BodyOwner {
   #mayHold(piece: Uint8Array): boolean {
     if (this.#mostBlocks === 0 || piece.length < smallestPiece || !isLent(piece)) return false;
     if (piece.buffer === this.#lent) return true;
+    // Where memory is short it is as if that were all that it has room for.
+    const capacity = Math.min(this.#capacity, this.#allotment.reach);
+    if (capacity < smallestHolder) return false;
     const blocks = this.#held.size;
-    return blocks < this.#mostBlocks && blocks * blockBytes - this.#length <= mostEmpty(this.#capacity);
+    return blocks < this.#mostBlocks && blocks * blockBytes - this.#length <= mostEmpty(capacity);
   }
 
   #hold(memory: ArrayBufferLike, bytes: number, own?: Buffer<ArrayBuffer>): void {

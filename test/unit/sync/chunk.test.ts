@@ -418,6 +418,24 @@ describe('the chunk after one that is sent', () => {
     expect(first.length).toBeGreaterThanOrEqual(least);
   });
 
+  it.each([
+    ['little of each block was read', 400_000],
+    ['all of each was', MiB],
+  ])('is filled to the last byte where memory is short, whether %s', async (_what, size) => {
+    const memory = memoryOf(12 * MiB, 2);
+    const [other, first] = await Promise.all([1, 2].map(() => memory.takeFirst(sizes(10 * MiB), 0, signal)));
+    taken(other as Chunk, Buffer.alloc(10 * MiB));
+    let chunk = first as Chunk;
+    for (let nth = 0; nth < 3; nth += 1) {
+      let left: Uint8Array = Buffer.alloc(0);
+      while (left.length === 0) left = await chunk.fill(lentBlock(1).block.subarray(0, size));
+      expect(chunk.length % MiB).toBe(0);
+      const next = chunk.followedBy(sizes(10 * MiB));
+      chunk.release();
+      chunk = next;
+    }
+  });
+
   it('is full before its time where memory is short, and the other is gone', async () => {
     const memory = memoryOf(12 * MiB, 2);
     const first = await memory.takeFirst(sizes(8 * MiB), 0, signal);
