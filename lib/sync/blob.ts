@@ -57,11 +57,14 @@ export class BlobCopier {
     }
     // Whoever gives another size, which only one of both can have, fails alone.
     const flight = `${key} ${blob.size}`;
-    const fly = (signal: AbortSignal) =>
-      this.#flights.run(flight, signal, () => this.#transfer(blob, source, target, work), source.name);
-    if (!this.#flights.has(flight) || !this.#isLarge(blob, target, work)) return fly(work.stop);
-    using place = this.#waiting.enter(blob, work);
-    await fly(place.signal);
+    const waits = this.#flights.has(flight) && this.#isLarge(blob, target, work);
+    using place = waits ? this.#waiting.enter(blob, work) : undefined;
+    const transfer = () => {
+      // Who joined one that failed at another source does it itself, and waits no more.
+      place?.[Symbol.dispose]();
+      return this.#transfer(blob, source, target, work);
+    };
+    await this.#flights.run(flight, place?.signal ?? work.stop, transfer, source.name);
   }
 
   /** To wait for something else that another request is bringing: what is below it may be little, or large. */
@@ -138,6 +141,7 @@ class Waiting {
       timers.forEach(clearTimeout);
       stop.removeEventListener('abort', end);
       if (hasPlace) this.#leave(work);
+      hasPlace = false;
     };
     return { signal: limit.signal, [Symbol.dispose]: leave };
   }

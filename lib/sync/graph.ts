@@ -116,7 +116,10 @@ export class GraphCopier {
     const { source, work } = passage;
     const flight = flightOf(descriptor, passage);
     using place = this.#flights.has(flight) ? this.#blobs.waitFor(descriptor, work) : undefined;
-    const bring = () => this.#bring(descriptor, passage, depth);
+    const bring = () => {
+      place?.[Symbol.dispose]();
+      return this.#bring(descriptor, passage, depth);
+    };
     await this.#flights.run(flight, place?.signal ?? work.stop, bring, source.name);
   }
 

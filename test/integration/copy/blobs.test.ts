@@ -972,6 +972,33 @@ describe('a large blob that many requests of one process want', () => {
       expect((await Promise.all(given)).flat().sort()).toEqual(['BusyError', 'copied', 'copied', 'copied']);
   });
 
+  it('is no longer waited for by the one that brings it from another source, where the first had none', async () => {
+    for (const [index, content] of contents.entries()) bench.push(`${index}`, content, 'a/other');
+    const engine = bench.engine();
+    const [asked, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const first = await underWay(contents[0] ?? buildManifest({}), engine, '0');
+    bench.source.repository('a/b').removeBlob(layer.descriptor.digest);
+    bench.source.intercept = async ({ url }) => {
+      if (!url.includes(`a/other/blobs/${layer.descriptor.digest}`)) return undefined;
+      asked.resolve();
+      await goOn.promise;
+      return undefined;
+    };
+    const ask = (tag: string) =>
+      engine.copy({ source: 'a/other', tag }).then(outcomes, (error: Error) => [error.name]);
+    const some = ['1', '2', '3', '4'].map(ask);
+    expect(await Promise.race(some)).toEqual(['BusyError']);
+    first.goOn();
+    await asked.promise;
+    const more = ['5', '6'].map(ask);
+    expect(await Promise.race(more)).toEqual(['BusyError']);
+    goOn.resolve();
+    expect((await Promise.all([...some, ...more])).flat().sort()).toEqual([
+      ...Array(2).fill('BusyError'),
+      ...Array(4).fill('copied'),
+    ]);
+  });
+
   it('lets a waiting request go when its patience ends', async () => {
     for (const [index, content] of contents.entries()) bench.push(`${index}`, content);
     const engine = bench.engine();
