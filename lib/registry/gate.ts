@@ -25,9 +25,10 @@ export interface HostGate {
   close(host: string, until: number, traffic?: Traffic): void;
   /**
    * The host refused and named no time (a bare 429): nothing goes there for seconds, and for longer where that did not help.
+   * @param sentAt when it was asked, in milliseconds since the epoch
    * @returns until when, in milliseconds since the epoch
    */
-  refuse(host: string): number;
+  refuse(host: string, sentAt: number): number;
   /** The host did what it was asked, or had a reason of its own not to: its refusals are of some requests only. */
   served(host: string): void;
 }
@@ -95,13 +96,12 @@ export function createHostGate(options: HostGateOptions = {}): HostGate {
       }
     },
     close,
-    refuse(host) {
+    refuse(host, sentAt) {
       const now = clock.now();
       const before = refusals.get(host);
-      // Sent before the host was left alone: nothing new.
       if (before !== undefined && now < before.until) return before.until;
-      const isNoBetter = before !== undefined && now < before.until + 2 * before.ms;
-      const ms = isNoBetter ? Math.min(2 * before.ms, longestRefusalMs) : firstRefusalMs;
+      const isNoBetter = before !== undefined && sentAt < before.until + 2 * before.ms;
+      const ms = isNoBetter ? nextMs(before, sentAt) : firstRefusalMs;
       const until = Math.ceil(now + ms * (0.5 + Math.random() / 2));
       refusals.set(host, { ms, until, since: (isNoBetter ? before.since : undefined) ?? now });
       close(host, until);
@@ -112,6 +112,11 @@ export function createHostGate(options: HostGateOptions = {}): HostGate {
       if (refusal?.since !== undefined) refusals.set(host, { ...refusal, since: undefined });
     },
   };
+}
+
+/** What was sent before the host was left alone tells nothing new. */
+function nextMs({ ms, until }: Refusal, sentAt: number): number {
+  return sentAt < until ? ms : Math.min(2 * ms, longestRefusalMs);
 }
 
 function key(host: string, traffic: Traffic): string {

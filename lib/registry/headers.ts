@@ -78,10 +78,12 @@ function unixTime(text: string): number | undefined {
 
 // The three forms of RFC 9110 section 5.6.7 begin with the name of a day; `Date.parse` alone takes far more than dates.
 const httpDateShape = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? [\w :-]{10,40}$/;
+const endsWithoutZone = /:\d\d(?: \d{4})?$/;
 
 function httpDate(text: string): number | undefined {
   if (!httpDateShape.test(text)) return undefined;
-  const time = Date.parse(text);
+  // The third form names no zone, and all are UTC.
+  const time = Date.parse(endsWithoutZone.test(text) ? `${text} GMT` : text);
   return Number.isNaN(time) ? undefined : time;
 }
 

@@ -28,9 +28,9 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
   return async (request) => {
     for (let attempt = 0; ; attempt++) {
       const last = attempt >= retries;
-      let sent = false;
+      let sentAt: number | undefined;
       const onSent = (): void => {
-        sent = true;
+        sentAt = clock.now();
         request.onSent?.();
       };
       try {
@@ -40,15 +40,15 @@ export function withRetry(next: SendOutgoing, options: RetryOptions): SendOutgoi
         const again = mayRepeat(request, response);
         const waits =
           isTransient(response) &&
-          (keepRetryAfter(request, response, options) || slowsDown(response, options));
+          (keepRetryAfter(request, response, options) || slowsDown(response, sentAt, options));
         if (last || !again || !canRepeat(request)) return response;
         response.body.dump();
         // The gate of the host holds the next attempt up where the host is to be left alone.
         if (!waits) await backOff(attempt, request);
       } catch (error) {
         request.signal?.throwIfAborted();
-        if (!sent) request.whileUnsent?.throwIfAborted();
-        const harmless = !sent || isIdempotent(request);
+        if (sentAt === undefined) request.whileUnsent?.throwIfAborted();
+        const harmless = sentAt === undefined || isIdempotent(request);
         if (last || !harmless || !isRetryable(error) || !canRepeat(request)) throw error;
         await backOff(attempt, request);
       }
@@ -80,7 +80,7 @@ export function isRetryable(error: unknown): boolean {
 }
 
 /**
- * Closes the host until the time that it named; false where it named none.
+ * Closes the host until the time that it named; false where it named none that is to come.
  * @throws ERR_RATE_LIMITED where that is later than anybody waits.
  */
 function keepRetryAfter(
@@ -90,7 +90,7 @@ function keepRetryAfter(
 ): boolean {
   const now = clock.now();
   const until = parseRetryAfter(response.headers, now);
-  if (until === undefined || until <= now) return until !== undefined;
+  if (until === undefined || until <= now) return false;
   const long = until - now > maxWaitMs;
   // Where nothing tells pull limits, a long wait for a pull is one: the rest of the host goes on. Any other wait is kept by everything.
   const isForPulls = long && request.pull === true && isPullLimit === undefined;
@@ -100,9 +100,13 @@ function keepRetryAfter(
 }
 
 /** A bare 429 is for everything that goes to the host. */
-function slowsDown({ status, url }: TransportResponse, { gate }: RetryOptions): boolean {
+function slowsDown(
+  { status, url }: TransportResponse,
+  sentAt: number | undefined,
+  { gate, clock }: RetryOptions,
+): boolean {
   if (status !== 429) return false;
-  gate.refuse(new URL(url).host);
+  gate.refuse(new URL(url).host, sentAt ?? clock.now());
   return true;
 }
 

@@ -31,7 +31,7 @@ describe('a gate that instances share', () => {
   });
 
   it('keeps the others away from a host that refuses one of them without a time', async () => {
-    const until = createSharedGate(store()).refuse('bare.example');
+    const until = createSharedGate(store()).refuse('bare.example', Date.now());
     await told('hosts/bare.example/everything');
     await expect(createSharedGate(store()).wait('bare.example', everything)).rejects.toMatchObject({
       retryAt: until,
@@ -60,6 +60,20 @@ describe('a gate that instances share', () => {
     const gate = createSharedGate(broken);
     await Promise.all(Array.from({ length: 8 }, () => gate.wait('any.example', everything)));
     expect(reads).toBe(1);
+  });
+
+  it('keeps back who waits already where another one is told a longer wait meanwhile', async () => {
+    const begun = Date.now();
+    let now = begun;
+    const sleep = async (ms: number) => {
+      now += ms;
+      createSharedGate(store()).close('longer.example', begun + 42_500);
+      await told('hosts/longer.example/everything');
+    };
+    const gate = createSharedGate(store(), { clock: { now: () => now, sleep } });
+    gate.close('longer.example', begun + 12_000);
+    await gate.wait('longer.example', { ...everything, maxWaitMs: 60_000 });
+    expect(now).toBeGreaterThanOrEqual(begun + 42_500);
   });
 
   it('is not opened earlier by a later, shorter request', async () => {

@@ -172,6 +172,17 @@ describe('Retry-After', () => {
     expect(clock.slept).toEqual([42_000]);
   });
 
+  it.each(['0', 'Sun, 06 Nov 1994 08:49:37 GMT'])('of %s is no time to come back at', async (retryAfter) => {
+    const clock = fakeClock();
+    const server = await serve(
+      answering(reply(429, { 'retry-after': retryAfter }), reply(503, { 'retry-after': retryAfter })),
+    );
+    await transportTo(server.url, { clock }).send({ method: 'GET', url: '/v2/' });
+    expect(server.requests).toHaveLength(3);
+    expect(clock.slept).toHaveLength(2);
+    expect(clock.slept[0]).toBeGreaterThanOrEqual(1000);
+  });
+
   it('of more than a minute is an error at once that says until when', async () => {
     const clock = fakeClock();
     const server = await serve(() => reply(429, { 'retry-after': '3600' }));

@@ -88,10 +88,10 @@ describe('the gate of a host', () => {
     const clock = fakeClock();
     const gate = createHostGate({ clock });
     const waits = Array.from({ length: 8 }, () => {
-      const until = gate.refuse('x');
+      const until = gate.refuse('x', clock.now());
       const waited = until - clock.now();
       // Whatever was sent before is refused as well, and tells nothing new.
-      expect(gate.refuse('x')).toBe(until);
+      expect(gate.refuse('x', clock.now())).toBe(until);
       void clock.sleep(waited + 1);
       return waited;
     });
@@ -102,6 +102,28 @@ describe('the gate of a host', () => {
     }
   });
 
+  it('also where its refusals come later than that', async () => {
+    const clock = fakeClock();
+    const gate = createHostGate({ clock });
+    for (let nth = 0; nth < 8; nth += 1) {
+      const sentAt = clock.now();
+      await clock.sleep(6000);
+      const waited = gate.refuse('x', sentAt) - clock.now();
+      expect(waited).toBeGreaterThanOrEqual(Math.min(1000 * 2 ** nth, 30_000));
+      await clock.sleep(waited);
+    }
+  });
+
+  it('is left alone for no longer, but as long, after a refusal of what was sent before', async () => {
+    const clock = fakeClock();
+    const gate = createHostGate({ clock });
+    const sentAt = clock.now();
+    await clock.sleep(gate.refuse('x', sentAt) - clock.now() + 10_000);
+    const waited = gate.refuse('x', sentAt) - clock.now();
+    expect(waited).toBeGreaterThanOrEqual(1000);
+    expect(waited).toBeLessThanOrEqual(2000);
+  });
+
   describe('whose patience ends', () => {
     const patienceMs = 3 * 60_000;
 
@@ -109,10 +131,10 @@ describe('the gate of a host', () => {
       const clock = fakeClock();
       const gate = createHostGate({ clock, patienceMs });
       const begun = clock.now();
-      let until = gate.refuse('x');
+      let until = gate.refuse('x', clock.now());
       while (clock.now() - begun < patienceMs) {
         await gate.wait('x', wait);
-        until = gate.refuse('x');
+        until = gate.refuse('x', clock.now());
       }
       await expect(gate.wait('x', wait)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED', retryAt: until });
       await clock.sleep(until - clock.now());
@@ -123,7 +145,7 @@ describe('the gate of a host', () => {
       const clock = fakeClock();
       const gate = createHostGate({ clock, patienceMs });
       for (let nth = 0; nth < 20; nth += 1) {
-        gate.refuse('x');
+        gate.refuse('x', clock.now());
         await gate.wait('x', wait);
         gate.served('x');
       }
@@ -133,9 +155,9 @@ describe('the gate of a host', () => {
   it('begins anew with a host that has served for a while since it refused', async () => {
     const clock = fakeClock();
     const gate = createHostGate({ clock });
-    for (let nth = 0; nth < 4; nth += 1) await clock.sleep(gate.refuse('x') - clock.now() + 1);
+    for (let nth = 0; nth < 4; nth += 1) await clock.sleep(gate.refuse('x', clock.now()) - clock.now() + 1);
     await clock.sleep(40_000);
-    expect(gate.refuse('x') - clock.now()).toBeLessThanOrEqual(2000);
+    expect(gate.refuse('x', clock.now()) - clock.now()).toBeLessThanOrEqual(2000);
   });
 
   it('sends those that were refused together back one after another, none too early', async () => {
@@ -143,7 +165,7 @@ describe('the gate of a host', () => {
     const gate = createHostGate({
       clock: { now: clock.now, sleep: (ms) => Promise.reject(clock.slept.push(ms)) },
     });
-    const left = gate.refuse('x') - clock.now();
+    const left = gate.refuse('x', clock.now()) - clock.now();
     await Promise.allSettled(Array.from({ length: 20 }, () => gate.wait('x', wait)));
     expect(Math.min(...clock.slept)).toBeGreaterThanOrEqual(left);
     expect(new Set(clock.slept).size).toBeGreaterThan(10);

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   headerOf,
   headersOf,
@@ -102,7 +102,15 @@ describe('Retry-After', () => {
     const time = Date.parse('1994-11-06T08:49:37Z');
     expect(parseRetryAfter({ 'retry-after': 'Sun, 06 Nov 1994 08:49:37 GMT' }, now)).toBe(time);
     expect(parseRetryAfter({ 'retry-after': 'Sunday, 06-Nov-94 08:49:37 GMT' }, now)).toBe(time);
-    expect(parseRetryAfter({ 'retry-after': 'Sun Nov  6 08:49:37 1994' }, now)).toBeDefined();
+    expect(parseRetryAfter({ 'retry-after': 'Sun Nov  6 08:49:37 1994' }, now)).toBe(time);
+  });
+
+  it.each(['Europe/Berlin', 'America/Los_Angeles'])('reads a date as UTC in %s', (zone) => {
+    vi.stubEnv('TZ', zone);
+    const time = Date.parse('1994-11-06T08:49:37Z');
+    for (const text of ['Sun Nov  6 08:49:37 1994', 'Sun, 06 Nov 1994 08:49:37'])
+      expect(parseRetryAfter({ 'retry-after': text }, now)).toBe(time);
+    vi.unstubAllEnvs();
   });
 
   it('reads parts of a second, and the longest of values that were joined', () => {
