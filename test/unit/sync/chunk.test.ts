@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { lendFrom, takeBlock } from '../../../lib/oci/memory.ts';
 import { type Chunk, ChunkMemory } from '../../../lib/sync/chunk.ts';
@@ -473,5 +474,66 @@ describe('the chunk after one that is sent', () => {
     second.release();
     expect(memory.hasRoomFor(15 * MiB, false)).toBe(true);
     expect((await memory.takeWhole(15 * MiB, signal)).add(Buffer.alloc(16 * MiB))).toBe(15 * MiB);
+  });
+});
+
+describe('transfers that share the memory', () => {
+  /** How a transfer goes: its size in quarters of a MiB, and how many turns its start, its pieces and its answers take. */
+  const pace = fc.record({
+    quarters: fc.integer({ min: 1, max: 60 }),
+    startsAfter: fc.integer({ min: 0, max: 60 }),
+    leavesAfter: fc.integer({ min: 0, max: 8 }),
+    answersAfter: fc.integer({ min: 0, max: 200 }),
+    isLent: fc.boolean(),
+  });
+  type Pace = typeof pace extends fc.Arbitrary<infer T> ? T : never;
+
+  async function turns(count: number): Promise<void> {
+    for (let nth = 0; nth < count; nth += 1) await turn();
+  }
+
+  async function send(chunk: Chunk, { leavesAfter, answersAfter }: Pace): Promise<void> {
+    for (const _ of chunk.pieces()) {
+      await turns(leavesAfter);
+      chunk.left();
+    }
+    await turns(answersAfter);
+    chunk.release();
+  }
+
+  /** Copies as fast as it may; it counts as one of those under way. */
+  async function transfer(memory: ChunkMemory, underWay: Set<Pace>, pace: Pace): Promise<void> {
+    await turns(pace.startsAfter);
+    underWay.add(pace);
+    const next = () => memory.sizesFor(underWay.size, bounds, false);
+    let chunk = await memory.takeFirst(next(), 0, signal);
+    let sending = Promise.resolve();
+    for (let nth = 0; nth < pace.quarters; nth += 1) {
+      const bytes = pace.isLent ? lentBlock(1).block.subarray(0, MiB / 4) : Buffer.alloc(MiB / 4);
+      for (let rest = await chunk.fill(bytes); rest.length > 0; rest = await chunk.fill(rest)) {
+        await sending;
+        expect(chunk.length).toBeGreaterThan(0);
+        sending = send(chunk, pace);
+        chunk = chunk.followedBy(next());
+      }
+    }
+    await sending;
+    chunk.release();
+    underWay.delete(pace);
+  }
+
+  it('all come to their end, however they begin and whatever holds them up, and leave all of it', async () => {
+    const paces = fc.array(pace, { minLength: 1, maxLength: 5 });
+    await fc.assert(
+      fc.asyncProperty(paces, fc.integer({ min: 2, max: 9 }), async (paces, mebibytes) => {
+        const memory = memoryOf(mebibytes * MiB, paces.length);
+        const underWay = new Set<Pace>();
+        const all = paces.map((pace) => transfer(memory, underWay, pace));
+        const ended = Promise.all(all).then(() => true);
+        expect(await Promise.race([ended, turns(20_000).then(() => false)])).toBe(true);
+        await unlessStuck(memory.takeWhole(mebibytes * MiB, signal));
+      }),
+      { numRuns: 60 },
+    );
   });
 });
