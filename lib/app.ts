@@ -85,7 +85,7 @@ export function createCore(options: CoreOptions): Core {
     },
     expand: (rule, tally, signal) => clients.expand(rules, rule, tally.source, signal),
     pullRefused: (puller, error) => allowance.refused(puller, error.retryAt),
-    admitPull: (puller, reserve) => allowance.admit(puller, reserve),
+    admitPull: (puller, reserve, signal) => allowance.admit(puller, reserve, signal),
   };
 }
 
@@ -207,7 +207,7 @@ class DirectEngine implements Engine {
     const { rules, options } = this.#setup;
     // No pushes come in here.
     const keptForPushes = { blobs: 0, chunkMemory: 0 };
-    const limits = { ...defaultLimits, blobs: options.proc, keptForPushes };
+    const limits = { ...defaultLimits, blobs: options.proc, retries: options.retries, keptForPushes };
     return createCore({ rules, stores: this.#stores, clients, limits, repositoryPrefixes: [] });
   }
 

@@ -6,10 +6,11 @@
  * undercut.
  */
 import { createHash } from 'node:crypto';
-import { HubferryError } from '../errors.ts';
+import { HubferryError, PullLimitError } from '../errors.ts';
 import type { Allowance, Observer } from '../oci/roles.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { postpone, readTime } from './shared-time.ts';
+import { isSoon, notAtOnce, sleepUntil } from './waiting.ts';
 
 /** How long what storage said is believed, in milliseconds. */
 const believedMs = 5000;
@@ -67,30 +68,40 @@ export class AllowanceKeeper {
   }
 
   /**
-   * Lets one pull pass.
+   * Lets one pull pass; it waits where that is at most a minute away.
    * @param reserve pulls to leave for others.
-   * @throws ERR_RATE_LIMITED with the time from which on it may be tried again.
+   * @throws ERR_RATE_LIMITED with the time from which on it may be tried again; the signal's reason where it is aborted.
    */
-  async admit(puller: Puller, reserve: number): Promise<void> {
+  async admit(puller: Puller, reserve: number, signal: AbortSignal): Promise<void> {
+    const opened = await this.#opened(puller, signal);
+    const { allowance, host, toldAt } = puller;
+    // Whoever named that time has pulls from then on, whatever was left before.
+    if (allowance === undefined || toldAt <= opened) return;
     const key = keyOf(puller);
-    const until = await this.#closedUntil(key);
-    const { allowance, host } = puller;
-    if (until > Date.now()) throw limited(host, until);
-    if (allowance === undefined) return;
-    if (this.#left(key, puller, allowance) <= Math.min(reserve, allowance.limit - 1))
+    if (this.#left(key, puller, allowance, opened) <= Math.min(reserve, allowance.limit - 1))
       throw limited(host, nextTry(allowance.windowSeconds));
     this.#admitted.push({ key, puller, knew: allowance, at: Date.now() });
   }
 
+  /** @returns the last time before which nobody pulled, in milliseconds since the epoch */
+  async #opened(puller: Puller, signal: AbortSignal): Promise<number> {
+    for (;;) {
+      const until = await this.#closedUntil(keyOf(puller));
+      if (until <= Date.now()) return until;
+      if (!isSoon(until)) throw limited(puller.host, until);
+      await sleepUntil(until, signal);
+    }
+  }
+
   /** What a puller knows may be older than the pulls of others: those that are under way count too, and what they were told. */
-  #left(key: string, { toldAt }: Puller, { remaining }: Allowance): number {
+  #left(key: string, { toldAt }: Puller, { remaining }: Allowance, opened: number): number {
     const after = Date.now() - recentMs;
     this.#admitted = this.#admitted.filter(({ at }) => at > after);
     let least = remaining;
     let underWay = 0;
     for (const { puller, knew } of this.#admitted.filter((pull) => pull.key === key)) {
       if (puller.allowance === knew) underWay += 1;
-      else if (puller.toldAt > toldAt - aboutOnceMs)
+      else if (puller.toldAt > Math.max(toldAt - aboutOnceMs, opened))
         least = Math.min(least, puller.allowance?.remaining ?? least);
     }
     return least - underWay;
@@ -100,12 +111,12 @@ export class AllowanceKeeper {
    * A pull was refused: nobody pulls before the time that the registry names, or before the window has some room again.
    * @returns the error to throw, which names that time.
    */
-  async refused(puller: Puller, retryAt: number | undefined): Promise<HubferryError> {
-    return limited(puller.host, await this.#close(puller, retryAt));
+  async refused(puller: Puller, retryAt: number | undefined): Promise<PullLimitError> {
+    return new PullLimitError(limited(puller.host, await this.#close(puller, retryAt)));
   }
 
   async #close(puller: Puller, retryAt: number | undefined): Promise<number> {
-    const until = retryAt ?? nextTry(puller.allowance?.windowSeconds ?? usualWindowSeconds);
+    const until = notAtOnce(retryAt ?? nextTry(puller.allowance?.windowSeconds ?? usualWindowSeconds));
     const key = keyOf(puller);
     // This process keeps it also where storage fails.
     this.#believe(key, until);

@@ -30,8 +30,8 @@ export interface Core {
   open(rule: Rule, target: RuleTarget, tally: Tally): Sides;
   /** What one namespace rule stands for; a rule for one repository is itself. */
   readonly expand: Expander;
-  /** Called before each billed pull, with the pulls to leave to others; throws ERR_RATE_LIMITED. */
-  admitPull(puller: Puller, reserve: number): Promise<void>;
+  /** Called before each billed pull, with the pulls to leave to others; keeps a short wait, and throws ERR_RATE_LIMITED for a longer one. */
+  admitPull(puller: Puller, reserve: number, signal: AbortSignal): Promise<void>;
   /** Called when the source refused a pull; the error to throw. */
   pullRefused(puller: Puller, error: HubferryError): Promise<HubferryError>;
 }
@@ -123,7 +123,7 @@ export class DirectRun {
       tally,
       onEvent,
       patienceMs: Number.POSITIVE_INFINITY,
-      admitPull: () => this.#core.admitPull(sides.puller, 0),
+      admitPull: () => this.#core.admitPull(sides.puller, 0, signal),
       pullRefused: (error: HubferryError) => this.#core.pullRefused(sides.puller, error),
     };
     let next: CopyRequest | undefined = request;

@@ -12,6 +12,7 @@ import type { BlobCopier } from './blob.ts';
 import { forEachOf, SingleFlight } from './concurrency.ts';
 import type { Limits } from './limits.ts';
 import type { PulledManifests } from './pulled.ts';
+import { isSoon, sleepUntil } from './waiting.ts';
 import { countSent, unstopped, type Work } from './work.ts';
 
 /** From where to where one graph is copied, and what is believed of the target. */
@@ -69,8 +70,22 @@ export class GraphCopier {
     return { manifest, atTarget: false };
   }
 
-  /** Several tags, targets or rules may want it at once: each has to be admitted, and one pulls it. */
+  /** What a pull limit refuses for no longer than anybody waits is pulled again. */
   async #pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
+    for (let refusals = 0; ; refusals += 1) {
+      try {
+        return await this.#pullOnce(source, digest, work);
+      } catch (error) {
+        const until = error instanceof PullLimitError ? error.retryAt : undefined;
+        if (until === undefined || !isSoon(until) || refusals >= this.#limits.retries) throw error;
+        work.onEvent({ type: 'waiting', host: hostOf(source), until });
+        await sleepUntil(until, work.stop);
+      }
+    }
+  }
+
+  /** Several tags, targets or rules may want it at once: each has to be admitted, and one pulls it. */
+  async #pullOnce(source: Source, digest: Digest, work: Work): Promise<Manifest> {
     if (source.billed === true) await work.admitPull();
     const once = async () => {
       const manifest = this.#pulled.recall(digest) ?? (await pull(source, digest, work));
@@ -187,6 +202,10 @@ export class GraphCopier {
 function flightOf({ digest }: Descriptor, { target, work }: Passage): string {
   const lane = work.yields ? 'yields' : 'comes first';
   return `${target.name}@${digest} ${lane}`;
+}
+
+function hostOf({ name }: Source): string {
+  return name.slice(0, name.indexOf('/'));
 }
 
 /** @throws ERR_SIZE_MISMATCH */

@@ -37,6 +37,8 @@ export interface Limits {
   readonly children: number;
   /** HEADs in flight while both sides of a rule are compared. */
   readonly lookups: number;
+  /** How often a pull that is refused for a moment is made again. */
+  readonly retries: number;
   /** A blob that brings fewer bytes than these in so many milliseconds for which its reader waits holds others up. */
   readonly slowest: { readonly bytes: number; readonly ms: number };
 }
@@ -48,6 +50,7 @@ export const defaultLimits: Limits = {
   tags: 10,
   children: 4,
   lookups: 16,
+  retries: 3,
   slowest: { bytes: 120 * 1024, ms: 120_000 },
 };
 

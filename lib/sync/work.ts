@@ -25,7 +25,7 @@ export interface Work {
   readonly yields?: boolean;
   /** Whether an attempt before this one came to no end: then also a small blob goes in parts where time is short for all of it. */
   readonly again?: boolean;
-  /** Asked before each manifest that is read at a billing source. @throws ERR_RATE_LIMITED */
+  /** Asked before each manifest that is read at a billing source; a short wait is kept here. @throws ERR_RATE_LIMITED */
   readonly admitPull: () => Promise<void>;
   /** Told when the source refused one; the error to throw, with the time from which on all may try again. */
   readonly pullRefused: (error: HubferryError) => Promise<HubferryError>;

@@ -374,7 +374,7 @@ export class Worker {
       patienceMs,
       yields: lane === 'copy',
       again: request.kept !== undefined,
-      admitPull: () => core.admitPull(sides.puller, reserve),
+      admitPull: () => core.admitPull(sides.puller, reserve, stop),
       pullRefused: (error) => core.pullRefused(sides.puller, error),
       stillWanted,
       claims: claimsOnTags(rule, target, tags, { core, rules, tally, signal: stop }),

@@ -3,6 +3,12 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AppOptions, handOver, startApp } from '../local/app.ts';
 import { buildIndex, buildManifest, type Content } from '../local/content.ts';
 
+// Whoever waits moves the time on.
+vi.mock('../../lib/sync/waiting.ts', async (load) => ({
+  ...(await load<typeof import('../../lib/sync/waiting.ts')>()),
+  sleepUntil: async (until: number) => void vi.setSystemTime(Math.max(until, Date.now())),
+}));
+
 const tags = 100;
 /** So many in six hours. */
 const pulls = 20;
@@ -190,6 +196,22 @@ describe('a manifest that two rules want from different sources', () => {
     await copyBoth({ pulls: 1 });
     expect([app.digestAt('first'), app.digestAt('second')]).toEqual([undefined, second.descriptor.digest]);
   });
+});
+
+it('a pull limit that asks for seconds parks nothing: it is waited for', async () => {
+  await start({});
+  const content = buildManifest({ seed: 'soon', layers: [10] });
+  await app.hub.push('acme/app', 'soon', content);
+  const until = Date.now() + 8000;
+  const headers = { 'ratelimit-remaining': '0;w=21600', 'retry-after': '8' };
+  app.hub.registry.intercept = ({ method, url }) =>
+    method === 'GET' && url.includes('/manifests/') && Date.now() < until
+      ? { kind: 'answer', status: 429, headers }
+      : undefined;
+  const run = await app.schedule();
+  await app.deliver();
+  expect(app.digestAt('soon')).toBe(content.descriptor.digest);
+  expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1, deferred: 0 });
 });
 
 describe('the allowance of one of two accounts', () => {

@@ -2,12 +2,24 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createEngine } from '../../../lib/app.ts';
 import { readRules } from '../../../lib/config/rules.ts';
+import type { OnEvent } from '../../../lib/sync/events.ts';
 import { buildManifest } from '../../local/content.ts';
 import { type LocalDockerHub, startDockerHub } from '../../local/dockerhub.ts';
 import { type LocalRegistry, startRegistry } from '../../local/registry.ts';
+
+const waiting = vi.hoisted(() => ({ sleep: undefined as ((until: number) => Promise<void>) | undefined }));
+
+vi.mock('../../../lib/sync/waiting.ts', async (load) => {
+  const real = await load<typeof import('../../../lib/sync/waiting.ts')>();
+  return {
+    ...real,
+    sleepUntil: (until: number, signal: AbortSignal) =>
+      waiting.sleep?.(until) ?? real.sleepUntil(until, signal),
+  };
+});
 
 let hub: LocalDockerHub;
 let target: LocalRegistry;
@@ -25,7 +37,18 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function sync(...sources: readonly string[]) {
+interface Options {
+  readonly retries?: number;
+  readonly signal?: AbortSignal;
+  readonly onEvent?: OnEvent;
+}
+
+function sync(...sources: readonly string[]) {
+  return syncWith({}, ...sources);
+}
+
+async function syncWith(options: Options, ...sources: readonly string[]) {
+  const { retries = 0, signal = new AbortController().signal, onEvent = () => {} } = options;
   const open = { endpoint: hub.url, hubApi: hub.apiUrl, kind: 'dockerhub' };
   const registries = {
     'docker.io': open,
@@ -37,10 +60,10 @@ async function sync(...sources: readonly string[]) {
   const engine = await createEngine({
     rules: readRules(text, { env: {}, variables: 'all' }),
     state: { kind: 'folder', path: folder },
-    options: { proc: 2, retries: 0 },
+    options: { proc: 2, retries },
     env: {},
-    onEvent: () => {},
-    signal: new AbortController().signal,
+    onEvent,
+    signal,
   });
   try {
     return await engine.sync({ force: false, allowMassDelete: false, wait: 0 });
@@ -64,6 +87,93 @@ describe('a pull limit', () => {
     const report = await sync();
     expect(report.totals).toMatchObject({ unchanged: 2, deferred: 2, pulls: 0 });
     expect(hub.registry.requests.slice(before).filter(isPull)).toEqual([]);
+  });
+});
+
+describe('a pull limit that asks for seconds', () => {
+  const headers = { 'retry-after': '8' };
+  const inHeaders = { 'ratelimit-limit': '100;w=21600', 'ratelimit-remaining': '0;w=21600' };
+  const inWords = JSON.stringify({
+    errors: [{ code: 'TOOMANYREQUESTS', message: 'You have reached your pull rate limit' }],
+  });
+
+  beforeEach(async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+    waiting.sleep = async (until) => void vi.setSystemTime(Math.max(until, Date.now()));
+    for (const tag of ['1', '2', '3', '4'])
+      await hub.push('paid/app', tag, buildManifest({ seed: `paid ${tag}` }));
+  });
+  afterEach(() => {
+    waiting.sleep = undefined;
+    vi.useRealTimers();
+  });
+
+  /** How often pulls from a repository were refused. */
+  function refuse(repository: string, answer: object, until = Number.POSITIVE_INFINITY): () => number {
+    let refused = 0;
+    hub.registry.intercept = (request) => {
+      if (!isPull(request) || !request.url.includes(repository) || Date.now() >= until) return undefined;
+      refused += 1;
+      return { kind: 'answer', status: 429, headers, ...answer };
+    };
+    return () => refused;
+  }
+
+  it.each([
+    ['in its headers', { headers: { ...headers, ...inHeaders } }],
+    ['in its words', { body: inWords }],
+  ])('%s is waited for, and defers nothing', async (_, answer) => {
+    refuse('paid/app', answer, Date.now() + 8000);
+    const told: number[] = [];
+    const onEvent: OnEvent = (event) => event.type === 'waiting' && told.push(event.until - Date.now());
+    const report = await syncWith({ retries: 1, onEvent }, 'docker.io/paid/app');
+    expect(report.totals).toMatchObject({ copied: 4, deferred: 0, pulls: 4 });
+    expect(told.length).toBeGreaterThan(0);
+    for (const ms of told) expect(ms).toBeLessThanOrEqual(8000);
+  });
+
+  it('is met as often as any request is sent again, and defers then', async () => {
+    const refused = refuse('paid/app', { body: inWords });
+    const { tags } = await syncWith({ retries: 2 }, 'docker.io/paid/app:1');
+    expect(tags).toMatchObject([{ outcome: 'deferred', error: { code: 'ERR_RATE_LIMITED' } }]);
+    expect(Date.parse(tags[0]?.until ?? '')).toBeLessThan(Date.now() + 60_000);
+    expect(refused()).toBe(3);
+  });
+
+  it('leaves nobody alone for less than seconds, however few it asks for', async () => {
+    const slept: number[] = [];
+    waiting.sleep = async (until) => {
+      slept.push(until - Date.now());
+      vi.setSystemTime(Math.max(until, Date.now()));
+    };
+    refuse('paid/app', { body: inWords, headers: { 'retry-after': '0' } });
+    await syncWith({ retries: 2 }, 'docker.io/paid/app:1');
+    expect(slept.filter((ms) => ms > 0).length).toBe(2);
+    for (const ms of slept.filter((ms) => ms > 0)) expect(ms).toBeGreaterThan(1000);
+  });
+
+  it('holds up no other account meanwhile', async () => {
+    refuse('acme/app', { body: inWords }, Date.now() + 8000);
+    const others = target.repository('app1').tags;
+    waiting.sleep = async (until) => {
+      await vi.waitFor(() => expect(others.size).toBe(4));
+      vi.setSystemTime(Math.max(until, Date.now()));
+    };
+    const report = await syncWith({ retries: 1 }, 'docker.io/acme/app:1', 'docker.io/paid/app');
+    expect(report.totals).toMatchObject({ copied: 5, deferred: 0 });
+  });
+
+  it('holds up nobody who stops', async () => {
+    waiting.sleep = undefined;
+    vi.useRealTimers();
+    refuse('paid/app', { body: inWords, headers: { 'retry-after': '55' } });
+    const stop = new AbortController();
+    const onEvent: OnEvent = ({ type }) => type === 'waiting' && stop.abort();
+    const { run, totals } = await syncWith(
+      { retries: 3, signal: stop.signal, onEvent },
+      'docker.io/paid/app',
+    );
+    expect([run.interrupted, totals.copied]).toEqual([true, 0]);
   });
 });
 

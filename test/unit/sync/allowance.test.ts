@@ -3,6 +3,18 @@ import type { DocumentStore } from '../../../lib/storage/ports.ts';
 import { AllowanceKeeper, Puller } from '../../../lib/sync/allowance.ts';
 import { boundTo, memoryStores } from './memory.ts';
 
+// Whoever waits moves the time on.
+vi.mock('../../../lib/sync/waiting.ts', async (load) => {
+  const real = await load<typeof import('../../../lib/sync/waiting.ts')>();
+  return {
+    ...real,
+    sleepUntil: async (until: number, signal: AbortSignal) => {
+      signal.throwIfAborted();
+      vi.setSystemTime(Math.max(until, Date.now()));
+    },
+  };
+});
+
 const host = 'docker.io';
 const hourMs = 3600_000;
 const allowance = { limit: 100, remaining: 50, windowSeconds: 6 * 3600, source: 'acme' };
@@ -21,7 +33,8 @@ function puller(): Puller {
   return told;
 }
 
-const admit = (keeper: AllowanceKeeper) => keeper.admit(puller(), 0);
+const { signal } = new AbortController();
+const admit = (keeper: AllowanceKeeper) => keeper.admit(puller(), 0, signal);
 
 describe('the time before which nobody pulls', () => {
   it('stands against an instance that was told an earlier one and had not heard of it', async () => {
@@ -85,11 +98,44 @@ describe('the time before which nobody pulls', () => {
     }
   });
 
+  it('is waited for where it is at most a minute away, by every instance', async () => {
+    const told = new AllowanceKeeper(store);
+    for (const ms of [8000, 60_000]) {
+      const until = Date.now() + ms;
+      await told.refused(puller(), until);
+      for (const keeper of [told, new AllowanceKeeper(store)])
+        await expect(admit(keeper)).resolves.toBeUndefined();
+      expect(Date.now()).toBe(until);
+    }
+  });
+
+  it('is waited for by nobody who stops', async () => {
+    const until = Date.now() + 8000;
+    await new AllowanceKeeper(store).refused(puller(), until);
+    const stopped = AbortSignal.abort(new Error('stopped'));
+    await expect(new AllowanceKeeper(store).admit(puller(), 0, stopped)).rejects.toThrow('stopped');
+    expect(Date.now()).toBeLessThan(until);
+  });
+
+  it('ends what was told before it, and nothing that was told after it', async () => {
+    const one = puller();
+    const tell = () => one.besides({}).onAllowance?.({ ...allowance, remaining: 0 });
+    tell();
+    const keeper = new AllowanceKeeper(store);
+    await keeper.refused(one, Date.now() + 8000);
+    await expect(keeper.admit(one, 0, signal)).resolves.toBeUndefined();
+    vi.advanceTimersByTime(1);
+    tell();
+    await expect(keeper.admit(one, 0, signal)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED' });
+  });
+
   it('is of the login where the registry names nobody, and of no other', async () => {
     const until = Date.now() + hourMs;
     await new AllowanceKeeper(store).refused(new Puller(host, 'limited'), until);
     const another = new AllowanceKeeper(store);
-    await expect(another.admit(new Puller(host, 'limited'), 0)).rejects.toMatchObject({ retryAt: until });
-    for (const login of ['paid', '']) await another.admit(new Puller(host, login), 0);
+    await expect(another.admit(new Puller(host, 'limited'), 0, signal)).rejects.toMatchObject({
+      retryAt: until,
+    });
+    for (const login of ['paid', '']) await another.admit(new Puller(host, login), 0, signal);
   });
 });
