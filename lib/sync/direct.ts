@@ -1,6 +1,5 @@
 /** A run in this process, from plan to report, without queues: the command line's way, with the function app's engine. */
 
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Rule, RuleTarget } from '../config/model.ts';
 import type { HubferryError } from '../errors.ts';
 import type { Puller } from './allowance.ts';
@@ -19,6 +18,7 @@ import { addRuleLine, deferredRule, failedRule, limitedUntil } from './rule-line
 import { withOutcome } from './same-line.ts';
 import type { Tally } from './tally.ts';
 import type { Verifier, VerifyLine } from './verifier.ts';
+import { notAtOnce, sleepUntil } from './waiting.ts';
 
 export interface Core {
   readonly planner: Planner;
@@ -141,7 +141,9 @@ export class DirectRun {
       }
       for (const { bytes = 0 } of later) untold += bytes;
       if (later.length > 0) {
-        await this.#waitFor(later, sides);
+        // Until the last of the lines may be tried again.
+        const until = Math.max(...later.map((line) => Date.parse(line.until ?? '')));
+        await this.#waitFor(until, rule.source.host);
         const open = new Set(later.map((line) => line.target));
         next = { ...next, tags: next.tags.filter((tag) => open.has(`${sides.target.name}:${tag.target}`)) };
       } else {
@@ -151,15 +153,11 @@ export class DirectRun {
     }
   }
 
-  /** Until the last of the lines may be tried again. */
-  async #waitFor(lines: readonly Line<SyncOutcome>[], sides: Sides): Promise<void> {
+  async #waitFor(time: number, host: string): Promise<void> {
     const { signal, onEvent } = this.#options;
-    const until = Math.max(...lines.map((line) => Date.parse(line.until ?? '')));
-    const host = sides.source.name.slice(0, sides.source.name.indexOf('/'));
+    const until = notAtOnce(time);
     onEvent({ type: 'waiting', host, until });
-    // One more, for a timer may fire within the millisecond before its time.
-    const ms = Math.max(0, until - Date.now()) + 1;
-    await delay(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
+    await sleepUntil(until, signal);
   }
 
   #tell<O extends string>(lines: Line<O>[], line: Line<O>, operation: Operation): void {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Rule } from '../../../lib/config/model.ts';
 import type { CopyResult } from '../../../lib/sync/copier.ts';
 import { type Core, DirectRun } from '../../../lib/sync/direct.ts';
@@ -6,6 +6,19 @@ import type { Plan } from '../../../lib/sync/fan-out.ts';
 import { defaultLimits } from '../../../lib/sync/limits.ts';
 import type { CopyRequest } from '../../../lib/sync/request.ts';
 import { Tally } from '../../../lib/sync/tally.ts';
+
+// Whoever waits moves the time on.
+vi.mock('../../../lib/sync/waiting.ts', async (load) => ({
+  ...(await load<typeof import('../../../lib/sync/waiting.ts')>()),
+  sleepUntil: async (until: number) => void vi.setSystemTime(Math.max(until, Date.now())),
+}));
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['Date'] });
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 const rule: Rule = {
   name: 'rule',
@@ -18,8 +31,8 @@ const rule: Rule = {
   overwrite: true,
 };
 
-/** A copier that is refused until a time, and counts how often it is asked. */
-function limitedCore(until: number) {
+/** A copier that is refused until a time, and counts how often it is asked. It may tell another time. */
+function limitedCore(until: number, told = () => until) {
   const asked: string[][] = [];
   const copy = async ({ tags }: CopyRequest): Promise<CopyResult> => {
     asked.push(tags.map((tag) => tag.source));
@@ -30,7 +43,7 @@ function limitedCore(until: number) {
       target: `target/b:${tag.target}`,
       outcome: tag.source === 'free' ? ('copied' as const) : outcome,
       bytes: tag.source === 'free' ? 1 : 10,
-      ...(outcome === 'deferred' && { reason: 'rate limit', until: new Date(until).toISOString() }),
+      ...(outcome === 'deferred' && { reason: 'rate limit', until: new Date(told()).toISOString() }),
     }));
     return { lines };
   };
@@ -85,6 +98,17 @@ describe('a run that is told to wait for rate limits', () => {
       ['target/b:free', 1],
       ['target/b:limited', 20],
     ]);
+  });
+
+  it('leaves nobody alone for less than seconds, where the time that it was told is over already', async () => {
+    const begun = Date.now();
+    const { core, asked } = limitedCore(Number.POSITIVE_INFINITY, () => {
+      vi.advanceTimersByTime(10);
+      return Date.now() - 2000;
+    });
+    expect(outcomes(await run(core, 60_000))).toMatchObject({ 'target/b:limited': 'deferred' });
+    expect(asked.length).toBeLessThan(60);
+    expect(Date.now() - begun).toBeGreaterThan(60_000);
   });
 
   it('defers what would take longer than it may wait', async () => {
