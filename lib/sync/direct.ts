@@ -1,7 +1,7 @@
 /** A run in this process, from plan to report, without queues: the command line's way, with the function app's engine. */
 
 import type { Rule, RuleTarget } from '../config/model.ts';
-import type { HubferryError } from '../errors.ts';
+import { type HubferryError, RegistryError } from '../errors.ts';
 import type { Puller } from './allowance.ts';
 import type { BlobCopier } from './blob.ts';
 import { after, forEachOf, StoppedError } from './concurrency.ts';
@@ -160,6 +160,19 @@ export class DirectRun {
     await sleepUntil(until, signal);
   }
 
+  /** Does something that a limit may stop as a whole, again and again as long as the run may wait for that. */
+  async #throughLimits<T>({ source }: Rule, work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        const until = limitedUntil(error);
+        if (until === undefined || until > this.#waitsUntil) throw error;
+        await this.#waitFor(until, error instanceof RegistryError ? new URL(error.url).host : source.host);
+      }
+    }
+  }
+
   #tell<O extends string>(lines: Line<O>[], line: Line<O>, operation: Operation): void {
     lines.push(line);
     this.#log(line, operation);
@@ -215,20 +228,23 @@ export class DirectRun {
     };
     try {
       const sides = this.#core.open(rule, target, tally);
-      const source = shared.of(sides.source);
-      await work({
-        rule,
-        target,
-        sides,
-        listings: { source, target: new Listing(sides.target) },
-        claims: await claimsOn(target, rule, rules, selected, signal),
-        confirm: false,
-        force,
-        allowMassDelete,
-        pruneLimit,
-        signal,
-        onEvent,
-      });
+      // They go on with the page at which a limit has stopped them.
+      const listings = { source: shared.of(sides.source), target: new Listing(sides.target) };
+      await this.#throughLimits(rule, async () =>
+        work({
+          rule,
+          target,
+          sides,
+          listings,
+          claims: await claimsOn(target, rule, rules, selected, signal),
+          confirm: false,
+          force,
+          allowMassDelete,
+          pruneLimit,
+          signal,
+          onEvent,
+        }),
+      );
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       if (error instanceof StoppedError) throw error;
@@ -237,13 +253,14 @@ export class DirectRun {
   }
 
   async #expanded(fail: (...stopped: Stopped) => void): Promise<Rule[]> {
+    const { tally, signal } = this.#options;
     const rules: Rule[] = [];
     for (const rule of this.#rules) {
       try {
-        const expanded = await this.#core.expand(rule, this.#options.tally, this.#options.signal);
+        const expanded = await this.#throughLimits(rule, () => this.#core.expand(rule, tally, signal));
         for (const one of expanded) rules.push(one);
       } catch (error) {
-        if (this.#options.signal.aborted) return rules;
+        if (signal.aborted) return rules;
         fail(rule, rule.targets, error);
       }
     }

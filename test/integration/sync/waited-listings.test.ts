@@ -1,0 +1,61 @@
+/** What a listing that is refused without a time means to a run that may wait. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { buildManifest, put } from '../../local/content.ts';
+import { told, World } from './support.ts';
+
+// Whoever waits moves the time on.
+const passes = vi.hoisted(() => async (until: number) => void vi.setSystemTime(Math.max(until, Date.now())));
+
+vi.mock('../../../lib/registry/clock.ts', () => ({
+  systemClock: { now: () => Date.now(), sleep: (ms: number) => passes(Date.now() + ms) },
+}));
+vi.mock('../../../lib/sync/waiting.ts', async (load) => ({
+  ...(await load<typeof import('../../../lib/sync/waiting.ts')>()),
+  sleepUntil: passes,
+}));
+
+const minute = 60_000;
+const content = buildManifest({ seed: 'listed' });
+
+let world: World;
+beforeAll(async () => {
+  world = await World.start();
+});
+afterAll(() => world?.close());
+beforeEach(async () => {
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+  await world.reset();
+  put(world.plain, 'acme/app', '1', content);
+  await world.hub.push('acme/app', '1', content);
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const fromPlain = '- { source: $plain/acme/app, target: $other/app }';
+
+describe.each([
+  ['of the source', () => world.plain, fromPlain],
+  ['of the target', () => world.other, fromPlain],
+  ['of Docker Hub', () => world.hub.api, '- { source: docker.io/acme/app, target: $other/app }'],
+  ['of a namespace', () => world.hub.api, '- { source: docker.io/acme/*, target: $other/* }'],
+])('a listing %s that is refused without a time', (_, side, rules) => {
+  function refuseFor(ms: number): void {
+    const until = Date.now() + ms;
+    side().intercept = () => (Date.now() < until ? { kind: 'answer', status: 429 } : undefined);
+  }
+
+  it('is asked for again as long as the run may wait', async () => {
+    refuseFor(5 * minute);
+    expect(told(await world.plan(rules, { wait: 10 * minute }))).toEqual(['1 copy (new tag)']);
+    refuseFor(5 * minute);
+    expect(told(await world.sync(rules, { wait: 10 * minute }))).toEqual(['1 copied (new tag)']);
+  });
+
+  it('is deferred where that takes longer', async () => {
+    const begun = Date.now();
+    refuseFor(20 * minute);
+    expect(told(await world.sync(rules, { wait: 10 * minute }))).toEqual(['* deferred (ERR_RATE_LIMITED)']);
+    expect(Date.now() - begun).toBeLessThanOrEqual(12 * minute);
+  });
+});
