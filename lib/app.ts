@@ -63,9 +63,7 @@ export function createCore(options: CoreOptions): Core {
   const graph = new GraphCopier(blobs, new PulledManifests(stores.checkpoints), limits);
   const locks = new TagLocks(stores.state);
   const copier = new Copier(graph, new ReferrerCopier(graph, locks), locks, facts);
-  const planner = new Planner(facts, limits, (rule, sides, digest, signal) =>
-    copier.derive(rule, sides, digest, signal),
-  );
+  const planner = new Planner(facts, limits, (digest, input) => copier.derive(digest, input));
   const allowance = new AllowanceKeeper(stores.state);
   return {
     planner,

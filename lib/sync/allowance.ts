@@ -40,7 +40,8 @@ export class Puller {
     return {
       ...observer,
       onAllowance: (allowance) => {
-        this.allowance = allowance;
+        // A refusal may not say whom it counts: it is still the one that other answers name.
+        this.allowance = { ...allowance, source: allowance.source || (this.allowance?.source ?? '') };
         this.toldAt = Date.now();
         observer.onAllowance?.(allowance);
       },
@@ -48,14 +49,19 @@ export class Puller {
   }
 }
 
-/** A pull that was admitted, with what its puller knew then: an answer tells something newer. */
+/** A pull that was admitted, with what its puller knew then: its answer tells something newer. */
 interface Admitted {
   readonly key: string;
   readonly puller: Puller;
   readonly knew: Allowance;
   /** Milliseconds since the epoch. */
   readonly at: number;
+  /** Whether it has come to its end. */
+  isOver: boolean;
 }
+
+/** For a pull of which nothing is known to be counted. */
+const uncounted: Disposable = { [Symbol.dispose]() {} };
 
 export class AllowanceKeeper {
   readonly #store: DocumentStore;
@@ -70,17 +76,24 @@ export class AllowanceKeeper {
   /**
    * Lets one pull pass; it waits where that is at most a minute away.
    * @param reserve pulls to leave for others.
+   * @returns to be disposed of when the pull is over: until then it counts, whatever HEADs tell meanwhile
    * @throws ERR_RATE_LIMITED with the time from which on it may be tried again; the signal's reason where it is aborted.
    */
-  async admit(puller: Puller, reserve: number, signal: AbortSignal): Promise<void> {
+  async admit(puller: Puller, reserve: number, signal: AbortSignal): Promise<Disposable> {
     const opened = await this.#opened(puller, signal);
     const { allowance, host, toldAt } = puller;
     // Whoever named that time has pulls from then on, whatever was left before.
-    if (allowance === undefined || toldAt <= opened) return;
+    if (allowance === undefined || toldAt <= opened) return uncounted;
     const key = keyOf(puller);
     if (this.#left(key, puller, allowance, opened) <= Math.min(reserve, allowance.limit - 1))
       throw limited(host, nextTry(allowance.windowSeconds));
-    this.#admitted.push({ key, puller, knew: allowance, at: Date.now() });
+    const admitted: Admitted = { key, puller, knew: allowance, at: Date.now(), isOver: false };
+    this.#admitted.push(admitted);
+    return {
+      [Symbol.dispose]() {
+        admitted.isOver = true;
+      },
+    };
   }
 
   /** @returns the last time before which nobody pulled, in milliseconds since the epoch */
@@ -99,8 +112,8 @@ export class AllowanceKeeper {
     this.#admitted = this.#admitted.filter(({ at }) => at > after);
     let least = remaining;
     let underWay = 0;
-    for (const { puller, knew } of this.#admitted.filter((pull) => pull.key === key)) {
-      if (puller.allowance === knew) underWay += 1;
+    for (const { puller, knew, isOver } of this.#admitted.filter((pull) => pull.key === key)) {
+      if (!isOver || puller.allowance === knew) underWay += 1;
       else if (puller.toldAt > Math.max(toldAt - aboutOnceMs, opened))
         least = Math.min(least, puller.allowance?.remaining ?? least);
     }

@@ -113,7 +113,9 @@ export class Comparison {
     try {
       return await this.#decide(tag);
     } catch (error) {
-      this.#with.input.signal.throwIfAborted();
+      const { signal, awaits } = this.#with.input;
+      signal.throwIfAborted();
+      if (awaits(error)) throw error;
       return this.#failed(tag, error);
     }
   }
@@ -185,7 +187,7 @@ export class Comparison {
     present: TagEntry | undefined,
   ): Promise<Derived | undefined> {
     const { input, derived, derive } = this.#with;
-    const { rule, sides, confirm, signal } = input;
+    const { rule, sides, confirm } = input;
     if (rule.platforms.length === 0) return digest;
     const known = derived.get(digest);
     if (known === 'failed') throw await this.#with.facts.whyNotDerived(rule.platforms, digest);
@@ -193,7 +195,7 @@ export class Comparison {
     this.#refuseWithoutPlatform(entry);
     if (!confirm || (sides.source.billed === true && present === undefined)) return undefined;
     // Tags that share a digest make one pull.
-    const deriving = this.#deriving.get(digest) ?? derive(rule, sides, digest, signal);
+    const deriving = this.#deriving.get(digest) ?? derive(digest, input);
     this.#deriving.set(digest, deriving);
     return deriving;
   }

@@ -17,6 +17,7 @@ import type { Derived, Facts } from './facts.ts';
 import { type GraphCopier, knownFromPresent, type Passage } from './graph.ts';
 import type { TagLocks } from './locks.ts';
 import type { TagTest } from './pattern.ts';
+import type { Derive } from './planner.ts';
 import { goneReason, whyKept } from './prune.ts';
 import { lateReferrers, type ReferrerCopier } from './referrers.ts';
 import type { Line, SyncOutcome } from './report.ts';
@@ -97,7 +98,7 @@ export class Copier {
   }
 
   /** What a platform filter makes of a digest: read, derived and remembered. */
-  async derive(rule: Rule, sides: Sides, digest: Digest, signal: AbortSignal): Promise<Derived> {
+  async derive(digest: Digest, { rule, sides, pulls, signal }: Parameters<Derive>[1]): Promise<Derived> {
     const from = await sides.source.resolve(digest, { signal });
     if (from === undefined) return 'skip';
     const work: Work = {
@@ -106,8 +107,7 @@ export class Copier {
       tally: new Tally(),
       onEvent: () => {},
       patienceMs: 0,
-      admitPull: async () => {},
-      pullRefused: async (error) => error,
+      ...pulls,
     };
     const passage: Passage = {
       ...sides,

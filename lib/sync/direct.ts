@@ -19,6 +19,7 @@ import { withOutcome } from './same-line.ts';
 import type { Tally } from './tally.ts';
 import type { Verifier, VerifyLine } from './verifier.ts';
 import { notAtOnce, sleepUntil } from './waiting.ts';
+import type { Pulls } from './work.ts';
 
 export interface Core {
   readonly planner: Planner;
@@ -30,8 +31,11 @@ export interface Core {
   open(rule: Rule, target: RuleTarget, tally: Tally): Sides;
   /** What one namespace rule stands for; a rule for one repository is itself. */
   readonly expand: Expander;
-  /** Called before each billed pull, with the pulls to leave to others; keeps a short wait, and throws ERR_RATE_LIMITED for a longer one. */
-  admitPull(puller: Puller, reserve: number, signal: AbortSignal): Promise<void>;
+  /**
+   * Called before each billed pull, with the pulls to leave to others; keeps a short wait, and throws ERR_RATE_LIMITED for a
+   * longer one. What it returns is disposed of when the pull is over.
+   */
+  admitPull(puller: Puller, reserve: number, signal: AbortSignal): Promise<Disposable>;
   /** Called when the source refused a pull; the error to throw. */
   pullRefused(puller: Puller, error: HubferryError): Promise<HubferryError>;
 }
@@ -123,8 +127,7 @@ export class DirectRun {
       tally,
       onEvent,
       patienceMs: Number.POSITIVE_INFINITY,
-      admitPull: () => this.#core.admitPull(sides.puller, 0, signal),
-      pullRefused: (error: HubferryError) => this.#core.pullRefused(sides.puller, error),
+      ...this.#pullsOf(sides),
     };
     let next: CopyRequest | undefined = request;
     // What was sent for lines that wait is told with them.
@@ -151,6 +154,14 @@ export class DirectRun {
         turn += 1;
       }
     }
+  }
+
+  /** Nothing is kept for pushes: none come in here. */
+  #pullsOf({ puller }: Sides): Pulls {
+    return {
+      admitPull: () => this.#core.admitPull(puller, 0, this.#options.signal),
+      pullRefused: (error) => this.#core.pullRefused(puller, error),
+    };
   }
 
   async #waitFor(time: number, host: string): Promise<void> {
@@ -241,6 +252,8 @@ export class DirectRun {
           force,
           allowMassDelete,
           pruneLimit,
+          pulls: this.#pullsOf(sides),
+          awaits: (error) => (limitedUntil(error) ?? Number.POSITIVE_INFINITY) <= this.#waitsUntil,
           signal,
           onEvent,
         }),

@@ -86,13 +86,13 @@ export class GraphCopier {
 
   /** Several tags, targets or rules may want it at once: each has to be admitted, and one pulls it. */
   async #pullOnce(source: Source, digest: Digest, work: Work): Promise<Manifest> {
-    if (source.billed === true) await work.admitPull();
+    using _pull = source.billed === true ? await work.admitPull() : undefined;
     const once = async () => {
       const manifest = this.#pulled.recall(digest) ?? (await pull(source, digest, work));
       this.#pulled.remember(manifest);
       return manifest;
     };
-    return this.#pulls.run(digest, work.stop, once, source.name);
+    return await this.#pulls.run(digest, work.stop, once, source.name);
   }
 
   /** Makes sure of everything below a manifest. */

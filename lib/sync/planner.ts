@@ -1,6 +1,6 @@
 /**
- * What is out of date, with a reason for each line. Two listings are read, source and target; neither side is written, and
- * of Docker Hub no manifest is pulled.
+ * What is out of date, with a reason for each line. Two listings are read, source and target; neither side is written. Where
+ * people read the plan, what a rule's platforms make of a manifest is found out by pulling it; else nothing is pulled.
  */
 import type { Rule, RuleTarget } from '../config/model.ts';
 import { codeOf, HubferryError } from '../errors.ts';
@@ -18,6 +18,7 @@ import { nothingPruned, type Pruned, prune } from './prune.ts';
 import { lookForReferrerTags, referrerTagsIn } from './referrer-tags.ts';
 import type { Claims } from './rivals.ts';
 import { selectTags } from './select.ts';
+import type { Pulls } from './work.ts';
 
 export interface PlanInput {
   readonly rule: Rule;
@@ -34,12 +35,19 @@ export interface PlanInput {
   readonly allowMassDelete: boolean;
   /** Share of the target's tags of this rule (0 to 1) that a prune may delete. */
   readonly pruneLimit: number;
+  /** For the manifests that have to be pulled where people read the plan. */
+  readonly pulls: Pulls;
+  /** Whether the plan is made again when this limit has passed: then it is thrown, and no tag fails by it. */
+  readonly awaits: (error: unknown) => boolean;
   readonly signal: AbortSignal;
   readonly onEvent: OnEvent;
 }
 
 /** Derives the index of a digest, where no memory tells what the rule's platforms make of it, and remembers it. */
-export type Derive = (rule: Rule, sides: Sides, digest: Digest, signal: AbortSignal) => Promise<Derived>;
+export type Derive = (
+  digest: Digest,
+  input: Pick<PlanInput, 'rule' | 'sides' | 'pulls' | 'signal'>,
+) => Promise<Derived>;
 
 /** From how many tags on a listing is cheaper than a HEAD for each. */
 const listingPaysFrom = 20;

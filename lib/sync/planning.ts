@@ -29,6 +29,8 @@ export interface PlanningOptions {
   readonly rules: Rules;
   readonly state: DocumentStore;
   readonly pruneLimit: number;
+  /** Pulls that only pushes may use. */
+  readonly pullReserve: number;
   readonly tally: Tally;
   /** Aborted with a `StoppedError` when the deadline is near. */
   readonly stop: AbortSignal;
@@ -164,7 +166,7 @@ export class Planning {
   }
 
   async #planTarget(rule: Rule, target: RuleTarget, progress: PlanProgress): Promise<void> {
-    const { core, rules, pruneLimit, stop, onEvent, tally } = this.#options;
+    const { core, rules, pruneLimit, pullReserve, stop, onEvent, tally } = this.#options;
     const { tags, dryRun, force, allowMassDelete } = this.#request;
     const sides = core.open(rule, target, tally);
     const source = await progress.listing('source', sides.source);
@@ -186,6 +188,11 @@ export class Planning {
       force,
       allowMassDelete,
       pruneLimit,
+      pulls: progress.counting({
+        admitPull: () => core.admitPull(sides.puller, pullReserve, stop),
+        pullRefused: (error) => core.pullRefused(sides.puller, error),
+      }),
+      awaits: (error) => limitedUntil(error) !== undefined,
       signal: stop,
       onEvent,
     };

@@ -6,8 +6,20 @@ import type { OnEvent } from './events.ts';
 import type { Claims } from './rivals.ts';
 import type { Tally } from './tally.ts';
 
+/** Who asks for manifests at a source that bills them as pulls. */
+export interface Pulls {
+  /**
+   * Asked before each manifest that is read at a billing source; a short wait is kept here.
+   * @returns to be disposed of when the pull is over
+   * @throws ERR_RATE_LIMITED
+   */
+  readonly admitPull: () => Promise<Disposable>;
+  /** Told when the source refused one; the error to throw, with the time from which on all may try again. */
+  readonly pullRefused: (error: HubferryError) => Promise<HubferryError>;
+}
+
 /** One piece of work on behalf of one request: where it counts, whom it tells, when it has to stop. */
-export interface Work {
+export interface Work extends Pulls {
   /** Aborted with a `StoppedError`: finish the chunk under way, save, and throw the reason. */
   readonly stop: AbortSignal;
   /** Follows `stop` after a while: what is still on its way to the target is broken off. */
@@ -25,10 +37,6 @@ export interface Work {
   readonly yields?: boolean;
   /** Whether an attempt before this one came to no end: then also a small blob goes in parts where time is short for all of it. */
   readonly again?: boolean;
-  /** Asked before each manifest that is read at a billing source; a short wait is kept here. @throws ERR_RATE_LIMITED */
-  readonly admitPull: () => Promise<void>;
-  /** Told when the source refused one; the error to throw, with the time from which on all may try again. */
-  readonly pullRefused: (error: HubferryError) => Promise<HubferryError>;
   /** Asked before a tag moves. @throws StoppedError where nobody wants it any more */
   readonly stillWanted?: (() => Promise<void>) | undefined;
   /** What other rules want of the target's tags now. Absent where a plan has just asked. */

@@ -256,7 +256,7 @@ export class Worker {
       return void (await this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() }));
     if (wishes.pausedSince !== undefined)
       return this.#park(request, 'plan', Date.now(), paused, this.#pausedLines(request));
-    const { core, rules, state, pruneLimit, queues } = this.#options;
+    const { core, rules, state, pruneLimit, pullReserve, queues } = this.#options;
     const operation = request.verify ? 'verify' : 'plan';
     const tally = new Tally();
     const planning = new Planning(request, {
@@ -264,6 +264,7 @@ export class Worker {
       rules,
       state,
       pruneLimit,
+      pullReserve,
       tally,
       stop: this.#deadline(),
       onEvent: this.#eventsOf(request, operation, tally),

@@ -1,7 +1,7 @@
 /** More tags than a free account may pull in a day: they arrive in the end, and nothing is asked for twice meanwhile. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AppOptions, handOver, startApp } from '../local/app.ts';
-import { buildIndex, buildManifest, type Content } from '../local/content.ts';
+import { buildIndex, buildManifest, buildMultiPlatform, type Content } from '../local/content.ts';
 
 // Whoever waits moves the time on.
 vi.mock('../../lib/sync/waiting.ts', async (load) => ({
@@ -149,6 +149,82 @@ describe('what is kept for pushes', () => {
     goOn();
     await Promise.all([...copies, ...pushes]);
     expect([app.digestAt('pushed'), app.digestAt('backlog')]).toEqual([pushed.descriptor.digest, undefined]);
+  });
+});
+
+describe('a check of a rule with platforms, whose indexes have to be pulled', () => {
+  const platforms = ['amd64', 'arm64'].map((architecture) => ({ os: 'linux', architecture }));
+  const tags = Array.from({ length: 8 }, (_, index) => `t${index}`);
+  const check = { dryRun: false, force: false, verify: true };
+
+  async function pushAll(version: string): Promise<void> {
+    for (const tag of tags)
+      await app.hub.push('acme/app', tag, buildMultiPlatform(`${version} ${tag}`, platforms, [10]));
+  }
+
+  /** All tags are at the target, and something else at the source by now. */
+  async function startMoved(): Promise<void> {
+    app = await startApp({
+      rules: `
+  - { name: app, source: docker.io/acme/app, target: $target/app, platforms: [linux/amd64] }`,
+      pulls: 40,
+    });
+    await pushAll('old');
+    await app.schedule();
+    await app.deliver();
+    await pushAll('new');
+    app.hub.resetWindow();
+  }
+
+  const found = () => app.reports.find(({ run }) => run.id === 'check')?.tags.map(({ outcome }) => outcome);
+
+  it.each(['verify', 'dry run'])('leaves to pushes what is kept for them: a %s', async (what) => {
+    await startMoved();
+    app.pullReserve = 38;
+    const before = app.hub.pulls;
+    await app.worker().start('check', 'verify', what === 'verify' ? check : { dryRun: true, force: false });
+    await app.deliver();
+    expect(app.hub.pulls - before).toBe(2);
+    expect(await parkedRequests()).toBe(1);
+  });
+
+  it('goes on as its allowance has room, pulls nothing twice, and fails nothing', async () => {
+    await startMoved();
+    app.pullReserve = 39;
+    const before = app.hub.pulls;
+    await app.worker().start('check', 'verify', check);
+    await app.deliver();
+    for (let looks = 0; found() === undefined && looks < 20; looks += 1) {
+      app.hub.resetWindow();
+      vi.advanceTimersByTime(hoursApart * 3600_000);
+      await app.worker().release();
+      await app.deliver();
+    }
+    expect(found()).toEqual(tags.map(() => 'moved'));
+    expect(app.hub.pulls - before).toBe(tags.length);
+  });
+
+  it('pulls nothing before the time that a refused pull was told, and tells of such a time itself', async () => {
+    await startMoved();
+    const gets = () =>
+      app.hub.registry.requests.filter(({ method, url }) => method === 'GET' && url.includes('/manifests/'));
+    app.hub.registry.intercept = ({ method, url }) => {
+      if (method !== 'GET' || !url.includes('/manifests/')) return undefined;
+      const headers = { 'retry-after': '7200', 'ratelimit-remaining': '0;w=21600' };
+      return { kind: 'answer', status: 429, headers };
+    };
+    await app.worker().start('check', 'verify', check);
+    await app.deliver();
+    const refused = gets().length;
+    await app.worker().start('another', 'verify', check);
+    await app.schedule();
+    await app.deliver();
+    expect(gets()).toHaveLength(refused);
+    app.hub.registry.intercept = undefined;
+    vi.advanceTimersByTime(3 * 3600_000);
+    await app.worker().release();
+    await app.deliver();
+    for (const { totals } of app.reports) expect(totals).toMatchObject({ failed: 0 });
   });
 });
 

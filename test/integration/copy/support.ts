@@ -131,7 +131,7 @@ export class Bench {
           onEvent: onEvent ?? (() => {}),
           patienceMs,
           yields,
-          admitPull: async () => {},
+          admitPull: async () => ({ [Symbol.dispose]() {} }),
           pullRefused: async (error) => error,
         };
         const request: CopyRequest = {

@@ -237,6 +237,7 @@ class Delivery {
       rules: this.#rules,
       state: stores.state,
       pruneLimit: 1,
+      pullReserve: 0,
       tally: new Tally(),
       stop: this.stop.signal,
       onEvent: () => {},

@@ -90,7 +90,7 @@ describe('the time before which nobody pulls', () => {
   it('moves on where a later one is told, and begins anew where it was damaged', async () => {
     await new AllowanceKeeper(store).refused(puller(), Date.now() + hourMs);
     for await (const { key } of store.list('allowance/')) await store.put(key, Buffer.from('{"until'));
-    await expect(admit(new AllowanceKeeper(store))).resolves.toBeUndefined();
+    await expect(admit(new AllowanceKeeper(store))).resolves.toBeDefined();
     for (const hours of [2, 3]) {
       const until = Date.now() + hours * hourMs;
       await new AllowanceKeeper(store).refused(puller(), until);
@@ -104,7 +104,7 @@ describe('the time before which nobody pulls', () => {
       const until = Date.now() + ms;
       await told.refused(puller(), until);
       for (const keeper of [told, new AllowanceKeeper(store)])
-        await expect(admit(keeper)).resolves.toBeUndefined();
+        await expect(admit(keeper)).resolves.toBeDefined();
       expect(Date.now()).toBe(until);
     }
   });
@@ -123,7 +123,7 @@ describe('the time before which nobody pulls', () => {
     tell();
     const keeper = new AllowanceKeeper(store);
     await keeper.refused(one, Date.now() + 8000);
-    await expect(keeper.admit(one, 0, signal)).resolves.toBeUndefined();
+    await expect(keeper.admit(one, 0, signal)).resolves.toBeDefined();
     vi.advanceTimersByTime(1);
     tell();
     await expect(keeper.admit(one, 0, signal)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED' });
@@ -137,5 +137,22 @@ describe('the time before which nobody pulls', () => {
       retryAt: until,
     });
     for (const login of ['paid', '']) await another.admit(new Puller(host, login), 0, signal);
+  });
+});
+
+describe('a pull', () => {
+  it('counts until it is over, whatever HEADs tell its puller meanwhile', async () => {
+    const keeper = new AllowanceKeeper(store);
+    const one = new Puller(host, '');
+    const tell = (remaining: number) => one.besides({}).onAllowance?.({ ...allowance, remaining });
+    tell(2);
+    const pull = await keeper.admit(one, 0, signal);
+    tell(2);
+    await keeper.admit(one, 0, signal);
+    tell(2);
+    await expect(keeper.admit(one, 0, signal)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED' });
+    tell(2);
+    pull[Symbol.dispose]();
+    await expect(keeper.admit(one, 0, signal)).resolves.toBeDefined();
   });
 });
