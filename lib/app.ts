@@ -39,6 +39,7 @@ import { newRunId } from './sync/run-id.ts';
 import { listRuns, overviewOf, saveRun } from './sync/runs.ts';
 import { Tally } from './sync/tally.ts';
 import { Verifier } from './sync/verifier.ts';
+import { longestWaitMs } from './sync/waiting.ts';
 
 /** Share of a rule's tags that one prune may delete unasked. */
 const defaultPruneLimit = 0.2;
@@ -194,7 +195,7 @@ class DirectEngine implements Engine {
       env,
       gate,
       retries: options.retries,
-      maxWaitMs: Math.max(60_000, wait),
+      maxWaitMs: Math.max(longestWaitMs, wait),
       blobs: options.proc,
       identity: () => azureIdentity(),
     });

@@ -28,6 +28,7 @@ import { ParkingLot } from './sync/parked.ts';
 import type { AnyReport, Trigger } from './sync/report.ts';
 import { idShape, newRunId } from './sync/run-id.ts';
 import { readStatus, type Status } from './sync/standing.ts';
+import { longestWaitMs } from './sync/waiting.ts';
 import { type Begun, type Push, Worker } from './sync/worker.ts';
 
 /** Where the rules live in the container `config`. */
@@ -95,8 +96,8 @@ export class Service {
       gate: createSharedGate(this.#stores.state, {
         onWaiting: (host, until) => this.#onEvent({ type: 'waiting', host, until }),
       }),
-      retries: 3,
-      maxWaitMs: 60_000,
+      retries: defaultLimits.retries,
+      maxWaitMs: longestWaitMs,
       blobs: defaultLimits.blobs,
       identity: () => azureIdentity(settings.azureClientId),
     });

@@ -98,14 +98,15 @@ export class Copier {
   }
 
   /** What a platform filter makes of a digest: read, derived and remembered. */
-  async derive(digest: Digest, { rule, sides, pulls, signal }: Parameters<Derive>[1]): Promise<Derived> {
+  async derive(...[digest, input]: Parameters<Derive>): Promise<Derived> {
+    const { rule, sides, pulls, signal, onEvent } = input;
     const from = await sides.source.resolve(digest, { signal });
     if (from === undefined) return 'skip';
     const work: Work = {
       stop: signal,
       end: signal,
       tally: new Tally(),
-      onEvent: () => {},
+      onEvent,
       patienceMs: 0,
       ...pulls,
     };

@@ -11,7 +11,6 @@ import { type Listable, Listing } from './listing.ts';
 import { parseListing } from './listing-state.ts';
 import type { Opened } from './parts.ts';
 import { parseStored } from './stored.ts';
-import type { Pulls } from './work.ts';
 
 const prefix = 'plans/';
 const leaseSeconds = 60;
@@ -32,7 +31,6 @@ export class PlanProgress {
   readonly #saved: ReadonlySet<string>;
   readonly #listings = new Map<string, Listing>();
   #batches = 0;
-  #pulls = 0;
   #lost: unknown;
 
   private constructor(store: DocumentStore, key: string, lease: Lease, saved: ReadonlySet<string>) {
@@ -62,22 +60,7 @@ export class PlanProgress {
   /** Whether anything was read or sent since it was taken. */
   get hasMoved(): boolean {
     const read = [...this.#listings.values()].some(({ steps }) => steps > 0);
-    return read || this.#pulls > 0 || this.#batches > this.#saved.size;
-  }
-
-  /** Counts the manifests that are pulled for it. */
-  counting({ admitPull, pullRefused }: Pulls): Pulls {
-    return {
-      admitPull: async () => {
-        const admitted = await admitPull();
-        this.#pulls += 1;
-        return admitted;
-      },
-      pullRefused: (error) => {
-        this.#pulls -= 1;
-        return pullRefused(error);
-      },
-    };
+    return read || this.#batches > this.#saved.size;
   }
 
   /** The listing of a repository, from where it stands. */

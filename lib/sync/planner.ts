@@ -46,7 +46,7 @@ export interface PlanInput {
 /** Derives the index of a digest, where no memory tells what the rule's platforms make of it, and remembers it. */
 export type Derive = (
   digest: Digest,
-  input: Pick<PlanInput, 'rule' | 'sides' | 'pulls' | 'signal'>,
+  input: Pick<PlanInput, 'rule' | 'sides' | 'pulls' | 'signal' | 'onEvent'>,
 ) => Promise<Derived>;
 
 /** From how many tags on a listing is cheaper than a HEAD for each. */

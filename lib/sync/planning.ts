@@ -188,11 +188,12 @@ export class Planning {
       force,
       allowMassDelete,
       pruneLimit,
-      pulls: progress.counting({
+      pulls: {
         admitPull: () => core.admitPull(sides.puller, pullReserve, stop),
         pullRefused: (error) => core.pullRefused(sides.puller, error),
-      }),
-      awaits: (error) => limitedUntil(error) !== undefined,
+      },
+      // A check that went on later could tell of what it finds after its run is closed: to nobody.
+      awaits: () => false,
       signal: stop,
       onEvent,
     };

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** A wait that is kept by whoever meets it, in milliseconds; a longer one defers. */
-const longestWaitMs = 60_000;
+export const longestWaitMs = 60_000;
 /** Whoever names a time that is over already is left alone for so many milliseconds. */
 const leastWaitMs = 3000;
 /** The longest delay that a timer of Node takes; a longer one would fire at once. */

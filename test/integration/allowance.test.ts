@@ -176,33 +176,31 @@ describe('a check of a rule with platforms, whose indexes have to be pulled', ()
     app.hub.resetWindow();
   }
 
-  const found = () => app.reports.find(({ run }) => run.id === 'check')?.tags.map(({ outcome }) => outcome);
-
-  it.each(['verify', 'dry run'])('leaves to pushes what is kept for them: a %s', async (what) => {
-    await startMoved();
-    app.pullReserve = 38;
-    const before = app.hub.pulls;
-    await app.worker().start('check', 'verify', what === 'verify' ? check : { dryRun: true, force: false });
-    await app.deliver();
-    expect(app.hub.pulls - before).toBe(2);
-    expect(await parkedRequests()).toBe(1);
-  });
-
-  it('goes on as its allowance has room, pulls nothing twice, and fails nothing', async () => {
-    await startMoved();
-    app.pullReserve = 39;
-    const before = app.hub.pulls;
-    await app.worker().start('check', 'verify', check);
-    await app.deliver();
-    for (let looks = 0; found() === undefined && looks < 20; looks += 1) {
-      app.hub.resetWindow();
-      vi.advanceTimersByTime(hoursApart * 3600_000);
-      await app.worker().release();
-      await app.deliver();
+  /** How often each outcome, with its error, is in the report of a run. */
+  function found(run: string): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const { outcome, error } of app.reports.find((report) => report.run.id === run)?.tags ?? []) {
+      const what = [outcome, error?.code].filter(Boolean).join(' ');
+      counts[what] = (counts[what] ?? 0) + 1;
     }
-    expect(found()).toEqual(tags.map(() => 'moved'));
-    expect(app.hub.pulls - before).toBe(tags.length);
-  });
+    return counts;
+  }
+
+  it.each([
+    ['verify', 'moved', check],
+    ['dry run', 'skipped', { dryRun: true, force: false }],
+  ])(
+    'leaves to pushes what is kept for them, and tells what it has seen: a %s',
+    async (_, outcome, request) => {
+      await startMoved();
+      app.pullReserve = 38;
+      const before = app.hub.pulls;
+      await app.worker().start('check', 'verify', request);
+      await app.deliver();
+      expect(app.hub.pulls - before).toBe(2);
+      expect(found('check')).toEqual({ [outcome]: 2, 'failed ERR_RATE_LIMITED': 6 });
+    },
+  );
 
   it('pulls nothing before the time that a refused pull was told, and tells of such a time itself', async () => {
     await startMoved();
@@ -220,11 +218,8 @@ describe('a check of a rule with platforms, whose indexes have to be pulled', ()
     await app.schedule();
     await app.deliver();
     expect(gets()).toHaveLength(refused);
-    app.hub.registry.intercept = undefined;
-    vi.advanceTimersByTime(3 * 3600_000);
-    await app.worker().release();
-    await app.deliver();
-    for (const { totals } of app.reports) expect(totals).toMatchObject({ failed: 0 });
+    for (const run of ['check', 'another'])
+      expect(found(run)).toEqual({ 'failed ERR_RATE_LIMITED': tags.length });
   });
 });
 

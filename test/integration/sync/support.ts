@@ -98,8 +98,8 @@ export class World {
     return this.#with(rules, (engine) => engine.sync({ ...unasked, ...options }));
   }
 
-  verify(rules: string) {
-    return this.#with(rules, (engine) => engine.verify(unasked));
+  verify(rules: string, options: Partial<CompareOptions> = {}) {
+    return this.#with(rules, (engine) => engine.verify({ ...unasked, ...options }));
   }
 
   /** What the engine told in the last run. */
