@@ -9,7 +9,7 @@ import { readDockerCredential } from './registry/credentials.ts';
 import type { HostGate } from './registry/gate.ts';
 import { createRegistry, type Registry } from './registry/registry.ts';
 import { type CredentialSource, fixedCredential } from './registry/token.ts';
-import { forRepository } from './sync/namespace.ts';
+import { forRepository, isNamespace } from './sync/namespace.ts';
 
 export interface ClientOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -48,7 +48,7 @@ export class Clients {
   /** What a rule for a whole namespace stands for; any other rule is itself. @throws ERR_UNSUPPORTED where nobody lists it */
   async expand(rules: Rules, rule: Rule, observer: Observer, signal: AbortSignal): Promise<Rule[]> {
     const { source } = rule;
-    if (!source.path.endsWith('/*')) return [rule];
+    if (!isNamespace(source)) return [rule];
     const settings = rules.registryFor(source, 'source');
     if (settings.kind !== 'dockerhub') {
       throw new HubferryError('ERR_UNSUPPORTED', `${source.host} lists no namespaces: name its repositories`);

@@ -1,10 +1,11 @@
 /** Makes rules of what a file or the command line says, and refuses what contradicts itself. */
 import { createHash } from 'node:crypto';
 import { formatRepository } from '../oci/reference.ts';
+import { isNamespace } from '../sync/namespace.ts';
 import { findConflict } from './conflicts.ts';
 import type { Path } from './document.ts';
 import type { RuleDraft } from './draft.ts';
-import { formatSource, formatTarget, isNamespace } from './forms.ts';
+import { formatSource, formatTarget } from './forms.ts';
 import type {
   PlatformPattern,
   RegistrySettings,

@@ -4,6 +4,7 @@
  */
 import { HubferryError } from '../errors.ts';
 import { formatRepository, isTag, parseReference, parseRepository } from '../oci/reference.ts';
+import { isNamespace } from '../sync/namespace.ts';
 import { compilePattern, formatPattern, isGlob, parsePattern } from '../sync/pattern.ts';
 import type { RepositoryName, RuleSource, RuleTarget, SourceSelector, TagPattern } from './model.ts';
 
@@ -50,11 +51,6 @@ export function formatSource(source: RuleSource): string {
 /** Canonical text of a target. */
 export function formatTarget(target: RuleTarget): string {
   return formatRepository(target) + (target.tags === undefined ? '' : `:${target.tags.join(',')}`);
-}
-
-/** Whether the name stands for every repository below it. */
-export function isNamespace({ path }: RepositoryName): boolean {
-  return path === '*' || path.endsWith('/*');
 }
 
 function splitForm(text: string): { name: string; choice: string | undefined } {

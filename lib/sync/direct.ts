@@ -171,6 +171,11 @@ export class DirectRun {
     await sleepUntil(until, signal);
   }
 
+  /** Whether it is a limit that the run may wait for. */
+  #awaits(error: unknown): boolean {
+    return (limitedUntil(error) ?? Number.POSITIVE_INFINITY) <= this.#waitsUntil;
+  }
+
   /** Does something that a limit may stop as a whole, again and again as long as the run may wait for that. */
   async #throughLimits<T>({ source }: Rule, work: () => Promise<T>): Promise<T> {
     for (;;) {
@@ -178,7 +183,7 @@ export class DirectRun {
         return await work();
       } catch (error) {
         const until = limitedUntil(error);
-        if (until === undefined || until > this.#waitsUntil) throw error;
+        if (until === undefined || !this.#awaits(error)) throw error;
         await this.#waitFor(until, error instanceof RegistryError ? new URL(error.url).host : source.host);
       }
     }
@@ -205,17 +210,48 @@ export class DirectRun {
       addRuleLine(lines, line);
       this.#log(line, operation);
     };
-    const rules = await this.#expanded(fail);
+    const expansions = new Map<Rule, readonly Rule[]>();
+    const turn = async (rules: readonly Rule[], expand: Expand, failed: typeof fail) => {
+      for (const rule of rules) {
+        try {
+          expansions.set(rule, await expand(rule));
+        } catch (error) {
+          if (this.#options.signal.aborted) return;
+          failed(rule, rule.targets, error);
+        }
+      }
+      // Until it is known what a namespace stands for, it may claim what is in any target that it covers.
+      const among = this.#rules.flatMap((rule) => expansions.get(rule) ?? rule);
+      const begun = rules.flatMap((rule) => expansions.get(rule) ?? []);
+      await this.#compare(begun, among, work, fail);
+    };
+    const expand: Expand = (rule) => this.#core.expand(rule, this.#options.tally, this.#options.signal);
+    // A rule that a limit holds up keeps no other from its turn: it comes after them.
+    const held: Rule[] = [];
+    await turn(this.#rules, expand, (rule, targets, error) => {
+      if (this.#awaits(error)) held.push(rule);
+      else fail(rule, targets, error);
+    });
+    await turn(held, (rule) => this.#throughLimits(rule, () => expand(rule)), fail);
+  }
+
+  /** @param among all rules, which may claim the same tags */
+  async #compare(
+    rules: readonly Rule[],
+    among: readonly Rule[],
+    work: (input: PlanInput) => Promise<void>,
+    fail: (...stopped: Stopped) => void,
+  ): Promise<void> {
     const shared = new SharedListings();
     const pairs = rules.flatMap((rule) => rule.targets.map((target) => ({ rule, target })));
     for (const { rule, target } of pairs) {
       shared.expect(sourceOf(rule));
       // Its rivals may come at any time.
-      if (isShared(target, rule, rules)) shared.expect(sourceOf(rule));
+      if (isShared(target, rule, among)) shared.expect(sourceOf(rule));
     }
     try {
       await forEachOf(pairs, rulesAtOnce, async ({ rule, target }) => {
-        await this.#oneTarget(rule, target, rules, shared, work, fail);
+        await this.#oneTarget(rule, target, among, shared, work, fail);
         shared.leave(sourceOf(rule));
       });
     } catch (error) {
@@ -226,7 +262,7 @@ export class DirectRun {
   async #oneTarget(
     rule: Rule,
     target: RuleTarget,
-    rules: readonly Rule[],
+    among: readonly Rule[],
     shared: SharedListings,
     work: (input: PlanInput) => Promise<void>,
     fail: (...stopped: Stopped) => void,
@@ -247,13 +283,13 @@ export class DirectRun {
           target,
           sides,
           listings,
-          claims: await claimsOn(target, rule, rules, selected, signal),
+          claims: await claimsOn(target, rule, among, selected, signal),
           confirm: false,
           force,
           allowMassDelete,
           pruneLimit,
           pulls: this.#pullsOf(sides),
-          awaits: (error) => (limitedUntil(error) ?? Number.POSITIVE_INFINITY) <= this.#waitsUntil,
+          awaits: (error) => this.#awaits(error),
           signal,
           onEvent,
         }),
@@ -264,22 +300,9 @@ export class DirectRun {
       fail(rule, [target], error);
     }
   }
-
-  async #expanded(fail: (...stopped: Stopped) => void): Promise<Rule[]> {
-    const { tally, signal } = this.#options;
-    const rules: Rule[] = [];
-    for (const rule of this.#rules) {
-      try {
-        const expanded = await this.#throughLimits(rule, () => this.#core.expand(rule, tally, signal));
-        for (const one of expanded) rules.push(one);
-      } catch (error) {
-        if (signal.aborted) return rules;
-        fail(rule, rule.targets, error);
-      }
-    }
-    return rules;
-  }
 }
+
+type Expand = (rule: Rule) => Promise<readonly Rule[]>;
 
 type Operation = 'plan' | 'sync' | 'verify';
 

@@ -11,7 +11,7 @@ import type { Sides } from './copier.ts';
 import { type Core, finalOutcomes } from './direct.ts';
 import type { OnEvent } from './events.ts';
 import { type Plan, requestsOf } from './fan-out.ts';
-import { forRepository } from './namespace.ts';
+import { forRepository, isNamespace } from './namespace.ts';
 import type { Opened } from './parts.ts';
 import { PlanProgress, type Sent } from './plan-progress.ts';
 import type { PlanInput } from './planner.ts';
@@ -116,7 +116,7 @@ export class Planning {
     const { repository } = this.#request;
     const named = rules.rules.find(({ name }) => name === this.#request.rule);
     if (named === undefined) return;
-    if (named.source.path.endsWith('/*') && repository === undefined) {
+    if (isNamespace(named.source) && repository === undefined) {
       return this.#guarded(named, named.targets, () => this.#planNamespace(named, progress));
     }
     const rule = repository === undefined ? named : forRepository(named, repository);

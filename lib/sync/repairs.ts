@@ -1,5 +1,6 @@
 /** What to plan again for a run in which something failed, or a check that found something. */
 import type { Rule } from '../config/model.ts';
+import { isNamespace } from './namespace.ts';
 import type { AnyReport, Line } from './report.ts';
 
 export interface Repair {
@@ -22,8 +23,9 @@ export function repairsOf({ run, tags }: AnyReport, rules: readonly Rule[]): Rep
   const { dryRun = false } = run;
   return rules.flatMap((rule) => {
     const lines = troubled.filter((line) => line.rule === rule.name).map(partsOf);
-    const isNamespace = rule.source.path.endsWith('/*');
-    const groups = Map.groupBy(lines, ({ path }) => (isNamespace && !path.endsWith('*') ? path : undefined));
+    const groups = Map.groupBy(lines, ({ path }) =>
+      isNamespace(rule.source) && !path.endsWith('*') ? path : undefined,
+    );
     return [...groups].map(([repository, group]) => {
       const named = group.flatMap(({ tag }) => tag ?? []);
       const tags = named.length < group.length ? undefined : [...new Set(named)];

@@ -3,7 +3,7 @@ import type { Rule, RuleTarget } from '../config/model.ts';
 import { formatPlatformPattern } from '../oci/platform.ts';
 import type { Listing } from './listing.ts';
 import { TagNames } from './names.ts';
-import { forRepository } from './namespace.ts';
+import { forRepository, isNamespace } from './namespace.ts';
 import type { TagTest } from './pattern.ts';
 import { matchesNames, selectTags } from './select.ts';
 import type { Tally } from './tally.ts';
@@ -87,7 +87,7 @@ function isSame(a: RuleTarget, b: RuleTarget): boolean {
 function forTarget(rule: Rule, { host, path }: RuleTarget): Rule {
   const covering = rule.targets.find((target) => {
     const begin = target.path.slice(0, -1);
-    return target.path.endsWith('/*') && target.host === host && path.startsWith(begin);
+    return isNamespace(target) && target.host === host && path.startsWith(begin);
   });
   return covering === undefined ? rule : forRepository(rule, path.slice(covering.path.length - 1));
 }

@@ -11,7 +11,7 @@ import type { Control, Wishes } from './control.ts';
 import { moved, type Sides } from './copier.ts';
 import type { Core } from './direct.ts';
 import type { EventFields, LogLevel, OnEvent } from './events.ts';
-import { forRepository } from './namespace.ts';
+import { forRepository, isNamespace } from './namespace.ts';
 import type { Claim, Outstanding, Waiter } from './outstanding.ts';
 import { type Lane, lanes, type Parking, type ParkingLot, scattered } from './parked.ts';
 import { linesOf, type Opened, type Part, type Sent } from './parts.ts';
@@ -875,7 +875,9 @@ function hash(text: string): string {
 function wants(rule: Rule, push: Push): boolean {
   const { host, path } = rule.source;
   const name = `${host}/${path}`;
-  const here = path.endsWith('/*') ? push.repository.startsWith(name.slice(0, -1)) : push.repository === name;
+  const here = isNamespace(rule.source)
+    ? push.repository.startsWith(name.slice(0, -1))
+    : push.repository === name;
   return here && matchesNames(rule)(push.tag);
 }
 

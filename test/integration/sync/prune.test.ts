@@ -243,6 +243,18 @@ describe('prune keeps', () => {
     expect(target().tagNames()).toEqual(names);
   });
 
+  it('a tag that a namespace claims whose repositories cannot be listed', async () => {
+    const one = mirror.replace('prune', 'name: one, prune');
+    await sixTags(one);
+    await world.hub.push('team/app', '6', content);
+    world.hub.api.intercept = answering(500, ({ url }) => /\/team\/repositories\/?(\?|$)/.test(url));
+    const rules = `${one}\n- { source: docker.io/team/*, target: $acr/*, name: all }`;
+    const report = await world.sync(rules);
+    expect(told(report)).toContain('* failed (ERR_SERVER)');
+    expect(report.totals.deleted).toBe(0);
+    expect(target().tagNames()).toEqual(names);
+  });
+
   it('everything after a listing that failed', async () => {
     await sixTags();
     world.hub.api.intercept = answering(500, () => true);

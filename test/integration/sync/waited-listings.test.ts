@@ -59,3 +59,12 @@ describe.each([
     expect(Date.now() - begun).toBeLessThanOrEqual(12 * minute);
   });
 });
+
+it('a namespace that waits keeps no other rule from its turn', async () => {
+  const copied = () =>
+    world.targetRequests.some(({ method, url }) => method === 'PUT' && url.endsWith('/app/manifests/1'));
+  world.hub.api.intercept = () => (copied() ? undefined : { kind: 'answer', status: 429 });
+  const rules = `- { source: docker.io/acme/*, target: $other/acme/*, name: all }\n${fromPlain}`;
+  const report = await world.sync(rules, { wait: 200 * minute });
+  expect(told(report)).toEqual(['1 copied (new tag)', '1 copied (new tag)']);
+});
