@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import { HubferryError, PullLimitError } from '../errors.ts';
 import type { Allowance, Observer } from '../oci/roles.ts';
 import type { DocumentStore } from '../storage/ports.ts';
+import { unlessAborted } from './concurrency.ts';
 import { postpone, readTime } from './shared-time.ts';
 import { isSoon, notAtOnce, sleepUntil } from './waiting.ts';
 
@@ -53,10 +54,19 @@ export class Puller {
 interface Admitted {
   readonly key: string;
   readonly puller: Puller;
-  readonly knew: Allowance;
+  readonly knew: Allowance | undefined;
   /** Milliseconds since the epoch. */
   readonly at: number;
   /** Whether it has come to its end. */
+  isOver: boolean;
+}
+
+/** The pull that goes first after a time before which nobody pulled: its answer tells those who waited with it what is left. */
+interface First {
+  /** That time, in milliseconds since the epoch. */
+  readonly opened: number;
+  readonly puller: Puller;
+  readonly over: Promise<void>;
   isOver: boolean;
 }
 
@@ -67,6 +77,7 @@ export class AllowanceKeeper {
   readonly #store: DocumentStore;
   /** By this process, lately; what others have under way shows when it is answered. */
   #admitted: Admitted[] = [];
+  readonly #firsts = new Map<string, First>();
   readonly #closed = new Map<string, { until: number; readAt: number }>();
 
   constructor(store: DocumentStore) {
@@ -80,14 +91,45 @@ export class AllowanceKeeper {
    * @throws ERR_RATE_LIMITED with the time from which on it may be tried again; the signal's reason where it is aborted.
    */
   async admit(puller: Puller, reserve: number, signal: AbortSignal): Promise<Disposable> {
-    const opened = await this.#opened(puller, signal);
-    const { allowance, host, toldAt } = puller;
-    // Whoever named that time has pulls from then on, whatever was left before.
-    if (allowance === undefined || toldAt <= opened) return uncounted;
+    for (;;) {
+      const opened = await this.#opened(puller, signal);
+      if (puller.allowance === undefined) return uncounted;
+      if (puller.toldAt > opened) return this.#count(puller, puller, reserve, opened);
+      // Whoever named that time has pulls from then on, whatever was left before: how many, the first one is told.
+      const first = this.#firsts.get(keyOf(puller));
+      if (first === undefined || first.opened < opened) return this.#goFirst(puller, opened);
+      if (first.isOver && first.puller.toldAt <= opened) return uncounted;
+      if (first.isOver) return this.#count(puller, first.puller, reserve, opened);
+      await unlessAborted(first.over, signal);
+    }
+  }
+
+  /** @param told who knows what is left */
+  #count(puller: Puller, told: Puller, reserve: number, opened: number): Disposable {
+    const { allowance } = told;
+    if (allowance === undefined) return uncounted;
+    if (this.#left(told, allowance, opened) <= Math.min(reserve, allowance.limit - 1))
+      throw limited(puller.host, nextTry(allowance.windowSeconds));
+    return this.#admit(puller);
+  }
+
+  #goFirst(puller: Puller, opened: number): Disposable {
+    const { promise: over, resolve } = Promise.withResolvers<void>();
+    const first: First = { opened, puller, over, isOver: false };
+    this.#firsts.set(keyOf(puller), first);
+    const pull = this.#admit(puller);
+    return {
+      [Symbol.dispose]() {
+        pull[Symbol.dispose]();
+        first.isOver = true;
+        resolve();
+      },
+    };
+  }
+
+  #admit(puller: Puller): Disposable {
     const key = keyOf(puller);
-    if (this.#left(key, puller, allowance, opened) <= Math.min(reserve, allowance.limit - 1))
-      throw limited(host, nextTry(allowance.windowSeconds));
-    const admitted: Admitted = { key, puller, knew: allowance, at: Date.now(), isOver: false };
+    const admitted: Admitted = { key, puller, knew: puller.allowance, at: Date.now(), isOver: false };
     this.#admitted.push(admitted);
     return {
       [Symbol.dispose]() {
@@ -107,14 +149,15 @@ export class AllowanceKeeper {
   }
 
   /** What a puller knows may be older than the pulls of others: those that are under way count too, and what they were told. */
-  #left(key: string, { toldAt }: Puller, { remaining }: Allowance, opened: number): number {
+  #left(told: Puller, { remaining }: Allowance, opened: number): number {
+    const key = keyOf(told);
     const after = Date.now() - recentMs;
     this.#admitted = this.#admitted.filter(({ at }) => at > after);
     let least = remaining;
     let underWay = 0;
     for (const { puller, knew, isOver } of this.#admitted.filter((pull) => pull.key === key)) {
       if (!isOver || puller.allowance === knew) underWay += 1;
-      else if (puller.toldAt > Math.max(toldAt - aboutOnceMs, opened))
+      else if (puller.toldAt > Math.max(told.toldAt - aboutOnceMs, opened))
         least = Math.min(least, puller.allowance?.remaining ?? least);
     }
     return least - underWay;

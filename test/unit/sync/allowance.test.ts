@@ -156,3 +156,50 @@ describe('a pull', () => {
     await expect(keeper.admit(one, 0, signal)).resolves.toBeDefined();
   });
 });
+
+describe('who has waited for that time', () => {
+  const waited = async (keeper: AllowanceKeeper, count: number) => {
+    const pullers = Array.from({ length: count }, puller);
+    await keeper.refused(pullers[0] as Puller, Date.now() + 8000);
+    return pullers;
+  };
+  const answer = (one: Puller, remaining: number) =>
+    one.besides({}).onAllowance?.({ ...allowance, remaining });
+  const settled = async (promises: readonly Promise<unknown>[]) =>
+    (await Promise.allSettled(promises)).map(({ status }) => status);
+
+  it('lets one of them pull, whose answer tells the others how many may', async () => {
+    const keeper = new AllowanceKeeper(store);
+    const [first, ...others] = await waited(keeper, 5);
+    const pull = await keeper.admit(first as Puller, 2, signal);
+    const asked = others.map((one) => keeper.admit(one, 2, signal));
+    vi.advanceTimersByTime(1);
+    answer(first as Puller, 4);
+    pull[Symbol.dispose]();
+    expect(await settled(asked)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'rejected']);
+  });
+
+  it('waits again where that one is refused', async () => {
+    const keeper = new AllowanceKeeper(store);
+    const [first, second] = await waited(keeper, 2);
+    const pull = await keeper.admit(first as Puller, 0, signal);
+    const asked = keeper.admit(second as Puller, 0, signal);
+    const until = Date.now() + hourMs;
+    await keeper.refused(first as Puller, until);
+    pull[Symbol.dispose]();
+    await expect(asked).rejects.toMatchObject({ retryAt: until });
+  });
+
+  it('is not held up where the answer tells nothing, nor by a pull when it stops', async () => {
+    const keeper = new AllowanceKeeper(store);
+    const [first, ...others] = await waited(keeper, 4);
+    const pull = await keeper.admit(first as Puller, 0, signal);
+    const stop = new AbortController();
+    const stopped = keeper.admit(puller(), 0, stop.signal);
+    stop.abort(new Error('stopped'));
+    await expect(stopped).rejects.toThrow('stopped');
+    const asked = others.map((one) => keeper.admit(one, 0, signal));
+    pull[Symbol.dispose]();
+    expect(await settled(asked)).toEqual(['fulfilled', 'fulfilled', 'fulfilled']);
+  });
+});
