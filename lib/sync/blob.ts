@@ -1,7 +1,6 @@
 /**
  * Moves blobs: exists, mount, upload. The bytes go through once, in chunks; where they break, they go on.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, HubferryError } from '../errors.ts';
 import type { Descriptor, Digest } from '../oci/descriptor.ts';
 import type { Source, Target, UploadSession } from '../oci/roles.ts';
@@ -15,6 +14,7 @@ import { readFrom } from './download.ts';
 import { type ChunkSizes, type Limits, smallestChunk } from './limits.ts';
 import type { MountCandidates } from './mount.ts';
 import { cancelQuietly, exists, isLostUpload, isMismatch } from './uploads.ts';
+import { pause } from './waiting.ts';
 import { BusyError, countSent, unstopped, type Work } from './work.ts';
 
 /** What is no larger comes in time from whatever source is not given up. */
@@ -330,7 +330,7 @@ class Transfer {
         session = undefined;
         const again = isLostUpload(error) || (isMismatch(error) && mismatches++ === 0);
         if (!again || attempt + 1 >= fruitlessAttempts) throw error;
-        await delay(backoff(attempt), undefined, { signal: this.#work.stop });
+        await pause(backoff(attempt), this.#work.stop);
       }
     }
   }
@@ -377,7 +377,7 @@ class Transfer {
     if (free !== undefined) return free;
     using place = waiting.enter(this.#blob, this.#work);
     for (;;) {
-      await delay(1000, undefined, place).catch(() => place.signal.throwIfAborted());
+      await pause(1000, place.signal);
       if (await exists(this.#blob, this.#target, this.#work)) return 'existing';
       const owned = await take();
       if (owned !== undefined) return owned;

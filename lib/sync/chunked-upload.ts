@@ -1,5 +1,4 @@
 /** Sends a blob in several requests, each of which is acknowledged and saved: where it breaks, it goes on. */
-import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, HubferryError } from '../errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { SendOptions, Target, UploadSession } from '../oci/roles.ts';
@@ -8,6 +7,7 @@ import type { OwnedCheckpoint } from './checkpoint.ts';
 import type { Chunk } from './chunk.ts';
 import type { ChunkSizes } from './limits.ts';
 import { cancelQuietly, exists, isLostUpload, isMismatch } from './uploads.ts';
+import { pause } from './waiting.ts';
 import { unstopped, type Work } from './work.ts';
 
 export interface UploadContext {
@@ -172,7 +172,7 @@ export class ChunkedUpload {
     this.#fruitless = offset > this.#farthest ? 0 : this.#fruitless + 1;
     this.#farthest = Math.max(this.#farthest, offset);
     if (this.#fruitless >= fruitlessAttempts) throw error;
-    await delay(backoff(this.#fruitless), undefined, { signal: this.#context.work.stop });
+    await pause(backoff(this.#fruitless), this.#context.work.stop);
   }
 
   /** A chunk of unknown fate is never simply repeated: the registry is asked. */

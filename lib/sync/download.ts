@@ -1,11 +1,11 @@
 /** Reads blobs from a source: what breaks goes on where it stood. */
-import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, HubferryError } from '../errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { algorithmOf, createDigester } from '../oci/digest.ts';
 import type { Source } from '../oci/roles.ts';
 import { backoff, fruitlessAttempts, isRetryable } from './attempts.ts';
 import type { Limits } from './limits.ts';
+import { pause } from './waiting.ts';
 
 /**
  * The blob's bytes from an offset on, whatever breaks on the way: a stream that ends early is reopened where it stood
@@ -45,7 +45,7 @@ export async function* readFrom(
       const least = codeOf(error) === 'ERR_TIMEOUT' ? slowest.bytes : 1;
       fruitless = offset - before >= least ? 0 : fruitless + 1;
       if (!isRetryable(error) || fruitless >= fruitlessAttempts) throw error;
-      await delay(backoff(fruitless), undefined, { signal: stop }).catch(() => stop.throwIfAborted());
+      await pause(backoff(fruitless), stop);
     }
   }
   if (digester !== undefined && digester.digest() !== blob.digest) {

@@ -1,8 +1,8 @@
 /** Moves of one target tag are serialised, between processes too. */
 import { createHash } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { DocumentStore, Lease } from '../storage/ports.ts';
 import { clockSkewMs } from './shared-time.ts';
+import { pause } from './waiting.ts';
 
 const leaseSeconds = 30;
 const retryMs = 250;
@@ -58,9 +58,7 @@ export class TagLocks {
     for (;;) {
       const lease = await this.#store.lease(key, leaseSeconds, { signal });
       if (lease !== undefined) return lease;
-      await delay(retryMs * (0.5 + Math.random()), undefined, { signal }).catch(() =>
-        signal.throwIfAborted(),
-      );
+      await pause(retryMs * (0.5 + Math.random()), signal);
     }
   }
 }

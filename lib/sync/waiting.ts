@@ -1,4 +1,4 @@
-/** Waiting for the time that a registry has named. */
+/** Waiting: for the time that a registry has named, and between two attempts. */
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** A wait that is kept by whoever meets it, in milliseconds; a longer one defers. */
@@ -21,7 +21,11 @@ export function notAtOnce(until: number): number {
 /** Resolves at a time, and not before. @throws the signal's reason as soon as it is aborted */
 export async function sleepUntil(until: number, signal: AbortSignal): Promise<void> {
   for (let ms = until - Date.now(); ms > 0; ms = until - Date.now()) {
-    const timer = delay(Math.min(ms, longestTimerMs), undefined, { signal });
-    await timer.catch(() => signal.throwIfAborted());
+    await pause(Math.min(ms, longestTimerMs), signal);
   }
+}
+
+/** Waits so many milliseconds, which a timer of Node can take. @throws the signal's reason, and no AbortError of Node's own */
+export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal }).catch(() => signal.throwIfAborted());
 }

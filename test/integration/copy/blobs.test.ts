@@ -923,6 +923,38 @@ describe('a blob that two sources have', () => {
   });
 });
 
+describe('a small blob that two requests of one process want', () => {
+  it('is sent by the other where the one that sends it is stopped before it tries again', async () => {
+    const blob = randomBlob('shared', MiB);
+    const [one, other] = ['one', 'other'].map((seed) => buildManifest({ seed, layers: [blob] })) as [
+      Content,
+      Content,
+    ];
+    bench.push('1', one);
+    bench.push('2', other);
+    const { digest } = blob.descriptor;
+    const config = other.blobs.find(({ descriptor }) => descriptor.digest !== digest)?.descriptor.digest;
+    const [sent, joined] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const stop = new AbortController();
+    let puts = 0;
+    bench.target.intercept = async ({ method, url }) => {
+      if (method === 'DELETE') stop.abort(new StoppedError('stopped'));
+      if (method !== 'PUT' || !url.includes(encodeURIComponent(digest)) || ++puts > 1) return undefined;
+      sent.resolve();
+      await joined.promise;
+      return { kind: 'reset' };
+    };
+    const engine = bench.engine();
+    const stopped = engine.copy({ stop: stop.signal });
+    await sent.promise;
+    const copied = engine.copy({ tag: '2' });
+    await vi.waitFor(() => expect([...bench.target.repository('m/b').blobs.keys()]).toContain(config));
+    joined.resolve();
+    await expect(stopped).rejects.toBeInstanceOf(StoppedError);
+    expect(outcomes(await copied)).toEqual(['copied']);
+  });
+});
+
 describe('a large blob that many requests of one process want', () => {
   const layer = randomBlob('hot', 6 * MiB);
   const contents = Array.from({ length: 8 }, (_, index) =>
