@@ -11,7 +11,7 @@ import type { Allowance, Observer } from '../oci/roles.ts';
 import type { DocumentStore } from '../storage/ports.ts';
 import { unlessAborted } from './concurrency.ts';
 import { postpone, readTime } from './shared-time.ts';
-import { isSoon, notAtOnce, sleepUntil } from './waiting.ts';
+import { isSoon, longestWaitMs, notAtOnce, sleepUntil } from './waiting.ts';
 
 /** How long what storage said is believed, in milliseconds. */
 const believedMs = 5000;
@@ -19,6 +19,8 @@ const believedMs = 5000;
 const recentMs = 30_000;
 /** Answers that are no further apart, in milliseconds, may come in another order than they were counted in. */
 const aboutOnceMs = 1000;
+/** Refusals in a row that name a time close by: from then on it is believed no more, and one wait no longer follows the other. */
+const mostInARow = 3;
 /** Where no header tells the window: Docker Hub's has been six hours since there is one. */
 const usualWindowSeconds = 6 * 3600;
 
@@ -70,14 +72,19 @@ interface First {
   isOver: boolean;
 }
 
-/** For a pull of which nothing is known to be counted. */
-const uncounted: Disposable = { [Symbol.dispose]() {} };
+/** Refusals with no pull in between that was none. */
+interface Refusals {
+  readonly count: number;
+  /** Of the last one, in milliseconds since the epoch. */
+  readonly at: number;
+}
 
 export class AllowanceKeeper {
   readonly #store: DocumentStore;
   /** By this process, lately; what others have under way shows when it is answered. */
   #admitted: Admitted[] = [];
   readonly #firsts = new Map<string, First>();
+  readonly #refusals = new Map<string, Refusals>();
   readonly #closed = new Map<string, { until: number; readAt: number }>();
 
   constructor(store: DocumentStore) {
@@ -93,12 +100,12 @@ export class AllowanceKeeper {
   async admit(puller: Puller, reserve: number, signal: AbortSignal): Promise<Disposable> {
     for (;;) {
       const opened = await this.#opened(puller, signal);
-      if (puller.allowance === undefined) return uncounted;
+      if (puller.allowance === undefined) return this.#pass(puller);
       if (puller.toldAt > opened) return this.#count(puller, puller, reserve, opened);
       // Whoever named that time has pulls from then on, whatever was left before: how many, the first one is told.
       const first = this.#firsts.get(keyOf(puller));
       if (first === undefined || first.opened < opened) return this.#goFirst(puller, opened);
-      if (first.isOver && first.puller.toldAt <= opened) return uncounted;
+      if (first.isOver && first.puller.toldAt <= opened) return this.#pass(puller);
       if (first.isOver) return this.#count(puller, first.puller, reserve, opened);
       await unlessAborted(first.over, signal);
     }
@@ -107,7 +114,7 @@ export class AllowanceKeeper {
   /** @param told who knows what is left */
   #count(puller: Puller, told: Puller, reserve: number, opened: number): Disposable {
     const { allowance } = told;
-    if (allowance === undefined) return uncounted;
+    if (allowance === undefined) return this.#pass(puller);
     if (this.#left(told, allowance, opened) <= Math.min(reserve, allowance.limit - 1))
       throw limited(puller.host, nextTry(allowance.windowSeconds));
     return this.#admit(puller);
@@ -117,23 +124,34 @@ export class AllowanceKeeper {
     const { promise: over, resolve } = Promise.withResolvers<void>();
     const first: First = { opened, puller, over, isOver: false };
     this.#firsts.set(keyOf(puller), first);
-    const pull = this.#admit(puller);
-    return {
-      [Symbol.dispose]() {
-        pull[Symbol.dispose]();
-        first.isOver = true;
-        resolve();
-      },
-    };
+    return this.#admit(puller, () => {
+      first.isOver = true;
+      resolve();
+    });
   }
 
-  #admit(puller: Puller): Disposable {
-    const key = keyOf(puller);
-    const admitted: Admitted = { key, puller, knew: puller.allowance, at: Date.now(), isOver: false };
+  #admit(puller: Puller, over = () => {}): Disposable {
+    const admitted: Admitted = {
+      key: keyOf(puller),
+      puller,
+      knew: puller.allowance,
+      at: Date.now(),
+      isOver: false,
+    };
     this.#admitted.push(admitted);
+    return this.#pass(puller, () => {
+      admitted.isOver = true;
+      over();
+    });
+  }
+
+  #pass(puller: Puller, over = () => {}): Disposable {
+    const key = keyOf(puller);
+    const at = Date.now();
     return {
-      [Symbol.dispose]() {
-        admitted.isOver = true;
+      [Symbol.dispose]: () => {
+        if ((this.#refusals.get(key)?.at ?? at) < at) this.#refusals.delete(key);
+        over();
       },
     };
   }
@@ -152,7 +170,7 @@ export class AllowanceKeeper {
   #left(told: Puller, { remaining }: Allowance, opened: number): number {
     const key = keyOf(told);
     const after = Date.now() - recentMs;
-    this.#admitted = this.#admitted.filter(({ at }) => at > after);
+    this.#admitted = this.#admitted.filter(({ at, isOver }) => !isOver || at > after);
     let least = remaining;
     let underWay = 0;
     for (const { puller, knew, isOver } of this.#admitted.filter((pull) => pull.key === key)) {
@@ -172,11 +190,23 @@ export class AllowanceKeeper {
   }
 
   async #close(puller: Puller, retryAt: number | undefined): Promise<number> {
-    const until = notAtOnce(retryAt ?? nextTry(puller.allowance?.windowSeconds ?? usualWindowSeconds));
     const key = keyOf(puller);
+    const windowSeconds = puller.allowance?.windowSeconds ?? usualWindowSeconds;
+    const least = leastWaitMs(this.#countRefusal(key), windowSeconds);
+    const until = Math.max(notAtOnce(retryAt ?? nextTry(windowSeconds)), Date.now() + least);
     // This process keeps it also where storage fails.
     this.#believe(key, until);
     return this.#believe(key, await postpone(this.#store, key, until));
+  }
+
+  /** @returns how many there are in a row; those that come while nobody pulls were sent with one that is counted */
+  #countRefusal(key: string): number {
+    const now = Date.now();
+    const { count } = this.#refusals.get(key) ?? { count: 0 };
+    const isOpen = (this.#closed.get(key)?.until ?? 0) <= now;
+    const next = isOpen ? count + 1 : count;
+    this.#refusals.set(key, { count: next, at: now });
+    return next;
   }
 
   async #closedUntil(key: string): Promise<number> {
@@ -200,6 +230,12 @@ function keyOf({ host, login, allowance }: Puller): string {
     .digest('hex')
     .slice(0, 16);
   return `allowance/${host}/${account}`;
+}
+
+/** Who asks again and again to come back soon is left alone for longer than anybody waits, and for longer and longer. */
+function leastWaitMs(inARow: number, windowSeconds: number): number {
+  if (inARow <= mostInARow) return 0;
+  return Math.min(longestWaitMs * 2 ** (inARow - mostInARow), windowSeconds * (1000 / 6));
 }
 
 /** The window's reset is told by no header: a sixth of it later there is some room, and a HEAD then tells for nothing. */

@@ -159,6 +159,7 @@ export class DirectRun {
   /** Nothing is kept for pushes: none come in here. */
   #pullsOf({ puller }: Sides): Pulls {
     return {
+      reserve: 0,
       admitPull: () => this.#core.admitPull(puller, 0, this.#options.signal),
       pullRefused: (error) => this.#core.pullRefused(puller, error),
     };

@@ -84,15 +84,17 @@ export class GraphCopier {
     }
   }
 
-  /** Several tags, targets or rules may want it at once: each has to be admitted, and one pulls it. */
+  /** Several tags, targets or rules may want it at once: one is admitted for all who would be with it. */
   async #pullOnce(source: Source, digest: Digest, work: Work): Promise<Manifest> {
-    using _pull = source.billed === true ? await work.admitPull() : undefined;
     const once = async () => {
-      const manifest = this.#pulled.recall(digest) ?? (await pull(source, digest, work));
+      const known = this.#pulled.recall(digest);
+      if (known !== undefined) return known;
+      using _pull = source.billed === true ? await work.admitPull() : undefined;
+      const manifest = await pull(source, digest, work);
       this.#pulled.remember(manifest);
       return manifest;
     };
-    return await this.#pulls.run(digest, work.stop, once, source.name);
+    return await this.#pulls.run(digest, work.stop, once, `${source.name} ${work.reserve}`);
   }
 
   /** Makes sure of everything below a manifest. */

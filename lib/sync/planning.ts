@@ -189,6 +189,7 @@ export class Planning {
       allowMassDelete,
       pruneLimit,
       pulls: {
+        reserve: pullReserve,
         admitPull: () => core.admitPull(sides.puller, pullReserve, stop),
         pullRefused: (error) => core.pullRefused(sides.puller, error),
       },

@@ -14,6 +14,8 @@ export interface Pulls {
    * @throws ERR_RATE_LIMITED
    */
   readonly admitPull: () => Promise<Disposable>;
+  /** Pulls that are left to others: who leaves as many is admitted, or not, as this one is. */
+  readonly reserve: number;
   /** Told when the source refused one; the error to throw, with the time from which on all may try again. */
   readonly pullRefused: (error: HubferryError) => Promise<HubferryError>;
 }

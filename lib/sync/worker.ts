@@ -375,6 +375,7 @@ export class Worker {
       patienceMs,
       yields: lane === 'copy',
       again: request.kept !== undefined,
+      reserve,
       admitPull: () => core.admitPull(sides.puller, reserve, stop),
       pullRefused: (error) => core.pullRefused(sides.puller, error),
       stillWanted,

@@ -25,10 +25,10 @@ afterEach(async () => {
   await app.close();
 });
 
-async function start(allowance: Omit<AppOptions, 'rules'>): Promise<void> {
+async function start(options: Partial<AppOptions>): Promise<void> {
   app = await startApp({
     rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app }',
-    ...allowance,
+    ...options,
   });
 }
 
@@ -266,6 +266,54 @@ describe('a manifest that two rules want from different sources', () => {
   it('is pulled by the one whose account has pulls left where the other came first', async () => {
     await copyBoth({ pulls: 1 });
     expect([app.digestAt('first'), app.digestAt('second')]).toEqual([undefined, second.descriptor.digest]);
+  });
+});
+
+describe('a manifest that goes to two targets', () => {
+  const rules = `
+  - { name: first, source: docker.io/acme/app, target: [$target/app, $target/twin] }
+  - { name: second, source: docker.io/acme/other, target: $target/other }`;
+  const two = ['1', '2'];
+
+  async function startWith(pulls: number, names: readonly string[]): Promise<void> {
+    await start({ pulls, rules });
+    for (const name of names) {
+      await app.hub.push('acme/app', name, buildManifest({ seed: `app ${name}`, layers: [10] }));
+      await app.hub.push('acme/other', name, buildManifest({ seed: `other ${name}`, layers: [10] }));
+    }
+  }
+
+  it('takes the one pull that is left', async () => {
+    await startWith(1, []);
+    await app.hub.push('acme/app', '1', buildManifest({ seed: 'one', layers: [10] }));
+    const run = await app.schedule();
+    await app.deliver();
+    expect(app.reportOf(run)?.totals).toMatchObject({ copied: 2, deferred: 0, pulls: 1 });
+  });
+
+  it('takes one pull of those that others may have', async () => {
+    await startWith(4, two);
+    await app.schedule();
+    const worker = app.worker();
+    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    const isOther = ({ text }: { text: string }) => text.includes('"rule":"second"');
+    const [others, firsts] = [
+      app.queues.messages.filter(isOther),
+      app.queues.messages.filter((one) => !isOther(one)),
+    ];
+    app.queues.messages.length = 0;
+    const free = Promise.withResolvers<void>();
+    app.hub.cdn.intercept = async () => {
+      await free.promise;
+      return undefined;
+    };
+    const under = firsts.map((message) => handOver(worker, message));
+    await vi.waitFor(() => expect(app.hub.cdn.requests.length).toBeGreaterThanOrEqual(firsts.length));
+    const after = others.map((message) => handOver(worker, message));
+    await vi.waitFor(() => expect(app.hub.pullsLeft()).toBe(0));
+    free.resolve();
+    await Promise.all([...under, ...after]);
+    expect(app.target.repository('other').tagNames()).toEqual(two);
   });
 });
 

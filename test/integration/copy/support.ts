@@ -131,6 +131,7 @@ export class Bench {
           onEvent: onEvent ?? (() => {}),
           patienceMs,
           yields,
+          reserve: 0,
           admitPull: async () => ({ [Symbol.dispose]() {} }),
           pullRefused: async (error) => error,
         };

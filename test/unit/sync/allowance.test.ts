@@ -157,6 +157,54 @@ describe('a pull', () => {
   });
 });
 
+describe('refusals that name a time close by', () => {
+  const refuse = async (keeper: AllowanceKeeper, seconds: number) => {
+    using _pull = await admit(keeper);
+    const { retryAt = 0 } = await keeper.refused(puller(), Date.now() + seconds * 1000);
+    return Math.round((retryAt - Date.now()) / 1000);
+  };
+
+  it('are believed three times in a row; then everybody is kept off for longer and longer, up to a sixth of the window', async () => {
+    const keeper = new AllowanceKeeper(store);
+    const waits: number[] = [];
+    for (let nth = 0; nth < 12; nth += 1) {
+      waits.push(await refuse(keeper, 8));
+      vi.advanceTimersByTime(2 * hourMs);
+    }
+    expect(waits).toEqual([8, 8, 8, 120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600]);
+  });
+
+  it('of pulls that were on their way together count as one', async () => {
+    const keeper = new AllowanceKeeper(store);
+    const pulls = await Promise.all(Array.from({ length: 10 }, () => admit(keeper)));
+    for (const _ of pulls) await keeper.refused(puller(), Date.now() + 8000);
+    for (const pull of pulls) pull[Symbol.dispose]();
+    vi.advanceTimersByTime(9000);
+    expect(await refuse(keeper, 8)).toBe(8);
+  });
+
+  it('begin anew after a pull that was not refused', async () => {
+    const keeper = new AllowanceKeeper(store);
+    for (let nth = 0; nth < 6; nth += 1) {
+      expect(await refuse(keeper, 8)).toBe(8);
+      vi.advanceTimersByTime(9000);
+      if (nth % 2 === 1) (await admit(keeper))[Symbol.dispose]();
+    }
+  });
+});
+
+describe('a pull that is on its way for long', () => {
+  it('counts as long as it is', async () => {
+    const keeper = new AllowanceKeeper(store);
+    const pulls = [];
+    for (let nth = 0; nth < 50; nth += 1) pulls.push(await admit(keeper));
+    vi.advanceTimersByTime(2 * hourMs);
+    await expect(admit(keeper)).rejects.toMatchObject({ code: 'ERR_RATE_LIMITED' });
+    for (const pull of pulls) pull[Symbol.dispose]();
+    await expect(admit(keeper)).resolves.toBeDefined();
+  });
+});
+
 describe('who has waited for that time', () => {
   const waited = async (keeper: AllowanceKeeper, count: number) => {
     const pullers = Array.from({ length: count }, puller);
