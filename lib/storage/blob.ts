@@ -135,7 +135,11 @@ class BlobDocuments implements DocumentStore {
         return (await lease.acquire(options)) ? lease : undefined;
       } catch (error) {
         // Between making it and taking it, somebody may delete it.
-        if (!this.#isAbsence(error) || rounds === 3) throw error;
+        if (!this.#isAbsence(error) || rounds === 3) {
+          // It may have been granted all the same. Nobody waits for this.
+          void lease.release().catch(() => {});
+          throw error;
+        }
       }
       await this.put(key, new Uint8Array(0), { signal: options.signal, ifAbsent: true });
     }

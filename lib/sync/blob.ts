@@ -174,7 +174,10 @@ interface Shared extends BlobCopierOptions {
 
 let transfers = 0;
 
-/** One blob on its way to one repository. */
+/** After so many milliseconds another process may have brought what the target did not have. */
+const brieflyMs = 1000;
+
+/** One blob on its way to one repository, which was asked for it a moment ago. */
 class Transfer {
   readonly #blob: Descriptor;
   readonly #source: Source;
@@ -182,6 +185,7 @@ class Transfer {
   readonly #work: Work;
   readonly #shared: Shared;
   readonly #id: string;
+  readonly #begunAt = Date.now();
   /** Repositories that the registry has answered not to have the blob. */
   readonly refused: string[] = [];
 
@@ -374,14 +378,30 @@ class Transfer {
     const take = () =>
       OwnedCheckpoint.take(checkpoints, this.#target.name, this.#blob.digest, this.#work.stop);
     const free = await take();
-    if (free !== undefined) return free;
+    if (free !== undefined) return this.#isBrief() ? free : this.#unlessBrought(free);
     using place = waiting.enter(this.#blob, this.#work);
     for (;;) {
       await pause(1000, place.signal);
       if (await exists(this.#blob, this.#target, this.#work)) return 'existing';
       const owned = await take();
-      if (owned !== undefined) return owned;
+      if (owned !== undefined) return this.#unlessBrought(owned);
     }
+  }
+
+  #isBrief(): boolean {
+    return Date.now() - this.#begunAt < brieflyMs;
+  }
+
+  /** Another process may have come to its end before this one became the owner. */
+  async #unlessBrought(owned: OwnedCheckpoint): Promise<OwnedCheckpoint | 'existing'> {
+    try {
+      if (!(await exists(this.#blob, this.#target, this.#work))) return owned;
+    } catch (error) {
+      await owned.release();
+      throw error;
+    }
+    await owned.discard();
+    return 'existing';
   }
 
   #copied(): void {

@@ -12,7 +12,10 @@ let bench: Bench;
 beforeEach(async () => {
   bench = await Bench.start();
 });
-afterEach(() => bench.close());
+afterEach(async () => {
+  vi.useRealTimers();
+  await bench.close();
+});
 
 const outcomes = (copied: { lines: readonly { outcome: string }[] }) =>
   copied.lines.map(({ outcome }) => outcome);
@@ -509,6 +512,34 @@ describe('what only tidies up', () => {
     expect((await Promise.all(both)).flatMap(outcomes)).toContain('copied');
     expect(bench.target.store.uploads.size).toBe(0);
   });
+});
+
+it('a blob that another process has brought while the target held this one up is not sent again', async () => {
+  vi.useFakeTimers({ toFake: ['Date'] });
+  const content = buildManifest({ layers: [8 * MiB] });
+  bench.push('1', content);
+  await bench.engine().copy();
+  bench.target.behaviour.mounts = false;
+  bench.target.requests.length = 0;
+  const [asked, brought] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let mounts = 0;
+  bench.target.intercept = async ({ method, url }) => {
+    const isMount =
+      method === 'POST' && url.includes('mount=') && url.includes(encodeURIComponent(blobOf(content).digest));
+    if (!isMount || ++mounts > 1) return undefined;
+    asked.resolve();
+    await brought.promise;
+    vi.setSystemTime(Date.now() + 2000);
+    return undefined;
+  };
+  const heldUp = bench.engine().copy({ target: 'm/other' });
+  await asked.promise;
+  expect(outcomes(await bench.engine().copy({ target: 'm/other' }))).toEqual(['copied']);
+  const sent = sentBytes();
+  brought.resolve();
+  expect(outcomes(await heldUp)).not.toContain('failed');
+  expect(sentBytes()).toBe(sent);
+  expect(bench.target.store.uploads.size).toBe(0);
 });
 
 it.each([1000, 3 * MiB])(

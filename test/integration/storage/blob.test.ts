@@ -230,6 +230,21 @@ describe('Blob Storage that is not as it should be', () => {
     expect(proxy.waiting).toBe(0);
   });
 
+  it('a lease that is granted to somebody who has stopped waiting for it is given back', async () => {
+    const key = freshKey();
+    await stores.state.put(key, bytes('x'));
+    const giveUp = new AbortController();
+    proxy.next({ kind: 'delay', ms: 60_000 }, writes);
+    const asked = stores.state.lease(key, 60, { signal: giveUp.signal });
+    const service = BlobServiceClient.fromConnectionString(azurite.connectionString);
+    const blob = service.getContainerClient('state').getBlobClient(key);
+    const isHeld = async () => (await blob.getProperties()).leaseState === 'leased';
+    await expect.poll(isHeld).toBe(true);
+    giveUp.abort(new Error('given up'));
+    await expect(asked).rejects.toThrow('given up');
+    await expect.poll(isHeld).toBe(false);
+  });
+
   it('a lease on a document that is being deleted is taken all the same', async () => {
     const key = freshKey();
     const [, ...leases] = await Promise.all([
