@@ -173,6 +173,11 @@ export class RunBook {
     return names.some(({ parkedUntil }) => parkedUntil === undefined);
   }
 
+  /** Whether nothing that is found from now on is in its report. */
+  async isClosed(run: string): Promise<boolean> {
+    return (await this.#header(run)) === undefined;
+  }
+
   /** Closes the run where every request has ended, or is parked past the next plan, or is given up. */
   async close(run: string, announce: Announce, giveUp?: GiveUp): Promise<Closing> {
     const open = await this.#header(run);
@@ -265,7 +270,7 @@ export class RunBook {
   }
 
   async #isOver(run: string): Promise<Closing> {
-    return (await this.#header(run)) === undefined ? 'closed before' : 'open';
+    return (await this.isClosed(run)) ? 'closed before' : 'open';
   }
 
   /** Somebody else may have closed the run in between, with this part in it. */

@@ -40,7 +40,7 @@ export interface PlanningOptions {
   /** Sends a plan request, after so many seconds. */
   readonly send: (request: PlanRequest, delaySeconds: number) => Promise<void>;
   /** Keeps a plan request until then (milliseconds since the epoch), for a registry asks to come back later. */
-  readonly park: (request: PlanRequest, until: number, lines: readonly Line<'deferred'>[]) => Promise<void>;
+  readonly park: (request: PlanRequest, until: number, lines: readonly Line[]) => Promise<void>;
 }
 
 /** Messages in a row that bring a plan nowhere before it fails. */
@@ -60,8 +60,10 @@ export class Planning {
   #done: ReadonlySet<string> = new Set();
   /** What was asked for and is noted with the end of the plan, unless it goes on later. */
   #unnoted: Sent = { asked: [], opened: [] };
-  /** What waits for the limit of a registry. */
-  readonly #deferred: Line<'deferred'>[] = [];
+  /** What waits for the limit of a registry, as it is told where the run is closed before. */
+  readonly #waiting: Line[] = [];
+  /** Until when, in milliseconds since the epoch. */
+  #waitsUntil = 0;
 
   constructor(request: PlanRequest, options: PlanningOptions) {
     this.#request = request;
@@ -80,7 +82,7 @@ export class Planning {
       this.#done = new Set(asked);
       for (const one of opened) this.opened.push(one);
       await this.#plan(progress);
-      if (this.#deferred.length > 0) goOn = await this.#save(progress);
+      if (this.#waiting.length > 0) goOn = await this.#save(progress);
       else {
         await end();
         await progress.finish();
@@ -100,10 +102,8 @@ export class Planning {
     if (this.#unnoted.asked.length > 0) await progress.noteSent(this.#unnoted);
     await progress.save();
     const next = this.#next(progress);
-    const deferred = this.#deferred;
-    if (deferred.length === 0) return () => send(next, 0);
-    const until = Math.max(...deferred.map((line) => Date.parse(line.until ?? '')));
-    return () => park(next, until, deferred);
+    if (this.#waiting.length === 0) return () => send(next, 0);
+    return () => park(next, this.#waitsUntil, [...this.lines, ...this.#waiting]);
   }
 
   #next(progress: PlanProgress): PlanRequest {
@@ -136,10 +136,20 @@ export class Planning {
       if (this.#options.stop.aborted || code === 'ERR_STORAGE' || code === 'ERR_LEASE_LOST') throw error;
       const until = limitedUntil(error);
       if (until !== undefined && this.#request.attempt + 1 < fruitlessMessages) {
-        return addRuleLine(this.#deferred, deferredRule(rule, targets, until, error));
+        return this.#wait(rule, targets, until, error);
       }
       addRuleLine(this.lines, failedRule(rule, targets, error));
     }
+  }
+
+  /** A check has no word for what waits: what it has not come to has failed, unless it is told later. */
+  #wait(rule: Rule, targets: readonly RuleTarget[], until: number, error: unknown): void {
+    this.#waitsUntil = Math.max(this.#waitsUntil, until);
+    const { verify } = this.#request;
+    addRuleLine(
+      this.#waiting,
+      verify ? failedRule(rule, targets, error) : deferredRule(rule, targets, until, error),
+    );
   }
 
   async #planNamespace(rule: Rule, progress: PlanProgress): Promise<void> {

@@ -251,6 +251,8 @@ export class Worker {
     const { id, run } = request;
     // The first end stands: what it opened is under way.
     if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
+    // What it would find is told in its report alone.
+    if ((request.verify || request.dryRun) && (await this.#options.book.isClosed(run))) return;
     const wishes = await this.#options.control.wishes();
     if (Object.hasOwn(wishes.cancelled, run))
       return void (await this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() }));
@@ -270,8 +272,7 @@ export class Worker {
       onEvent: this.#eventsOf(request, operation, tally),
       ask: (copy, lane) => this.#ask(copy, lane, id),
       send: (plan, delaySeconds) => queues.send(lanes.plan, plan, { delaySeconds }),
-      park: (plan, until, lines) =>
-        this.#park(plan, 'plan', scattered(until), limited, plan.verify ? [] : lines, tally),
+      park: (plan, until, lines) => this.#park(plan, 'plan', scattered(until), limited, lines, tally),
     });
     await planning.carryOut(async () => {
       const { lines, opened } = planning;
@@ -446,7 +447,7 @@ export class Worker {
     lane: Lane,
     until: number,
     reason: string,
-    lines: readonly Line<SyncOutcome>[],
+    lines: readonly Line[],
     tally = new Tally(),
   ): Promise<void> {
     await this.#options.parked.park(request, lane, until, reason);

@@ -76,6 +76,79 @@ describe('a plan in the function app whose source asks to come back later', () =
   });
 });
 
+describe('a check or a dry run that a registry holds up past the next day', () => {
+  const rules = '- { name: app, source: docker.io/acme/app, target: [$target/app, $target/twin] }';
+  const refused = { outcome: 'failed', error: { code: 'ERR_RATE_LIMITED' } };
+  let app: Awaited<ReturnType<typeof startApp>>;
+
+  /** The tag has moved since it was mirrored; one target is not listed from now on. */
+  beforeEach(async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    app = await startApp({ rules });
+    await app.hub.push('acme/app', '1', content);
+    await app.schedule();
+    await app.deliver();
+    await app.hub.push('acme/app', '1', buildManifest({ seed: 'moved' }));
+    app.reports.length = 0;
+  });
+  afterEach(async () => {
+    vi.useRealTimers();
+    await app.close();
+  });
+
+  function refuseTwin(hours: number): void {
+    const headers = { 'retry-after': `${hours * 3600}` };
+    app.target.intercept = ({ url }) =>
+      url.includes('/v2/twin/tags/list') ? { kind: 'answer', status: 429, headers } : undefined;
+  }
+
+  async function pass(hours: number): Promise<void> {
+    for (let hour = 0; hour < hours; hour += 1) {
+      vi.setSystemTime(Date.now() + 3600_000);
+      await app.worker().release();
+      await app.deliver();
+    }
+  }
+
+  it.each([6, 25])(
+    'tells what it found, and what it could not: asked to come back in %i hours',
+    async (hours) => {
+      refuseTwin(hours);
+      await app.worker().start('check', 'verify', { dryRun: false, force: false, verify: true });
+      await app.deliver();
+      await pass(30);
+      expect(app.reportOf('check')?.tags).toMatchObject([
+        { target: `${app.target.host}/app:1`, outcome: 'moved' },
+        { target: `${app.target.host}/twin`, ...refused },
+      ]);
+    },
+  );
+
+  it('goes on where it may be told, and tells what it finds then', async () => {
+    refuseTwin(6);
+    await app.worker().start('check', 'verify', { dryRun: false, force: false, verify: true });
+    await app.deliver();
+    expect(app.reportOf('check')).toBeUndefined();
+    app.target.intercept = undefined;
+    await pass(8);
+    expect(app.reportOf('check')?.totals).toMatchObject({ tags: 2, moved: 2, failed: 0 });
+  });
+
+  it.each([
+    ['a check', { dryRun: false, force: false, verify: true }],
+    ['a dry run', { dryRun: true, force: false }],
+  ])('does nothing any more once its run is told: %s', async (_, request) => {
+    refuseTwin(25);
+    await app.worker().start('check', 'verify', request);
+    await app.deliver();
+    expect(app.reportOf('check')).toBeDefined();
+    app.target.intercept = undefined;
+    const before = app.target.requests.length;
+    await pass(30);
+    expect(app.target.requests).toHaveLength(before);
+  });
+});
+
 describe('what people ask for by hand', () => {
   it('never waits behind the backlog, nor does what they have repaired', async () => {
     const app = await startApp({ rules: '- { source: docker.io/acme/app, target: $target/app, name: app }' });
