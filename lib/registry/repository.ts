@@ -308,10 +308,11 @@ export class Repository implements Target {
   }
 
   /** Looks by HEAD first: most digests have none, and a GET may be billed. */
-  async #referrersByTag(digest: Digest, options?: CallOptions): Promise<Omit<Referrers, 'api'>> {
+  async #referrersByTag(digest: Digest, options: ReferrerListOptions = {}): Promise<Omit<Referrers, 'api'>> {
     const tag = referrerTag(digest);
-    const isThere = (await this.#head(tag, options)) !== undefined;
-    const manifest = isThere ? await this.fetchManifest(tag, options) : undefined;
+    if ((await this.#head(tag, options)) === undefined) return { descriptors: [] };
+    using _pull = await options.admitPull?.();
+    const manifest = await this.fetchManifest(tag, options);
     if (manifest === undefined) return { descriptors: [] };
     return { descriptors: childrenIn(manifest) ?? [], index: manifest.descriptor.digest };
   }

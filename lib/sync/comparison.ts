@@ -215,7 +215,7 @@ export class Comparison {
     if (expected === present) return true;
     if (algorithmOf(expected) === algorithmOf(present)) return false;
     const { input, facts } = this.#with;
-    return sameBytes(expected, present, input.sides, facts, input.signal);
+    return sameBytes(expected, present, input.sides.target, facts, input.signal);
   }
 
   #copy(tag: string, digest: Digest, reason: string, targetDigest?: Digest): PlanLine {

@@ -6,7 +6,7 @@ import type { PlatformPattern, Rule } from '../config/model.ts';
 import { codeOf, type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import { deriveIndex } from '../oci/derive.ts';
 import type { Descriptor, Digest, Manifest, Platform } from '../oci/descriptor.ts';
-import { algorithmOf } from '../oci/digest.ts';
+import { algorithmOf, digestOf } from '../oci/digest.ts';
 import { parseManifest, platformOfConfig, refuseSchema1 } from '../oci/manifest.ts';
 import { formatPlatform, matchesPlatform } from '../oci/platform.ts';
 import type { Source, Target } from '../oci/roles.ts';
@@ -340,7 +340,7 @@ class Carriage {
   async #isSame(expected: Digest, present: Digest): Promise<boolean> {
     if (expected === present) return true;
     if (algorithmOf(expected) === algorithmOf(present)) return false;
-    return sameBytes(expected, present, this.#sides, this.#facts, this.#work.stop);
+    return sameBytes(expected, present, this.#sides.target, this.#facts, this.#work.stop);
   }
 
   /** Copies what was decided for. After the decisions all looks are of one digest, unless a push names several tags. */
@@ -669,21 +669,17 @@ async function platformOf(config: Descriptor, passage: Passage): Promise<Platfor
   return platformOfConfig(await readAll(verified(stream, config), maxConfigBytes));
 }
 
-/** Compares the bytes behind two digests of different algorithms; equal ones are remembered. */
+/** Whether what the target has by one algorithm's digest is what another's means: no pull is needed for that. Equal ones are remembered. */
 export async function sameBytes(
   expected: Digest,
   present: Digest,
-  sides: Sides,
+  target: Target,
   facts: Facts,
   signal: AbortSignal,
 ): Promise<boolean> {
   if (await facts.isSame(expected, present)) return true;
-  const [there, here] = await Promise.all([
-    sides.target.fetchManifest(present, { signal }),
-    sides.source.fetchManifest(expected, { signal }),
-  ]);
-  if (there === undefined || here === undefined || Buffer.compare(there.bytes, here.bytes) !== 0)
-    return false;
+  const there = await target.fetchManifest(present, { signal });
+  if (there === undefined || digestOf(there.bytes, algorithmOf(expected)) !== expected) return false;
   await facts.noteSame(expected, present);
   return true;
 }

@@ -13,7 +13,7 @@ import { forEachOf, SingleFlight } from './concurrency.ts';
 import type { Limits } from './limits.ts';
 import type { PulledManifests } from './pulled.ts';
 import { isSoon, sleepUntil } from './waiting.ts';
-import { countSent, unstopped, type Work } from './work.ts';
+import { countSent, pulling, unstopped, type Work } from './work.ts';
 
 /** From where to where one graph is copied, and what is believed of the target. */
 export interface Passage {
@@ -218,9 +218,7 @@ function checkSize({ bytes }: Manifest, { digest, size }: Descriptor): void {
 }
 
 async function pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
-  const manifest = await source.fetchManifest(digest, { signal: work.stop }).catch(async (error: unknown) => {
-    throw error instanceof PullLimitError ? await work.pullRefused(error) : error;
-  });
+  const manifest = await pulling(work, () => source.fetchManifest(digest, { signal: work.stop }));
   if (manifest === undefined) {
     throw new HubferryError('ERR_BLOB_MISSING', `${source.name} does not have the manifest ${digest}`);
   }

@@ -13,6 +13,7 @@ import type { Target } from '../oci/roles.ts';
 import { forEachOf } from './concurrency.ts';
 import type { GraphCopier, Passage } from './graph.ts';
 import type { TagLocks } from './locks.ts';
+import { pulling } from './work.ts';
 
 /** Signatures of signatures of attestations: enough for all that is in use, and an end to a chain made up by somebody. */
 export const maxReferrerDepth = 4;
@@ -96,7 +97,9 @@ class ReferrerWalk implements BroughtReferrers {
     const { source, target, work } = this.#passage;
     const tag = referrerTag(subject);
     const tagged = this.#mayHave(tag);
-    const { descriptors, index } = await source.listReferrers(subject, { signal: work.stop, tagged });
+    const admitPull = source.billed === true ? work.admitPull : undefined;
+    const options = { signal: work.stop, tagged, admitPull };
+    const { descriptors, index } = await pulling(work, () => source.listReferrers(subject, options));
     this.#count(descriptors.length, subject);
     if (descriptors.length > 0) {
       const there = await target.listReferrers(subject, { signal: work.stop });

@@ -1,5 +1,5 @@
 /** What one request has copied: where it counts, whom it tells, and when it has to stop. */
-import { HubferryError } from '../errors.ts';
+import { HubferryError, PullLimitError } from '../errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { SendOptions } from '../oci/roles.ts';
 import type { OnEvent } from './events.ts';
@@ -49,6 +49,15 @@ export interface Work extends Pulls {
 export function countSent({ tally, sent }: Work, bytes: number): void {
   tally.bytesCopied += bytes;
   if (sent !== undefined) sent.bytes += bytes;
+}
+
+/** Pulls something; a refusal is thrown with the time before which nobody pulls. */
+export async function pulling<T>({ pullRefused }: Pulls, pull: () => Promise<T>): Promise<T> {
+  try {
+    return await pull();
+  } catch (error) {
+    throw error instanceof PullLimitError ? await pullRefused(error) : error;
+  }
 }
 
 /** For what costs something when it is interrupted, such as an upload session: it goes on for a while, but begins nothing any more. */

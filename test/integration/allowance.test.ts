@@ -1,7 +1,14 @@
 /** More tags than a free account may pull in a day: they arrive in the end, and nothing is asked for twice meanwhile. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AppOptions, handOver, startApp } from '../local/app.ts';
-import { buildIndex, buildManifest, buildMultiPlatform, type Content } from '../local/content.ts';
+import {
+  buildIndex,
+  buildManifest,
+  buildMultiPlatform,
+  type Content,
+  put,
+  referrerOf,
+} from '../local/content.ts';
 
 // Whoever waits moves the time on.
 vi.mock('../../lib/sync/waiting.ts', async (load) => ({
@@ -128,6 +135,25 @@ describe('what is kept for pushes', () => {
     vi.advanceTimersByTime(5000);
     for (const copy of copies) await handOver(worker, copy);
     expect(app.target.repository('app').tags.size).toBe(13);
+  });
+
+  it('is spent on no index of what refers to a tag', async () => {
+    await start({ pulls: 3, pullReserve: 2 });
+    const sbom = referrerOf(child, 'application/spdx+json');
+    await app.hub.push('acme/app', '1', child);
+    put(app.hub, 'acme/app', undefined, sbom);
+    const index = buildIndex([{ manifest: sbom }]);
+    await app.hub.push('acme/app', child.descriptor.digest.replace(':', '-'), index);
+    await app.schedule();
+    await app.deliver();
+    expect(app.hub.pulls).toBe(1);
+    expect(await parkedRequests()).toBe(1);
+    app.hub.resetWindow();
+    app.pullReserve = 0;
+    vi.advanceTimersByTime(7 * 3600_000);
+    await app.worker().release();
+    await app.deliver();
+    expect(app.target.repository('app').manifests.has(sbom.descriptor.digest)).toBe(true);
   });
 
   it('is there for a push that wants what a copy without pulls is at', async () => {
