@@ -269,6 +269,7 @@ export class DirectRun {
     fail: (...stopped: Stopped) => void,
   ): Promise<void> {
     const { signal, onEvent, tally, force, allowMassDelete, pruneLimit } = this.#options;
+    const awaits = (error: unknown) => this.#awaits(error);
     const selected = async (other: Rule, at: RuleTarget) => {
       const listing = shared.of(this.#core.open(other, at, tally).source);
       await listing.read(signal);
@@ -284,13 +285,13 @@ export class DirectRun {
           target,
           sides,
           listings,
-          claims: await claimsOn(target, rule, among, selected, signal),
+          claims: await claimsOn(target, rule, among, selected, { signal, awaits }),
           confirm: false,
           force,
           allowMassDelete,
           pruneLimit,
           pulls: this.#pullsOf(sides),
-          awaits: (error) => this.#awaits(error),
+          awaits,
           signal,
           onEvent,
         }),

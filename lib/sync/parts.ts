@@ -31,6 +31,12 @@ export interface Part {
   readonly sends?: readonly Sent[] | undefined;
 }
 
+/** What a request has come to before it waits. */
+export interface Found {
+  readonly lines: readonly Line[];
+  readonly opened?: readonly Opened[];
+}
+
 /** What a request is about, for its lines as long as it has none of its own. */
 export interface Names extends Pick<Line, 'rule' | 'source' | 'target'> {
   /** Absent where it is about a rule as a whole. */
@@ -71,7 +77,7 @@ export function keyOfPart(run: string, part: Part): string {
   const ids = opened.map((one) => one.id).sort();
   const ended = ids.length === 0 ? 'ended' : `${sends.length > 0 ? 'sends' : 'opened'}-${hash(ids.join())}`;
   const elsewhere = as === undefined || (as.run === run && as.id === id) ? '' : `~${as.run}~${as.id}`;
-  const parked = `${waitOf(part)}-${parkedUntil}${elsewhere}`;
+  const parked = `${waitOf(part)}-${parkedUntil}${ids.length === 0 ? '' : '-opened'}${elsewhere}`;
   return `${prefixOf(run)}${id}~${parkedUntil === undefined ? ended : parked}`;
 }
 
@@ -90,11 +96,11 @@ export function parseName({ key, modifiedAt }: StoredName): PartName {
   const [, run = '', name = ''] = key.split('/');
   const [id = '', state = '', ...as] = name.split('~');
   const [parkedRun = run, parkedId = id] = as;
-  const [wait = '', until] = state.split('-');
+  const [wait = '', until, opened] = state.split('-');
   return {
     key,
     id,
-    opens: /^(?:opened|sends)-/.test(state),
+    opens: ['opened', 'sends'].includes(wait) || opened !== undefined,
     sends: state.startsWith('sends-'),
     parkedUntil: waits.some((one) => one === wait) ? Number(until) : undefined,
     parkedAs: parkedName({ run: parkedRun, id: parkedId }),

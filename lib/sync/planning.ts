@@ -12,7 +12,7 @@ import { type Core, finalOutcomes } from './direct.ts';
 import type { OnEvent } from './events.ts';
 import { type Plan, requestsOf } from './fan-out.ts';
 import { forRepository, isNamespace } from './namespace.ts';
-import type { Opened } from './parts.ts';
+import type { Found, Opened } from './parts.ts';
 import { PlanProgress, type Sent } from './plan-progress.ts';
 import type { PlanInput } from './planner.ts';
 import type { Line } from './report.ts';
@@ -40,7 +40,7 @@ export interface PlanningOptions {
   /** Sends a plan request, after so many seconds. */
   readonly send: (request: PlanRequest, delaySeconds: number) => Promise<void>;
   /** Keeps a plan request until then (milliseconds since the epoch), for a registry asks to come back later. */
-  readonly park: (request: PlanRequest, until: number, lines: readonly Line[]) => Promise<void>;
+  readonly park: (request: PlanRequest, until: number, found: Found) => Promise<void>;
 }
 
 /** Messages in a row that bring a plan nowhere before it fails. */
@@ -103,7 +103,8 @@ export class Planning {
     await progress.save();
     const next = this.#next(progress);
     if (this.#waiting.length === 0) return () => send(next, 0);
-    return () => park(next, this.#waitsUntil, [...this.lines, ...this.#waiting]);
+    const found = { lines: [...this.lines, ...this.#waiting], opened: this.opened };
+    return () => park(next, this.#waitsUntil, found);
   }
 
   #next(progress: PlanProgress): PlanRequest {
@@ -192,7 +193,7 @@ export class Planning {
       target,
       sides,
       listings: { source, target: await progress.listing('target', sides.target) },
-      claims: await claimsOn(target, rule, rules.rules, selected, stop),
+      claims: await claimsOn(target, rule, rules.rules, selected, { signal: stop }),
       only: tags,
       confirm: dryRun,
       force,

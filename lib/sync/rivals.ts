@@ -16,7 +16,10 @@ export interface Claims {
   rival(tag: string): string | undefined;
   /** Who may want something else there: its source could not be listed. */
   suspect(tag: string): string | undefined;
-  /** Who wants the same at a tag, and keeps it when it is gone at the source. */
+  /**
+   * Who keeps a tag that is gone at the source: it wants the same there, or it is a namespace of which nobody can tell whether
+   * it has such a repository. That one is no reason not to copy.
+   */
   keeper(tag: string): string | undefined;
 }
 
@@ -27,6 +30,12 @@ interface Claim {
 
 /** The tags that a rule selects of its source as it is now. */
 export type SelectedTags = (rule: Rule, target: RuleTarget) => Promise<Iterable<string>>;
+
+export interface ClaimOptions {
+  readonly signal: AbortSignal;
+  /** For which failures the caller waits: they are thrown. Any other makes suspects. @default for none */
+  readonly awaits?: (error: unknown) => boolean;
+}
 
 export const noClaims: Claims = {
   rival: () => undefined,
@@ -40,7 +49,7 @@ export async function claimsOn(
   of: Rule,
   rules: readonly Rule[],
   selected: SelectedTags,
-  signal: AbortSignal,
+  options: ClaimOptions,
 ): Promise<Claims> {
   const rivals: Claim[] = [];
   const suspects: Claim[] = [];
@@ -53,9 +62,10 @@ export async function claimsOn(
       const agrees = agreement({ rule: of, target }, { rule: other, target: shared });
       if (!other.prune) keepers.push(keeperOf(other, shared, agrees));
       if (agrees === always) continue;
-      const claims = await rivalsOf(other, shared, selected, signal);
+      const claims = await rivalsOf(other, shared, selected, options);
       const wants: TagTest = (tag) => claims.wants(tag) && !agrees(tag);
-      (claims.certain ? rivals : suspects).push({ rule: other.name, wants });
+      const doubtful = other === rule ? suspects : keepers;
+      (claims.certain ? rivals : doubtful).push({ rule: other.name, wants });
     }
   }
   return { rival: first(rivals), suspect: first(suspects), keeper: first(keepers) };
@@ -131,7 +141,7 @@ async function rivalsOf(
   rule: Rule,
   target: RuleTarget,
   selected: SelectedTags,
-  signal: AbortSignal,
+  { signal, awaits }: ClaimOptions,
 ): Promise<{ readonly certain: boolean; readonly wants: TagTest }> {
   const { selector } = rule.source;
   const named = target.tags ?? (selector.kind === 'tags' ? selector.tags : undefined);
@@ -139,8 +149,9 @@ async function rivalsOf(
   if (selector.kind === 'digest') return { certain: true, wants: never };
   try {
     return { certain: true, wants: oneOf(await selected(rule, target)) };
-  } catch {
+  } catch (error) {
     signal.throwIfAborted();
+    if (awaits?.(error)) throw error;
     // Its own plan says what is wrong.
     return { certain: false, wants: matchesNames(rule) };
   }

@@ -22,7 +22,11 @@ export function claimsOnTags(
   { core, rules, tally, signal }: Asking,
 ): () => Promise<Claims> {
   const selected = async (other: Rule, shared: RuleTarget) => {
-    const listing = new Listing(core.open(other, shared, tally).source);
+    const { source } = core.open(other, shared, tally);
+    // Docker Hub forbids to look at what is not there, and a namespace need not have such a repository.
+    const isOfNamespace = !rules.rules.includes(other);
+    if (isOfNamespace && (await source.listTags({ signal })) === undefined) return [];
+    const listing = new Listing(source);
     const names = new TagNames(other, shared);
     if (needsWholeList(other)) await listing.read(signal);
     else
@@ -36,7 +40,7 @@ export function claimsOnTags(
   return () => {
     known ??= tags.every((tag) => tag === '')
       ? Promise.resolve(noClaims)
-      : claimsOn(target, rule, rules.rules, selected, signal);
+      : claimsOn(target, rule, rules.rules, selected, { signal });
     return known;
   };
 }

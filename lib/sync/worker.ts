@@ -14,7 +14,7 @@ import type { EventFields, LogLevel, OnEvent } from './events.ts';
 import { forRepository, isNamespace } from './namespace.ts';
 import type { Claim, Outstanding, Waiter } from './outstanding.ts';
 import { type Lane, lanes, type Parking, type ParkingLot, scattered } from './parked.ts';
-import { linesOf, type Opened, type Part, type Sent } from './parts.ts';
+import { type Found, linesOf, type Opened, type Part, type Sent } from './parts.ts';
 import { PlanProgress, tidyPlans } from './plan-progress.ts';
 import { Planning } from './planning.ts';
 import { lateReferrers } from './referrers.ts';
@@ -257,7 +257,7 @@ export class Worker {
     if (Object.hasOwn(wishes.cancelled, run))
       return void (await this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() }));
     if (wishes.pausedSince !== undefined)
-      return this.#park(request, 'plan', Date.now(), paused, this.#pausedLines(request));
+      return this.#park(request, 'plan', Date.now(), paused, { lines: this.#pausedLines(request) });
     const { core, rules, state, pruneLimit, pullReserve, queues } = this.#options;
     const operation = request.verify ? 'verify' : 'plan';
     const tally = new Tally();
@@ -272,7 +272,7 @@ export class Worker {
       onEvent: this.#eventsOf(request, operation, tally),
       ask: (copy, lane) => this.#ask(copy, lane, id),
       send: (plan, delaySeconds) => queues.send(lanes.plan, plan, { delaySeconds }),
-      park: (plan, until, lines) => this.#park(plan, 'plan', scattered(until), limited, lines, tally),
+      park: (plan, until, found) => this.#park(plan, 'plan', scattered(until), limited, found, tally),
     });
     await planning.carryOut(async () => {
       const { lines, opened } = planning;
@@ -300,7 +300,7 @@ export class Worker {
     const looks = push.looks + 1;
     const id = `plan-${hash(`${request.id}\n${looks}`)}`;
     const { cursor: _, ...next } = { ...request, id, attempt: 0, push: { ...push, looks } };
-    await this.#park(next, 'plan', Date.now() + wait, unseen, []);
+    await this.#park(next, 'plan', Date.now() + wait, unseen, { lines: [] });
     return [{ id, ...namesOfRule(forRepository(rule, request.repository ?? rule.source.path)) }];
   }
 
@@ -340,7 +340,7 @@ export class Worker {
     }
     if (wishes.pausedSince !== undefined) {
       const lines = linesOf(request, 'deferred', { reason: paused });
-      return this.#park(request, lane, Date.now(), paused, lines, tally);
+      return this.#park(request, lane, Date.now(), paused, { lines }, tally);
     }
     const rule = this.#ruleFor(request);
     const target = rule?.targets.find((one) => asksFor(rule, one, request));
@@ -432,12 +432,12 @@ export class Worker {
     );
     if (request.reason === 'push' && isUnseen && again !== undefined) {
       const looked = { ...request, attempt: 0, looks: looks + 1 };
-      return this.#park(looked, lane, Date.now() + again, unseen, lines, tally);
+      return this.#park(looked, lane, Date.now() + again, unseen, { lines }, tally);
     }
     const [first, ...others] = lines.filter((line) => line.outcome === 'deferred');
     if (first !== undefined) {
       const until = Math.max(...[first, ...others].map((line) => Date.parse(line.until ?? '')));
-      return this.#park(request, lane, scattered(until), first.reason ?? '', lines, tally);
+      return this.#park(request, lane, scattered(until), first.reason ?? '', { lines }, tally);
     }
     await this.#end(request, lane, lines, tally, followUp);
   }
@@ -447,14 +447,14 @@ export class Worker {
     lane: Lane,
     until: number,
     reason: string,
-    lines: readonly Line[],
+    { lines, opened = [] }: Found,
     tally = new Tally(),
   ): Promise<void> {
     await this.#options.parked.park(request, lane, until, reason);
     for (const line of lines) if (line.outcome === 'deferred') this.#tellLine(line, request, lane);
     const { run, id } = request;
     const waits = { parkedUntil: until, parkedAs: { run, id }, paused: reason === paused };
-    const part = { opened: [], lines, ...costOf(tally), ...waits };
+    const part = { opened, lines, ...costOf(tally), ...waits };
     if (request.kind === 'plan') return void (await this.#write(run, { ...part, id }));
     const teller = this.#teller();
     await this.#options.outstanding.park(request, until, (waiter) => teller.tell(waiter, part));
@@ -657,7 +657,7 @@ export class Worker {
     const until = await this.#nextLook();
     if (reason === limited) return this.#options.parked.park(request, lane, until, reason);
     const facts = { reason: limited, until: new Date(until).toISOString() };
-    await this.#park(request, lane, until, limited, linesOf(request, 'deferred', facts));
+    await this.#park(request, lane, until, limited, { lines: linesOf(request, 'deferred', facts) });
   }
 
   /** The more wait for the same allowance, the later each looks again: a look costs writes, and the first ones use it up. */

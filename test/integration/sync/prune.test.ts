@@ -74,6 +74,28 @@ describe('prune deletes', () => {
     expect(told(await world.sync(mirror))).toContain('6 deleted (gone at source)');
   });
 
+  it.each(['', 'x/'])(
+    'what a namespace may fill that has no such repository: it goes to "%s*"',
+    async (path) => {
+      const app = await startApp({
+        rules: `
+  - { name: all, source: docker.io/team/*, target: $target/${path}* }
+  - { name: one, source: docker.io/acme/app, target: $target/${path}app, prune: true }`,
+      });
+      await app.hub.push('team/web', '1', content);
+      for (const name of names) await app.hub.push('acme/app', name, content);
+      await app.schedule();
+      await app.deliver();
+      app.hub.repository('acme/app').removeTag('6');
+      const moved = buildManifest({ seed: 'moved' });
+      await app.hub.push('acme/app', '1', moved);
+      const run = await app.schedule();
+      await app.deliver();
+      expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1, deleted: 1, failed: 0, skipped: 0 });
+      await app.close();
+    },
+  );
+
   it('nothing that a request for single tags does not name', async () => {
     const app = await startApp({
       rules: '\n  - { name: app, source: docker.io/acme/app, target: $target/app, prune: true }',
@@ -243,15 +265,16 @@ describe('prune keeps', () => {
     expect(target().tagNames()).toEqual(names);
   });
 
-  it('a tag that a namespace claims whose repositories cannot be listed', async () => {
+  it('a tag that a namespace claims whose repositories cannot be listed, which keeps nothing from being copied', async () => {
     const one = mirror.replace('prune', 'name: one, prune');
     await sixTags(one);
     await world.hub.push('team/app', '6', content);
     world.hub.api.intercept = answering(500, ({ url }) => /\/team\/repositories\/?(\?|$)/.test(url));
     const rules = `${one}\n- { source: docker.io/team/*, target: $acr/*, name: all }`;
+    await world.hub.push('acme/app', '1', buildManifest({ seed: 'moved' }));
     const report = await world.sync(rules);
     expect(told(report)).toContain('* failed (ERR_SERVER)');
-    expect(report.totals.deleted).toBe(0);
+    expect(report.totals).toMatchObject({ copied: 1, deleted: 0 });
     expect(target().tagNames()).toEqual(names);
   });
 

@@ -124,6 +124,22 @@ describe('a check or a dry run that a registry holds up past the next day', () =
     },
   );
 
+  it('tells of all that it has asked for, also where that took requests of their own', async () => {
+    for (let tag = 2; tag <= 310; tag += 1)
+      app.hub.repository('acme/app').setTag(`v${tag}`, content.descriptor.digest);
+    await app.schedule();
+    await app.deliver();
+    refuseTwin(25);
+    await app.worker().start('check', 'verify', { dryRun: false, force: false, verify: true });
+    await app.deliver();
+    await pass(30);
+    // Both are at one host, which asks everybody to come back later.
+    expect(app.reportOf('check')?.tags).toMatchObject([
+      { target: `${app.target.host}/app`, ...refused },
+      { target: `${app.target.host}/twin`, ...refused },
+    ]);
+  }, 60_000);
+
   it('goes on where it may be told, and tells what it finds then', async () => {
     refuseTwin(6);
     await app.worker().start('check', 'verify', { dryRun: false, force: false, verify: true });

@@ -60,6 +60,28 @@ describe.each([
   });
 });
 
+describe('what another rule claims whose source is not listed for minutes', () => {
+  const moved = buildManifest({ seed: 'moved' });
+  const one = '- { source: $plain/acme/app, target: $other/app, name: one, prune: true }';
+
+  it.each([
+    ['a namespace', '- { source: docker.io/acme/*, target: $other/*, name: all }'],
+    ['a repository', '- { source: docker.io/acme/web, target: $other/app, name: web }'],
+  ])('is waited for, and fails nothing: %s', async (_, claims) => {
+    world.hub.store.repositories.clear();
+    await world.hub.push('acme/web', '3', content);
+    const rules = `${claims}\n${one}`;
+    put(world.plain, 'acme/app', '2', content);
+    await world.sync(rules);
+    put(world.plain, 'acme/app', '1', moved);
+    world.plain.repository('acme/app').removeTag('2');
+    const until = Date.now() + 5 * minute;
+    world.hub.api.intercept = () => (Date.now() < until ? { kind: 'answer', status: 429 } : undefined);
+    const report = await world.sync(rules, { wait: 200 * minute, allowMassDelete: true });
+    expect(told(report)).toEqual(['1 copied (moved)', '2 deleted (gone at source)', '3 unchanged']);
+  });
+});
+
 it('a namespace that waits keeps no other rule from its turn', async () => {
   const copied = () =>
     world.targetRequests.some(({ method, url }) => method === 'PUT' && url.endsWith('/app/manifests/1'));
