@@ -84,6 +84,19 @@ export class Outstanding {
     return rest === undefined ? claim : this.#claimAt(keyWithTags(request), request, { joins: joinWhole });
   }
 
+  /** As `claim`, for a push: it waits for nothing that is outstanding, and who waits for the same waits for it. */
+  async overtake(request: CopyRequest, plan: string): Promise<Claim> {
+    const claim = { sends: [request], joins: [] };
+    const own = new Set(request.tags.map(({ target }) => target));
+    const key = keyOf(request);
+    for (;;) {
+      const found = await this.#read(key);
+      const isCovered = found?.mark?.tags.every((tag) => own.has(tag)) ?? true;
+      if (!isCovered || (await this.#write(key, { ...markOf(request, found?.mark), plan }, found?.etag)))
+        return claim;
+    }
+  }
+
   /** The queue refused the request: unless another run has joined it, it is not outstanding. */
   async withdraw(request: CopyRequest): Promise<void> {
     const found = await this.#ours(request);
@@ -176,8 +189,8 @@ export class Outstanding {
       if (believed === undefined) {
         const own = { ...markOf(request, found?.mark), plan };
         if (await this.#write(key, own, found?.etag)) return { sends: [request], joins: [] };
-      } else if (isOfRun(believed.mark, request)) {
-        // A plan that came twice: whether its first delivery sent it, nobody knows.
+      } else if (believed.parked === undefined && isOfPlan(believed.mark, request, plan)) {
+        // A plan that came twice: whether its first delivery sent it, nobody knows. What is parked was sent.
         return { sends: [request], joins: [] };
       } else {
         const joined = joins(request, believed);
@@ -286,8 +299,8 @@ function join(request: CopyRequest, { mark, parked }: Believed): Joining {
   return { mark: joined, claim: { sends: [], joins: [{ id, tags: covered, parked }], rest } };
 }
 
-function isOfRun({ id, waiters }: Mark, request: CopyRequest): boolean {
-  return id === request.id && waiters[0]?.run === request.run;
+function isOfPlan(mark: Mark, { id, run }: CopyRequest, plan: string | undefined): boolean {
+  return mark.id === id && mark.waiters[0]?.run === run && mark.plan === plan;
 }
 
 function restOf(request: CopyRequest, tags: CopyRequest['tags']): CopyRequest {

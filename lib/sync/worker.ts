@@ -306,7 +306,11 @@ export class Worker {
 
   /** Sends what nobody has asked for; what somebody has ends in this run too. */
   async #ask(request: CopyRequest, lane: Lane, plan: string): Promise<Opened[]> {
-    const { sends, joins } = await this.#options.outstanding.claim(request, plan);
+    const { outstanding } = this.#options;
+    const isPush = request.pushedAt !== undefined;
+    const { sends, joins } = await (isPush
+      ? outstanding.overtake(request, plan)
+      : outstanding.claim(request, plan));
     await this.#sendClaimed({ sends, joins }, request, lane);
     return [...sends, ...joins].map(({ id, tags }) => openedBy({ ...request, id, tags }));
   }

@@ -167,6 +167,44 @@ describe('a push for a rule that needs the whole list', () => {
     expect(Object.fromEntries(sent)).toEqual({ 'push-requests': '2.0', 'copy-requests': '1.0' });
   });
 
+  it('goes by a backlog in which its tag is, too', async () => {
+    const there = await open(rules);
+    await there.hub.push('acme/app', '2.0', B);
+    await there.schedule();
+    const sent = async () => {
+      for (const plan of there.queues.messages.filter(({ queue }) => queue === 'plan-requests')) {
+        there.queues.messages.splice(there.queues.messages.indexOf(plan), 1);
+        await handOver(there.worker(), plan);
+      }
+      return there.queues.messages.map(({ queue }) => queue);
+    };
+    expect(await sent()).toEqual(['copy-requests']);
+    const pushed = { repository: 'docker.io/acme/app', tag: '2.0', pushedAt: Date.now() };
+    const { run } = await there.worker().push(`run-${randomUUID()}`, pushed);
+    expect(await sent()).toEqual(['copy-requests', 'push-requests']);
+    there.queues.messages.reverse();
+    await there.deliver();
+    expect(await linesOf(there, run)).toEqual(['copied new tag']);
+    expect(there.reports).toMatchObject([{ totals: { tags: 1, copied: 1, failed: 0 } }]);
+    expect(there.hub.pulls).toBe(1);
+  });
+
+  it('asks for what the pushes of its minute have asked for no second time', async () => {
+    const there = await open(rules.replace('newest: 2', 'newest: 9'));
+    const tags = ['1', '2', '3', '4', '5'];
+    for (const tag of tags) await there.hub.push('acme/app', tag, buildManifest({ seed: tag }));
+    const pushed = { repository: 'docker.io/acme/app', pushedAt: Date.now() };
+    for (const tag of tags.slice(0, 3)) await there.worker().push('one-minute', { ...pushed, tag });
+    for (const plan of there.queues.messages.splice(0)) await handOver(there.worker(), plan);
+    const sent = there.queues.messages.map(
+      ({ queue, text }) => `${queue} ${JSON.parse(text).tags[0].source}`,
+    );
+    expect(sent.sort()).toEqual([
+      ...tags.map((tag) => `copy-requests ${tag}`).filter((one) => !one.endsWith('1')),
+      ...['1', '2', '3'].map((tag) => `push-requests ${tag}`),
+    ]);
+  });
+
   it('that the list does not show yet is looked at again within minutes', async () => {
     vi.useFakeTimers({ toFake: ['Date'] });
     const there = await open(rules);
