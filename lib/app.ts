@@ -83,7 +83,6 @@ export function createCore(options: CoreOptions): Core {
       };
     },
     expand: (rule, tally, signal) => clients.expand(rules, rule, tally.source, signal),
-    pullRefused: (puller, error) => allowance.refused(puller, error.retryAt),
     admitPull: (puller, reserve, signal) => allowance.admit(puller, reserve, signal),
   };
 }

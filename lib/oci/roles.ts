@@ -145,8 +145,8 @@ export interface PushedManifest {
 export interface ReferrerListOptions extends CallOptions {
   /** False where a listing shows that there is no index of the tag schema: then nobody is asked for it. */
   readonly tagged?: boolean | undefined;
-  /** Asked before that index is read, which may be billed as a pull; disposed of when that is over. */
-  readonly admitPull?: (() => Promise<Disposable>) | undefined;
+  /** Has that index read, which may be billed as a pull. */
+  readonly pulling?: (<T>(read: () => Promise<T>) => Promise<T>) | undefined;
 }
 
 export interface ReferrerLister {

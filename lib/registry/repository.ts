@@ -311,8 +311,8 @@ export class Repository implements Target {
   async #referrersByTag(digest: Digest, options: ReferrerListOptions = {}): Promise<Omit<Referrers, 'api'>> {
     const tag = referrerTag(digest);
     if ((await this.#head(tag, options)) === undefined) return { descriptors: [] };
-    using _pull = await options.admitPull?.();
-    const manifest = await this.fetchManifest(tag, options);
+    const read = () => this.fetchManifest(tag, options);
+    const manifest = await (options.pulling?.(read) ?? read());
     if (manifest === undefined) return { descriptors: [] };
     return { descriptors: childrenIn(manifest) ?? [], index: manifest.descriptor.digest };
   }

@@ -19,6 +19,8 @@ const believedMs = 5000;
 const recentMs = 30_000;
 /** Answers that are no further apart, in milliseconds, may come in another order than they were counted in. */
 const aboutOnceMs = 1000;
+/** Whoever goes first and takes longer, in milliseconds, holds up no other. */
+const firstMs = 1000;
 /** Refusals in a row that name a time close by: from then on it is believed no more, and one wait no longer follows the other. */
 const mostInARow = 3;
 /** Where no header tells the window: Docker Hub's has been six hours since there is one. */
@@ -52,6 +54,18 @@ export class Puller {
   }
 }
 
+/** One pull that may go. Until it is disposed of it counts, whatever HEADs tell meanwhile. */
+export interface Admission extends Disposable {
+  /** The source has served it, or does not have it. */
+  answered(): void;
+  /**
+   * The source has refused it: nobody pulls before the time that it names (milliseconds since the epoch), or before the window
+   * has some room again.
+   * @returns the error to throw, which names that time.
+   */
+  refused(retryAt: number | undefined): Promise<PullLimitError>;
+}
+
 /** A pull that was admitted, with what its puller knew then: its answer tells something newer. */
 interface Admitted {
   readonly key: string;
@@ -59,6 +73,8 @@ interface Admitted {
   readonly knew: Allowance | undefined;
   /** Milliseconds since the epoch. */
   readonly at: number;
+  /** Of its account. */
+  readonly round: number;
   /** Whether it has come to its end. */
   isOver: boolean;
 }
@@ -69,23 +85,41 @@ interface First {
   readonly opened: number;
   readonly puller: Puller;
   readonly over: Promise<void>;
-  isOver: boolean;
+  state: 'under way' | 'answered' | 'failed';
 }
 
-/** Refusals with no pull in between that was none. */
-interface Refusals {
-  readonly count: number;
-  /** Of the last one, in milliseconds since the epoch. */
-  readonly at: number;
+/** What this process knows of whom a registry counts as one. */
+class Account {
+  /** Nobody pulls before then, in milliseconds since the epoch. */
+  closedUntil = 0;
+  /** When storage was asked for that. */
+  readAt = 0;
+  /** Refusals with no pull in between that was served; of those that were sent together one counts. */
+  refusalsInARow = 0;
+  /** The next one of them that is counted is of a pull that was admitted in this round. */
+  round = 0;
+  /** By the pulls that they leave to others: nobody waits for one who leaves more. */
+  readonly firsts = new Map<number, First>();
+
+  countRefusal({ round }: Pick<Admitted, 'round'>): void {
+    if (round !== this.round) return;
+    this.round += 1;
+    this.refusalsInARow += 1;
+  }
+
+  /** A look at storage that began earlier may end later: the later time stands. */
+  believe(told: number): number {
+    this.closedUntil = Math.max(told, this.closedUntil);
+    this.readAt = Date.now();
+    return this.closedUntil;
+  }
 }
 
 export class AllowanceKeeper {
   readonly #store: DocumentStore;
   /** By this process, lately; what others have under way shows when it is answered. */
   #admitted: Admitted[] = [];
-  readonly #firsts = new Map<string, First>();
-  readonly #refusals = new Map<string, Refusals>();
-  readonly #closed = new Map<string, { until: number; readAt: number }>();
+  readonly #accounts = new Map<string, Account>();
 
   constructor(store: DocumentStore) {
     this.#store = store;
@@ -94,64 +128,68 @@ export class AllowanceKeeper {
   /**
    * Lets one pull pass; it waits where that is at most a minute away.
    * @param reserve pulls to leave for others.
-   * @returns to be disposed of when the pull is over: until then it counts, whatever HEADs tell meanwhile
    * @throws ERR_RATE_LIMITED with the time from which on it may be tried again; the signal's reason where it is aborted.
    */
-  async admit(puller: Puller, reserve: number, signal: AbortSignal): Promise<Disposable> {
+  async admit(puller: Puller, reserve: number, signal: AbortSignal): Promise<Admission> {
     for (;;) {
       const opened = await this.#opened(puller, signal);
-      if (puller.allowance === undefined) return this.#pass(puller);
-      if (puller.toldAt > opened) return this.#count(puller, puller, reserve, opened);
+      if (puller.allowance === undefined) return this.#uncounted(puller);
+      if (puller.toldAt > opened) return this.#counted(puller, puller, reserve, opened);
       // Whoever named that time has pulls from then on, whatever was left before: how many, the first one is told.
-      const first = this.#firsts.get(keyOf(puller));
-      if (first === undefined || first.opened < opened) return this.#goFirst(puller, opened);
-      if (first.isOver && first.puller.toldAt <= opened) return this.#pass(puller);
-      if (first.isOver) return this.#count(puller, first.puller, reserve, opened);
-      await unlessAborted(first.over, signal);
+      const { firsts } = this.#accountOf(keyOf(puller));
+      const first = firsts.get(reserve);
+      if (first === undefined || first.opened < opened || first.state === 'failed')
+        return this.#first(puller, reserve, opened);
+      if (first.state === 'answered') return this.#counted(puller, first.puller, reserve, opened);
+      await endOf(first.over, signal);
+      // Who takes so long holds up nobody: another one goes first.
+      if (first.state === 'under way' && firsts.get(reserve) === first) firsts.delete(reserve);
     }
   }
 
-  /** @param told who knows what is left */
-  #count(puller: Puller, told: Puller, reserve: number, opened: number): Disposable {
-    const { allowance } = told;
-    if (allowance === undefined) return this.#pass(puller);
+  /** @param told who was told last what is left; nothing is counted where that was long ago */
+  #counted(puller: Puller, told: Puller, reserve: number, opened: number): Admission {
+    const { allowance, toldAt } = told;
+    if (allowance === undefined || toldAt <= opened) return this.#uncounted(puller);
     if (this.#left(told, allowance, opened) <= Math.min(reserve, allowance.limit - 1))
       throw limited(puller.host, nextTry(allowance.windowSeconds));
-    return this.#admit(puller);
+    const admitted = this.#note(puller);
+    this.#admitted.push(admitted);
+    return this.#admission(admitted);
   }
 
-  #goFirst(puller: Puller, opened: number): Disposable {
+  #first(puller: Puller, reserve: number, opened: number): Admission {
     const { promise: over, resolve } = Promise.withResolvers<void>();
-    const first: First = { opened, puller, over, isOver: false };
-    this.#firsts.set(keyOf(puller), first);
-    return this.#admit(puller, () => {
-      first.isOver = true;
+    const first: First = { opened, puller, over, state: 'under way' };
+    const admitted = this.#note(puller);
+    this.#accountOf(admitted.key).firsts.set(reserve, first);
+    this.#admitted.push(admitted);
+    return this.#admission(admitted, (state) => {
+      if (first.state === 'under way') first.state = state;
       resolve();
     });
   }
 
-  #admit(puller: Puller, over = () => {}): Disposable {
-    const admitted: Admitted = {
-      key: keyOf(puller),
-      puller,
-      knew: puller.allowance,
-      at: Date.now(),
-      isOver: false,
-    };
-    this.#admitted.push(admitted);
-    return this.#pass(puller, () => {
-      admitted.isOver = true;
-      over();
-    });
+  #uncounted(puller: Puller): Admission {
+    return this.#admission(this.#note(puller));
   }
 
-  #pass(puller: Puller, over = () => {}): Disposable {
+  #note(puller: Puller): Admitted {
     const key = keyOf(puller);
-    const at = Date.now();
+    const { round } = this.#accountOf(key);
+    return { key, puller, knew: puller.allowance, at: Date.now(), round, isOver: false };
+  }
+
+  #admission(admitted: Admitted, ended: (state: 'answered' | 'failed') => void = () => {}): Admission {
     return {
+      answered: () => {
+        this.#accountOf(admitted.key).refusalsInARow = 0;
+        ended('answered');
+      },
+      refused: (retryAt) => this.#refused(admitted, retryAt),
       [Symbol.dispose]: () => {
-        if ((this.#refusals.get(key)?.at ?? at) < at) this.#refusals.delete(key);
-        over();
+        admitted.isOver = true;
+        ended('failed');
       },
     };
   }
@@ -181,47 +219,40 @@ export class AllowanceKeeper {
     return least - underWay;
   }
 
-  /**
-   * A pull was refused: nobody pulls before the time that the registry names, or before the window has some room again.
-   * @returns the error to throw, which names that time.
-   */
-  async refused(puller: Puller, retryAt: number | undefined): Promise<PullLimitError> {
-    return new PullLimitError(limited(puller.host, await this.#close(puller, retryAt)));
-  }
-
-  async #close(puller: Puller, retryAt: number | undefined): Promise<number> {
+  async #refused(admitted: Admitted, retryAt: number | undefined): Promise<PullLimitError> {
+    const { puller } = admitted;
+    // The refusal may have told, for the first time, who is counted.
     const key = keyOf(puller);
+    const account = this.#accountOf(key);
+    account.countRefusal(admitted);
     const windowSeconds = puller.allowance?.windowSeconds ?? usualWindowSeconds;
-    const least = leastWaitMs(this.#countRefusal(key), windowSeconds);
-    const until = Math.max(notAtOnce(retryAt ?? nextTry(windowSeconds)), Date.now() + least);
+    const least = Date.now() + leastWaitMs(account.refusalsInARow, windowSeconds);
+    const until = Math.max(notAtOnce(retryAt ?? nextTry(windowSeconds)), least);
     // This process keeps it also where storage fails.
-    this.#believe(key, until);
-    return this.#believe(key, await postpone(this.#store, key, until));
-  }
-
-  /** @returns how many there are in a row; those that come while nobody pulls were sent with one that is counted */
-  #countRefusal(key: string): number {
-    const now = Date.now();
-    const { count } = this.#refusals.get(key) ?? { count: 0 };
-    const isOpen = (this.#closed.get(key)?.until ?? 0) <= now;
-    const next = isOpen ? count + 1 : count;
-    this.#refusals.set(key, { count: next, at: now });
-    return next;
+    account.believe(until);
+    const all = account.believe(await postpone(this.#store, key, until));
+    return new PullLimitError(limited(puller.host, all));
   }
 
   async #closedUntil(key: string): Promise<number> {
-    const known = this.#closed.get(key);
-    if (known !== undefined && (Date.now() - known.readAt < believedMs || known.until > Date.now()))
-      return known.until;
-    return this.#believe(key, await readTime(this.#store, key));
+    const account = this.#accountOf(key);
+    const { closedUntil, readAt } = account;
+    if (Date.now() - readAt < believedMs || closedUntil > Date.now()) return closedUntil;
+    return account.believe(await readTime(this.#store, key));
   }
 
-  /** A look at storage that began earlier may end later: the later time stands. */
-  #believe(key: string, told: number): number {
-    const until = Math.max(told, this.#closed.get(key)?.until ?? 0);
-    this.#closed.set(key, { until, readAt: Date.now() });
-    return until;
+  #accountOf(key: string): Account {
+    const account = this.#accounts.get(key) ?? new Account();
+    this.#accounts.set(key, account);
+    return account;
   }
+}
+
+/** Waits for the end of a first pull, or for as long as one may hold up others. */
+async function endOf(over: Promise<void>, signal: AbortSignal): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, firstMs);
+  await unlessAborted(Promise.race([over, late]), signal).finally(() => clearTimeout(timer));
 }
 
 function keyOf({ host, login, allowance }: Puller): string {

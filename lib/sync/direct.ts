@@ -1,8 +1,8 @@
 /** A run in this process, from plan to report, without queues: the command line's way, with the function app's engine. */
 
 import type { Rule, RuleTarget } from '../config/model.ts';
-import { type HubferryError, RegistryError } from '../errors.ts';
-import type { Puller } from './allowance.ts';
+import { RegistryError } from '../errors.ts';
+import type { Admission, Puller } from './allowance.ts';
 import type { BlobCopier } from './blob.ts';
 import { after, forEachOf, StoppedError } from './concurrency.ts';
 import type { Copier, CopyResult, Sides } from './copier.ts';
@@ -31,13 +31,8 @@ export interface Core {
   open(rule: Rule, target: RuleTarget, tally: Tally): Sides;
   /** What one namespace rule stands for; a rule for one repository is itself. */
   readonly expand: Expander;
-  /**
-   * Called before each billed pull, with the pulls to leave to others; keeps a short wait, and throws ERR_RATE_LIMITED for a
-   * longer one. What it returns is disposed of when the pull is over.
-   */
-  admitPull(puller: Puller, reserve: number, signal: AbortSignal): Promise<Disposable>;
-  /** Called when the source refused a pull; the error to throw. */
-  pullRefused(puller: Puller, error: HubferryError): Promise<HubferryError>;
+  /** Called before each billed pull, with the pulls to leave to others; keeps a short wait. @throws ERR_RATE_LIMITED for a longer one */
+  admitPull(puller: Puller, reserve: number, signal: AbortSignal): Promise<Admission>;
 }
 
 export interface DirectOptions {
@@ -161,7 +156,6 @@ export class DirectRun {
     return {
       reserve: 0,
       admitPull: () => this.#core.admitPull(puller, 0, this.#options.signal),
-      pullRefused: (error) => this.#core.pullRefused(puller, error),
     };
   }
 

@@ -89,7 +89,6 @@ export class GraphCopier {
     const once = async () => {
       const known = this.#pulled.recall(digest);
       if (known !== undefined) return known;
-      using _pull = source.billed === true ? await work.admitPull() : undefined;
       const manifest = await pull(source, digest, work);
       this.#pulled.remember(manifest);
       return manifest;
@@ -218,7 +217,7 @@ function checkSize({ bytes }: Manifest, { digest, size }: Descriptor): void {
 }
 
 async function pull(source: Source, digest: Digest, work: Work): Promise<Manifest> {
-  const manifest = await pulling(work, () => source.fetchManifest(digest, { signal: work.stop }));
+  const manifest = await pulling(source, work, () => source.fetchManifest(digest, { signal: work.stop }));
   if (manifest === undefined) {
     throw new HubferryError('ERR_BLOB_MISSING', `${source.name} does not have the manifest ${digest}`);
   }

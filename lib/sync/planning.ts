@@ -202,7 +202,6 @@ export class Planning {
       pulls: {
         reserve: pullReserve,
         admitPull: () => core.admitPull(sides.puller, pullReserve, stop),
-        pullRefused: (error) => core.pullRefused(sides.puller, error),
       },
       // A check that went on later could tell of what it finds after its run is closed: to nobody.
       awaits: () => false,

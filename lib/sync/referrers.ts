@@ -97,9 +97,11 @@ class ReferrerWalk implements BroughtReferrers {
     const { source, target, work } = this.#passage;
     const tag = referrerTag(subject);
     const tagged = this.#mayHave(tag);
-    const admitPull = source.billed === true ? work.admitPull : undefined;
-    const options = { signal: work.stop, tagged, admitPull };
-    const { descriptors, index } = await pulling(work, () => source.listReferrers(subject, options));
+    const { descriptors, index } = await source.listReferrers(subject, {
+      signal: work.stop,
+      tagged,
+      pulling: (read) => pulling(source, work, read),
+    });
     this.#count(descriptors.length, subject);
     if (descriptors.length > 0) {
       const there = await target.listReferrers(subject, { signal: work.stop });

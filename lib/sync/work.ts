@@ -1,23 +1,18 @@
 /** What one request has copied: where it counts, whom it tells, and when it has to stop. */
 import { HubferryError, PullLimitError } from '../errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
-import type { SendOptions } from '../oci/roles.ts';
+import type { SendOptions, Source } from '../oci/roles.ts';
+import type { Admission } from './allowance.ts';
 import type { OnEvent } from './events.ts';
 import type { Claims } from './rivals.ts';
 import type { Tally } from './tally.ts';
 
 /** Who asks for manifests at a source that bills them as pulls. */
 export interface Pulls {
-  /**
-   * Asked before each manifest that is read at a billing source; a short wait is kept here.
-   * @returns to be disposed of when the pull is over
-   * @throws ERR_RATE_LIMITED
-   */
-  readonly admitPull: () => Promise<Disposable>;
+  /** Asked before each manifest that is read at a billing source; a short wait is kept here. @throws ERR_RATE_LIMITED */
+  readonly admitPull: () => Promise<Admission>;
   /** Pulls that are left to others: who leaves as many is admitted, or not, as this one is. */
   readonly reserve: number;
-  /** Told when the source refused one; the error to throw, with the time from which on all may try again. */
-  readonly pullRefused: (error: HubferryError) => Promise<HubferryError>;
 }
 
 /** One piece of work on behalf of one request: where it counts, whom it tells, when it has to stop. */
@@ -51,12 +46,23 @@ export function countSent({ tally, sent }: Work, bytes: number): void {
   if (sent !== undefined) sent.bytes += bytes;
 }
 
-/** Pulls something; a refusal is thrown with the time before which nobody pulls. */
-export async function pulling<T>({ pullRefused }: Pulls, pull: () => Promise<T>): Promise<T> {
+/**
+ * Pulls a manifest, once it is admitted where the source bills that.
+ * @throws ERR_RATE_LIMITED with the time before which nobody pulls
+ */
+export async function pulling<T>(
+  { billed = false }: Pick<Source, 'billed'>,
+  { admitPull }: Pulls,
+  pull: () => Promise<T>,
+): Promise<T> {
+  if (!billed) return pull();
+  using admission = await admitPull();
   try {
-    return await pull();
+    const pulled = await pull();
+    admission.answered();
+    return pulled;
   } catch (error) {
-    throw error instanceof PullLimitError ? await pullRefused(error) : error;
+    throw error instanceof PullLimitError ? await admission.refused(error.retryAt) : error;
   }
 }
 

@@ -382,7 +382,6 @@ export class Worker {
       again: request.kept !== undefined,
       reserve,
       admitPull: () => core.admitPull(sides.puller, reserve, stop),
-      pullRefused: (error) => core.pullRefused(sides.puller, error),
       stillWanted,
       claims: claimsOnTags(rule, target, tags, { core, rules, tally, signal: stop }),
     };

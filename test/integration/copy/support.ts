@@ -132,8 +132,7 @@ export class Bench {
           patienceMs,
           yields,
           reserve: 0,
-          admitPull: async () => ({ [Symbol.dispose]() {} }),
-          pullRefused: async (error) => error,
+          admitPull: () => Promise.reject(new Error('Nothing here is billed')),
         };
         const request: CopyRequest = {
           kind: 'copy',
