@@ -396,6 +396,11 @@ class Transfer {
   async #unlessBrought(owned: OwnedCheckpoint): Promise<OwnedCheckpoint | 'existing'> {
     try {
       if (!(await exists(this.#blob, this.#target, this.#work))) return owned;
+      const begun = await owned.load(this.#work.stop);
+      if (begun !== undefined) {
+        const { location, offset, minChunk } = begun;
+        await cancelQuietly(this.#target.resumeUpload(location, offset, minChunk));
+      }
     } catch (error) {
       await owned.release();
       throw error;

@@ -6,6 +6,7 @@
  * either to the run that it joined or to the next one, and a run closes once, in whatever order and however often its
  * messages come.
  */
+import { randomUUID } from 'node:crypto';
 import * as z from 'zod';
 import { type ErrorSummary, HubferryError, summarize } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
@@ -213,6 +214,16 @@ export class RunBook {
     return open;
   }
 
+  /** Takes away old parts of runs that have closed, or never were: who wrote them died before it knew. */
+  async tidy(olderThanMs: number): Promise<void> {
+    const before = Date.now() - olderThanMs;
+    const open = new Set(await this.openRuns());
+    for await (const { key, modifiedAt } of this.#runs.list('parts/')) {
+      const [, run = ''] = key.split('/');
+      if (modifiedAt < before && !open.has(run)) await this.#runs.delete(key);
+    }
+  }
+
   /** How an open run stands; `undefined` where it is closed. */
   async standing(run: string): Promise<Standing | undefined> {
     const open = await this.#header(run);
@@ -417,7 +428,8 @@ export class RunBook {
         const error = damaged.get(names.id);
         return error === undefined ? [] : linesOf(names, 'failed', { error });
       });
-    const timed = await withTimes(run.id, parts, async (as) => this.#parked?.untilOf(as));
+    const shown = run.cancelled && run.trigger === 'verify' ? parts.map(withoutUnchecked) : parts;
+    const timed = await withTimes(run.id, shown, async (as) => this.#parked?.untilOf(as));
     const told = linesIn(timed, [...given, ...untold]).map((line) =>
       run.cancelled ? notDeferred(line) : line,
     );
@@ -454,16 +466,17 @@ export class RunBook {
   async #park(run: string, part: Part): Promise<Part> {
     const key = keyOfPart(run, part);
     const names = await this.#names(`${prefixOf(run)}${part.id}~`);
-    const lines = [...part.lines];
-    const transfer = noTransfer();
-    addTransfer(transfer, part.transfer);
+    const lines = new Map(part.lines.map((line) => [JSON.stringify(line), line]));
+    const deliveries = { [randomUUID()]: part.transfer };
     for (const name of names) {
       const before = name.parkedUntil === undefined ? undefined : await this.#part(name.key);
       if (before === undefined) continue;
-      lines.push(...doneBefore(before));
-      addTransfer(transfer, before.transfer);
+      for (const line of doneBefore(before)) lines.set(JSON.stringify(line), line);
+      Object.assign(deliveries, before.deliveries ?? { [name.key]: before.transfer });
     }
-    const parking = { ...part, lines: distinct(lines), transfer };
+    const transfer = noTransfer();
+    for (const one of Object.values(deliveries)) addTransfer(transfer, one);
+    const parking = { ...part, lines: distinct([...lines.values()]), transfer, deliveries };
     await this.#runs.put(key, encode(parking));
     for (const name of names)
       if (name.parkedUntil !== undefined && name.key !== key) await this.#runs.delete(name.key);
@@ -555,6 +568,12 @@ class Looks {
     }
     return look;
   }
+}
+
+/** A check that was not made has found nothing. */
+function withoutUnchecked(part: Part): Part {
+  if (part.parkedUntil === undefined) return part;
+  return { ...part, lines: part.lines.filter(({ outcome }) => outcome !== 'failed') };
 }
 
 /** In a cancelled run nothing waits any more. */

@@ -13,7 +13,7 @@ import { forEachOf, SingleFlight } from './concurrency.ts';
 import type { Limits } from './limits.ts';
 import type { PulledManifests } from './pulled.ts';
 import { isSoon, sleepUntil } from './waiting.ts';
-import { countSent, pulling, unstopped, type Work } from './work.ts';
+import { BusyError, countSent, pulling, unstopped, type Work } from './work.ts';
 
 /** From where to where one graph is copied, and what is believed of the target. */
 export interface Passage {
@@ -38,7 +38,7 @@ export interface Obtained {
 /** Manifests below one tag: far above what builds make, and an end to indexes of indexes made to exhaust their reader. */
 const maxManifests = 10_000;
 
-/** Blobs of together fewer bytes are copied so soon that the manifest is not worth saving. */
+/** Blobs of together fewer bytes are copied so soon that the manifest is not worth saving before. */
 const worthSaving = 8 * 1024 * 1024;
 
 export class GraphCopier {
@@ -105,12 +105,25 @@ export class GraphCopier {
       );
     }
     const content = parseManifest(manifest);
-    const saved = await this.#saveForRestart(manifest, content);
-    await forEachOf(content.manifests, this.#limits.children, (child) =>
-      this.ensureManifest(child, passage, depth + 1),
-    );
-    await forEachOf(content.blobs, this.#limits.blobs, (blob) => this.#ensureBlob(blob, passage));
-    if (saved) await this.#pulled.discard(manifest.descriptor.digest);
+    const { digest } = manifest.descriptor;
+    if (isLongWork(content)) await this.#saveForRestart(manifest);
+    try {
+      await forEachOf(content.manifests, this.#limits.children, (child) =>
+        this.ensureManifest(child, passage, depth + 1),
+      );
+      await forEachOf(content.blobs, this.#limits.blobs, (blob) => this.#ensureBlob(blob, passage));
+    } catch (error) {
+      // Another process may go on with what is stopped here or given back.
+      const goesOn = passage.work.stop.aborted || error instanceof BusyError;
+      if (goesOn) await this.#saveForRestart(manifest).catch(() => {});
+      throw error;
+    }
+    await this.#pulled.discard(digest);
+  }
+
+  /** What was not pulled costs no second one. */
+  async #saveForRestart(manifest: Manifest): Promise<void> {
+    if (this.#pulled.recall(manifest.descriptor.digest) !== undefined) await this.#pulled.save(manifest);
   }
 
   /** A manifest and everything below it, pushed by digest. */
@@ -188,15 +201,11 @@ export class GraphCopier {
     const size = known.get(digest);
     if (size !== undefined) this.#blobs.notePresent(target, { digest, size });
   }
+}
 
-  /** So that a restart in the middle of long work costs no second pull. */
-  async #saveForRestart(manifest: Manifest, content: Content): Promise<boolean> {
-    const below = content.blobs.reduce((sum, blob) => sum + blob.size, 0);
-    if (content.manifests.length === 0 && below < worthSaving) return false;
-    if (this.#pulled.recall(manifest.descriptor.digest) === undefined) return false;
-    await this.#pulled.save(manifest);
-    return true;
-  }
+/** Whether a crash in the middle of it is likely enough to save the manifest before, so that no second pull is needed. */
+function isLongWork({ manifests, blobs }: Content): boolean {
+  return manifests.length > 0 || blobs.reduce((sum, { size }) => sum + size, 0) >= worthSaving;
 }
 
 /** No push joins a copy, which may wait for places, and has fewer pulls left to it. */

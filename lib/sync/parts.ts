@@ -17,6 +17,8 @@ export interface Part {
   readonly opened: readonly Opened[];
   readonly lines: readonly Line[];
   readonly transfer: TransferTotals;
+  /** What each delivery before the end has cost, by a name of its own: two at once both know of those before. */
+  readonly deliveries?: Readonly<Record<string, TransferTotals>> | undefined;
   readonly pullsLeft?: number | undefined;
   readonly longestBlobs?: readonly BlobTime[] | undefined;
   /** Not an end: parked until then (milliseconds since the epoch). */

@@ -12,6 +12,8 @@ const memoryBytes = 16 * 1024 * 1024;
 export class PulledManifests {
   readonly #store: DocumentStore;
   readonly #memory = new Map<Digest, Manifest>();
+  /** Those that are in storage, as far as this process knows. */
+  readonly #stored = new Set<Digest>();
   #held = 0;
 
   constructor(store: DocumentStore) {
@@ -40,15 +42,20 @@ export class PulledManifests {
     if (document === undefined) return undefined;
     const { digest } = descriptor;
     if (digestOf(document.bytes, algorithmOf(digest)) !== digest) return undefined;
+    this.#stored.add(digest);
     return { descriptor: { ...descriptor, size: document.bytes.length }, bytes: document.bytes };
   }
 
-  async save(manifest: Manifest): Promise<void> {
-    await this.#store.put(keyOf(manifest.descriptor.digest), manifest.bytes);
+  /** Keeps what was pulled for whoever goes on. */
+  async save({ descriptor: { digest }, bytes }: Manifest): Promise<void> {
+    if (this.#stored.has(digest)) return;
+    await this.#store.put(keyOf(digest), bytes);
+    this.#stored.add(digest);
   }
 
+  /** Its copy has ended: nothing is kept of it. */
   async discard(digest: Digest): Promise<void> {
-    await this.#store.delete(keyOf(digest));
+    if (this.#stored.delete(digest)) await this.#store.delete(keyOf(digest));
   }
 }
 

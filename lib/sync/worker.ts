@@ -602,6 +602,7 @@ export class Worker {
     }
     await tidyPlans(this.#options.state, stalePlanMs);
     await this.#options.outstanding.tidy(lostMs);
+    await book.tidy(lostMs);
     const ends: UploadEnds = {
       cancel: (checkpoint) => this.#cancelUpload(checkpoint),
       failed: ({ target }, error) => {

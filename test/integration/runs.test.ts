@@ -118,6 +118,35 @@ describe('a run', () => {
     expect(await keysOf(`parts/${run}/`)).toEqual([]);
   });
 
+  it('counts once what a message has cost that two instances have at the same time, again and again', async () => {
+    const books = [new RunBook(runs), new RunBook(runs)];
+    await open(new RunBook(runs), ['a']);
+    for (let stop = 1; stop <= 5; stop += 1) {
+      const parts = books.map((_, at) => ({
+        ...partOf({ id: 'a' }),
+        transfer: { ...noTransfer(), pulls: 1 },
+        parkedUntil: Date.now() + stop * 1000 + at,
+        sentAgain: true,
+      }));
+      await Promise.all(parts.map((part, at) => books[at]?.write(run, part, announce)));
+    }
+    const { pulls = 0 } = (await books[0]?.report(run))?.totals ?? {};
+    expect(pulls).toBeGreaterThan(0);
+    expect(pulls).toBeLessThanOrEqual(10);
+  });
+
+  it('leaves no parts that were written before it was opened, or after it was closed', async () => {
+    const book = new RunBook(runs);
+    await open(book, ['a']);
+    const lost = `run-${randomUUID()}`;
+    await runs.put(`parts/${lost}/a~ended`, Buffer.from(JSON.stringify(partOf({ id: 'a' }))));
+    await book.tidy(60_000);
+    expect(await keysOf(`parts/${lost}/`)).toHaveLength(1);
+    await book.tidy(-1);
+    expect(await keysOf(`parts/${lost}/`)).toEqual([]);
+    expect(await keysOf(`parts/${run}/`)).toHaveLength(1);
+  });
+
   it('stays open while a result is out, and closes with it, however late', async () => {
     const book = new RunBook(runs);
     await open(book, ['plan']);

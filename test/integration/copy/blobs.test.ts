@@ -514,6 +514,26 @@ describe('what only tidies up', () => {
   });
 });
 
+it('a begun upload of a blob that another process has brought meanwhile is cancelled', async () => {
+  vi.useFakeTimers({ toFake: ['Date'] });
+  const content = buildManifest({ layers: [8 * MiB] });
+  bench.push('1', content);
+  await bench.engine().copy();
+  bench.target.behaviour.mounts = false;
+  await stopAfter(3 * MiB, 'm/other');
+  expect(bench.target.store.uploads.size).toBe(1);
+  const { digest } = blobOf(content);
+  const there = bench.target.repository('m/b').blobs.get(digest);
+  bench.target.intercept = ({ method, url }) => {
+    if (method !== 'POST' || !url.includes(encodeURIComponent(digest))) return undefined;
+    if (there !== undefined) bench.target.repository('m/other').putBlob(digest, there);
+    vi.setSystemTime(Date.now() + 2000);
+    return undefined;
+  };
+  expect(outcomes(await bench.engine().copy({ target: 'm/other' }))).toEqual(['copied']);
+  expect(bench.target.store.uploads.size).toBe(0);
+});
+
 it('a blob that another process has brought while the target held this one up is not sent again', async () => {
   vi.useFakeTimers({ toFake: ['Date'] });
   const content = buildManifest({ layers: [8 * MiB] });
@@ -669,6 +689,17 @@ async function stopAfter(bytes: number, target = 'm/b') {
     },
   });
   await expect(stopped).rejects.toBeInstanceOf(StoppedError);
+}
+
+/** Stops as soon as the source is asked for a blob. */
+async function stopAtOnce() {
+  const stop = new AbortController();
+  bench.source.intercept = ({ url }) => {
+    if (url.includes('/blobs/')) stop.abort(new StoppedError('stopped'));
+    return undefined;
+  };
+  await expect(bench.engine().copy({ stop: stop.signal })).rejects.toBeInstanceOf(StoppedError);
+  bench.source.intercept = undefined;
 }
 
 /** Stops once the source has given so many bytes of a blob, and gives no more. */
@@ -887,12 +918,16 @@ describe('a copy that is stopped', () => {
     expect(bench.digestAt('1')).toBe(content.descriptor.digest);
   });
 
-  it('pulls no manifest a second time', async () => {
-    bench.push('1', buildManifest({ layers: [12 * MiB] }));
-    await stopAfter(3 * MiB);
+  it.each([
+    ['in parts', () => stopAfter(3 * MiB), 12 * MiB],
+    ['whole', () => stopAtOnce(), 1000],
+  ])('pulls no manifest a second time whose blobs go %s', async (_, stop, size) => {
+    bench.push('1', buildManifest({ layers: [size] }));
+    await stop();
     bench.source.requests.length = 0;
     await bench.engine().copy();
     expect(bench.asked(bench.source, 'GET', '/manifests/')).toEqual([]);
+    expect(await Array.fromAsync(bench.stores.checkpoints.list('manifests/'))).toEqual([]);
   });
 
   it('leaves a resumed blob to the judgement of the target, and copies it from zero when that refuses', async () => {

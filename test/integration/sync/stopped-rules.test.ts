@@ -140,6 +140,18 @@ describe('a check or a dry run that a registry holds up past the next day', () =
     ]);
   }, 60_000);
 
+  it('has found nothing of what it has not come to where it is cancelled meanwhile', async () => {
+    refuseTwin(6);
+    await app.worker().start('check', 'verify', { dryRun: false, force: false, verify: true });
+    await app.deliver();
+    await app.worker().cancel('check');
+    await pass(8);
+    expect(app.reportOf('check')).toMatchObject({
+      run: { cancelled: true },
+      totals: { moved: 1, failed: 0 },
+    });
+  });
+
   it('goes on where it may be told, and tells what it finds then', async () => {
     refuseTwin(6);
     await app.worker().start('check', 'verify', { dryRun: false, force: false, verify: true });
