@@ -82,6 +82,7 @@ export function createCore(options: CoreOptions): Core {
         puller,
       };
     },
+    mirrored: (rule, { host, path }) => facts.mirrored(rule.name, `${host}/${path}`),
     expand: (rule, tally, signal) => clients.expand(rules, rule, tally.source, signal),
     admitPull: (puller, reserve, signal) => allowance.admit(puller, reserve, signal),
   };

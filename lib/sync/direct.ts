@@ -29,6 +29,8 @@ export interface Core {
   readonly limits: Limits;
   /** The two repositories of a rule's line, counted on a tally. */
   open(rule: Rule, target: RuleTarget, tally: Tally): Sides;
+  /** The tags of a target that a rule has filled, as far as the state knows. */
+  readonly mirrored: (rule: Rule, target: RuleTarget) => Promise<ReadonlySet<string>>;
   /** What one namespace rule stands for; a rule for one repository is itself. */
   readonly expand: Expander;
   /** Called before each billed pull, with the pulls to leave to others; keeps a short wait. @throws ERR_RATE_LIMITED for a longer one */
@@ -263,6 +265,7 @@ export class DirectRun {
     fail: (...stopped: Stopped) => void,
   ): Promise<void> {
     const { signal, onEvent, tally, force, allowMassDelete, pruneLimit } = this.#options;
+    const { mirrored } = this.#core;
     const awaits = (error: unknown) => this.#awaits(error);
     const selected = async (other: Rule, at: RuleTarget) => {
       const listing = shared.of(this.#core.open(other, at, tally).source);
@@ -279,7 +282,7 @@ export class DirectRun {
           target,
           sides,
           listings,
-          claims: await claimsOn(target, rule, among, selected, { signal, awaits }),
+          claims: await claimsOn(target, rule, among, selected, { signal, mirrored, awaits }),
           confirm: false,
           force,
           allowMassDelete,

@@ -193,7 +193,7 @@ export class Planning {
       target,
       sides,
       listings: { source, target: await progress.listing('target', sides.target) },
-      claims: await claimsOn(target, rule, rules.rules, selected, { signal: stop }),
+      claims: await claimsOn(target, rule, rules.rules, selected, { signal: stop, mirrored: core.mirrored }),
       only: tags,
       confirm: dryRun,
       force,

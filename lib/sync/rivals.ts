@@ -18,7 +18,7 @@ export interface Claims {
   suspect(tag: string): string | undefined;
   /**
    * Who keeps a tag that is gone at the source: it wants the same there, or it is a namespace of which nobody can tell whether
-   * it has such a repository. That one is no reason not to copy.
+   * it has such a repository. That one is a suspect only of tags that it has filled.
    */
   keeper(tag: string): string | undefined;
 }
@@ -33,6 +33,8 @@ export type SelectedTags = (rule: Rule, target: RuleTarget) => Promise<Iterable<
 
 export interface ClaimOptions {
   readonly signal: AbortSignal;
+  /** The tags of a target that a rule has filled. */
+  readonly mirrored: (rule: Rule, target: RuleTarget) => Promise<ReadonlySet<string>>;
   /** For which failures the caller waits: they are thrown. Any other makes suspects. @default for none */
   readonly awaits?: (error: unknown) => boolean;
 }
@@ -64,8 +66,14 @@ export async function claimsOn(
       if (agrees === always) continue;
       const claims = await rivalsOf(other, shared, selected, options);
       const wants: TagTest = (tag) => claims.wants(tag) && !agrees(tag);
-      const doubtful = other === rule ? suspects : keepers;
-      (claims.certain ? rivals : doubtful).push({ rule: other.name, wants });
+      if (claims.certain) rivals.push({ rule: other.name, wants });
+      else if (other === rule) suspects.push({ rule: other.name, wants });
+      else {
+        // Most namespaces do not have most repositories: what it has filled shows that it had this one.
+        const filled = await options.mirrored(other, shared);
+        suspects.push({ rule: other.name, wants: (tag) => wants(tag) && filled.has(tag) });
+        keepers.push({ rule: other.name, wants });
+      }
     }
   }
   return { rival: first(rivals), suspect: first(suspects), keeper: first(keepers) };

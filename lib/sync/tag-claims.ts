@@ -40,7 +40,7 @@ export function claimsOnTags(
   return () => {
     known ??= tags.every((tag) => tag === '')
       ? Promise.resolve(noClaims)
-      : claimsOn(target, rule, rules.rules, selected, { signal });
+      : claimsOn(target, rule, rules.rules, selected, { signal, mirrored: core.mirrored });
     return known;
   };
 }

@@ -69,6 +69,19 @@ describe('a push', () => {
     expect(there.digestAt('latest')).toBe(A.descriptor.digest);
   });
 
+  it('that may be of a namespace whose listing does not answer moves nothing that it has filled', async () => {
+    const there = await open(`- { source: docker.io/team/*, target: $target/*, name: all }
+- { source: docker.io/acme/app, target: $target/app, name: one }`);
+    await push(there, 'team/app', 'latest', A);
+    for (const side of [there.hub.registry, there.hub.api])
+      side.intercept = ({ url }) => (url.includes('/team/') ? { kind: 'answer', status: 500 } : undefined);
+    const run = await push(there, 'acme/app', 'latest', B);
+    expect(await linesOf(there, run)).toEqual(['failed ERR_TARGET_CONFLICT']);
+    const other = await push(there, 'acme/app', 'other', B);
+    expect(await linesOf(there, other)).toEqual(['copied push']);
+    expect(there.digestAt('latest')).toBe(A.descriptor.digest);
+  });
+
   it('that is too young waits until it is old enough, by the time of its own digest', async () => {
     const there = await open(
       '- { source: docker.io/acme/app, target: $target/app, name: app, tags: { minimumAge: 2h } }',
