@@ -21,6 +21,8 @@ const markSchema = z.object({
   parkedBy: z.string().optional(),
   /** The plan that asked for it; absent for what followed another request. */
   plan: z.string().optional(),
+  /** A push is on its way that does the same. */
+  pushed: z.boolean().optional(),
 });
 type Mark = z.infer<typeof markSchema>;
 
@@ -84,16 +86,22 @@ export class Outstanding {
     return rest === undefined ? claim : this.#claimAt(keyWithTags(request), request, { joins: joinWhole });
   }
 
-  /** As `claim`, for a push: it waits for nothing that is outstanding, and who waits for the same waits for it. */
+  /** As `claim`, for a push: it goes by a copy, with which it has nothing in common until it has done the same; a push it joins. */
   async overtake(request: CopyRequest, plan: string): Promise<Claim> {
-    const claim = { sends: [request], joins: [] };
-    const own = new Set(request.tags.map(({ target }) => target));
     const key = keyOf(request);
     for (;;) {
       const found = await this.#read(key);
-      const isCovered = found?.mark?.tags.every((tag) => own.has(tag)) ?? true;
-      if (!isCovered || (await this.#write(key, { ...markOf(request, found?.mark), plan }, found?.etag)))
-        return claim;
+      const believed = found?.mark && (await this.#believed(found.mark));
+      const there = believed?.mark;
+      const isCovered = there?.pushed && request.tags.every(({ target }) => there.tags.includes(target));
+      if (believed !== undefined && isCovered && !isOfPlan(believed.mark, request, plan)) {
+        const { mark, claim } = join(request, believed);
+        if (mark === believed.mark || (await this.#write(key, mark, found?.etag))) return claim;
+      } else {
+        const mark = there ?? { ...markOf(request, found?.mark), plan };
+        if (await this.#write(key, { ...mark, pushed: true }, found?.etag))
+          return { sends: [request], joins: [] };
+      }
     }
   }
 

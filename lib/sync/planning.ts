@@ -263,10 +263,11 @@ export class Planning {
       `${kind}-${hash([rule.name, target.name, digest, ...tags].join('\n'))}`;
     for (const { request } of requestsOf(plan, { base, idOf })) {
       const isPushed = push !== undefined && request.tags.some((tag) => tag.source === push.tag);
-      const ask = isPushed
-        ? () => this.#options.ask({ ...request, pushedAt: push.pushedAt }, 'push')
-        : () => this.#options.ask(request, lane);
-      yield { id: request.id, ask };
+      if (isPushed) {
+        // A copy of the same has an end of its own.
+        const pushed = { ...request, id: request.id.replace(/^copy-/, 'push-'), pushedAt: push.pushedAt };
+        yield { id: pushed.id, ask: () => this.#options.ask(pushed, 'push') };
+      } else yield { id: request.id, ask: () => this.#options.ask(request, lane) };
     }
   }
 

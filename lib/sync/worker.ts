@@ -484,9 +484,9 @@ export class Worker {
     });
     if (!teller.isCounted() && isNews(part)) await tellUntold(this.#options.book, request, part);
     const [first] = lines;
-    if (lane !== 'push' || first?.digest === undefined || request.digest !== undefined) return;
+    if (lane !== 'push' || first?.digest === undefined) return;
     if (first.outcome !== 'copied' && first.outcome !== 'unchanged') return;
-    const taken = { ...request, digest: first.digest as Digest };
+    const taken = { ...request, digest: request.digest ?? (first.digest as Digest) };
     // The push itself has counted what it cost.
     await outstanding.takeOver(taken, async ({ run, id }) => {
       await this.#write(run, { ...withoutCost(part), id });

@@ -218,6 +218,40 @@ describe('a push for a rule that needs the whole list', () => {
     ]);
   });
 
+  it('of which all are of one digest is asked for once, and carried out once', async () => {
+    const there = await open(rules.replace('newest: 2', 'newest: 9'));
+    const tags = ['1', '1.2', '1.2.3', 'latest'];
+    for (const tag of tags) await there.hub.push('acme/app', tag, A);
+    const pushed = { repository: 'docker.io/acme/app', pushedAt: Date.now() };
+    for (const tag of tags) await there.worker().push('one-minute', { ...pushed, tag });
+    for (const plan of there.queues.messages.splice(0)) await handOver(there.worker(), plan);
+    expect(there.queues.messages.map(({ queue }) => queue)).toEqual(['push-requests']);
+    await there.deliver();
+    expect(await linesOf(there, 'one-minute')).toEqual(Array(4).fill('copied new tag'));
+    expect(await Array.fromAsync(there.stores.state.list('outstanding/'))).toEqual([]);
+  });
+
+  it('ends for the backlog in which its tag is only where it ends well', async () => {
+    const there = await open(rules);
+    await there.hub.push('acme/app', '2.0', B);
+    const scheduled = await there.schedule();
+    for (const plan of there.queues.messages.splice(0)) await handOver(there.worker(), plan);
+    await there.worker().push('one-minute', {
+      repository: 'docker.io/acme/app',
+      tag: '2.0',
+      pushedAt: Date.now(),
+    });
+    const [copy, plan] = there.queues.messages.splice(0) as [Message, Message];
+    await handOver(there.worker(), plan);
+    there.target.intercept = ({ method }) => (method === 'PUT' ? { kind: 'answer', status: 400 } : undefined);
+    await there.deliver();
+    expect(await linesOf(there, 'one-minute')).toEqual(['failed ERR_REJECTED']);
+    expect(there.reportOf(scheduled)).toBeUndefined();
+    there.target.intercept = undefined;
+    await handOver(there.worker(), copy);
+    expect(there.reportOf(scheduled)?.totals).toMatchObject({ copied: 1, failed: 0 });
+  });
+
   it('that the list does not show yet is looked at again within minutes', async () => {
     vi.useFakeTimers({ toFake: ['Date'] });
     const there = await open(rules);
