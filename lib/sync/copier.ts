@@ -115,6 +115,7 @@ export class Copier {
       work,
       known: new Map(),
       walked: new Set(),
+      open: new Set(),
       derived: nothingDerived,
       thorough: false,
     };
@@ -360,15 +361,21 @@ class Carriage {
       work: this.#work,
       known: new Map(),
       walked: new Set(),
+      open: new Set(),
       derived: nothingDerived,
       thorough: this.#request.force,
     };
-    const isEqual = ({ pair }: Look) => this.#equal.has(pair);
-    await this.#bringReferrers(looks.filter(isEqual), passage);
-    await this.#bring(
-      looks.filter((look) => !isEqual(look)),
-      passage,
-    );
+    let goesOn = true;
+    try {
+      const [equal = [], others = []] = [true, false].map((is) =>
+        looks.filter(({ pair }) => this.#equal.has(pair) === is),
+      );
+      await this.#bringReferrers(equal, passage);
+      await this.#bring(others, passage);
+      goesOn = this.#retry !== undefined || this.#lines.some(({ outcome }) => outcome === 'deferred');
+    } finally {
+      await this.#graph.leave(passage, goesOn);
+    }
   }
 
   async #bringReferrers(looks: readonly Look[], passage: Passage): Promise<void> {

@@ -13,7 +13,7 @@ import { forEachOf, SingleFlight } from './concurrency.ts';
 import type { Limits } from './limits.ts';
 import type { PulledManifests } from './pulled.ts';
 import { isSoon, sleepUntil } from './waiting.ts';
-import { BusyError, countSent, pulling, unstopped, type Work } from './work.ts';
+import { countSent, pulling, unstopped, type Work } from './work.ts';
 
 /** From where to where one graph is copied, and what is believed of the target. */
 export interface Passage {
@@ -24,6 +24,8 @@ export interface Passage {
   readonly known: ReadonlyMap<Digest, number>;
   /** Manifests that are done: what many indexes name is walked once, however many paths lead there. */
   readonly walked: Set<Digest>;
+  /** Manifests of the source's that are not at the target yet. */
+  readonly open: Set<Digest>;
   /** Indexes that a rule's platforms made of the source's: no registry has them yet. */
   readonly derived: ReadonlyMap<Digest, Manifest>;
   /** Push manifests also where the target has them, and believe nothing that was seen before. */
@@ -67,7 +69,18 @@ export class GraphCopier {
       (await this.#pulled.load(descriptor)) ??
       (await this.#pull(source, digest, work));
     this.#pulled.remember(manifest);
+    passage.open.add(digest);
     return { manifest, atTarget: false };
+  }
+
+  /** The passage has ended: what it has pulled is kept for whoever goes on with it, or for nobody. */
+  async leave({ open }: Passage, goesOn: boolean): Promise<void> {
+    await forEachOf(open, this.#limits.children, async (digest) => {
+      const manifest = this.#pulled.recall(digest);
+      const keep = goesOn && manifest !== undefined;
+      // What fails here costs another pull at most.
+      await (keep ? this.#pulled.save(manifest) : this.#pulled.discard(digest)).catch(() => {});
+    });
   }
 
   /** What a pull limit refuses for no longer than anybody waits is pulled again. */
@@ -105,25 +118,13 @@ export class GraphCopier {
       );
     }
     const content = parseManifest(manifest);
-    const { digest } = manifest.descriptor;
-    if (isLongWork(content)) await this.#saveForRestart(manifest);
-    try {
-      await forEachOf(content.manifests, this.#limits.children, (child) =>
-        this.ensureManifest(child, passage, depth + 1),
-      );
-      await forEachOf(content.blobs, this.#limits.blobs, (blob) => this.#ensureBlob(blob, passage));
-    } catch (error) {
-      // Another process may go on with what is stopped here or given back.
-      const goesOn = passage.work.stop.aborted || error instanceof BusyError;
-      if (goesOn) await this.#saveForRestart(manifest).catch(() => {});
-      throw error;
-    }
-    await this.#pulled.discard(digest);
-  }
-
-  /** What was not pulled costs no second one. */
-  async #saveForRestart(manifest: Manifest): Promise<void> {
-    if (this.#pulled.recall(manifest.descriptor.digest) !== undefined) await this.#pulled.save(manifest);
+    // A crash leaves no time for it.
+    if (passage.open.has(manifest.descriptor.digest) && isLongWork(content))
+      await this.#pulled.save(manifest);
+    await forEachOf(content.manifests, this.#limits.children, (child) =>
+      this.ensureManifest(child, passage, depth + 1),
+    );
+    await forEachOf(content.blobs, this.#limits.blobs, (blob) => this.#ensureBlob(blob, passage));
   }
 
   /** A manifest and everything below it, pushed by digest. */
@@ -161,22 +162,24 @@ export class GraphCopier {
 
   /** Pushes a manifest whose content is there; where the target says that something is missing, checks all of it, once. */
   async push(manifest: Manifest, reference: string, passage: Passage): Promise<{ subjectHandled: boolean }> {
-    const { target, work } = passage;
+    const { work } = passage;
     work.stop.throwIfAborted();
     try {
-      return await this.#pushCounted(manifest, reference, target, work);
+      return await this.#pushCounted(manifest, reference, passage);
     } catch (error) {
       if (!(error instanceof HubferryError) || error.code !== 'ERR_BLOB_UNKNOWN') throw error;
       const all: Passage = { ...passage, known: new Map(), walked: new Set(), thorough: true };
-      this.#forgetBelow(manifest, target);
+      this.#forgetBelow(manifest, passage.target);
       await this.ensureBelow(manifest, all);
-      return this.#pushCounted(manifest, reference, target, work);
+      return this.#pushCounted(manifest, reference, passage);
     }
   }
 
-  async #pushCounted(manifest: Manifest, reference: string, target: Target, work: Work) {
+  async #pushCounted(manifest: Manifest, reference: string, { target, work, open }: Passage) {
     const pushed = await target.pushManifest(manifest, reference, unstopped(work));
     countSent(work, manifest.bytes.length);
+    const { digest } = manifest.descriptor;
+    if (open.delete(digest)) await this.#pulled.discard(digest);
     return pushed;
   }
 

@@ -48,7 +48,6 @@ export class PulledManifests {
 
   /** Keeps what was pulled for whoever goes on. */
   async save({ descriptor: { digest }, bytes }: Manifest): Promise<void> {
-    if (this.#stored.has(digest)) return;
     await this.#store.put(keyOf(digest), bytes);
     this.#stored.add(digest);
   }

@@ -6,6 +6,8 @@ import {
   buildManifest,
   buildMultiPlatform,
   type Content,
+  cosignSignature,
+  cosignTag,
   put,
   referrerOf,
 } from '../local/content.ts';
@@ -292,6 +294,43 @@ describe('a manifest that two rules want from different sources', () => {
   it('is pulled by the one whose account has pulls left where the other came first', async () => {
     await copyBoth({ pulls: 1 });
     expect([app.digestAt('first'), app.digestAt('second')]).toEqual([undefined, second.descriptor.digest]);
+  });
+});
+
+describe('a manifest whose copy is put off', () => {
+  /** As other instances do. */
+  async function goOnElsewhere(): Promise<void> {
+    vi.advanceTimersByTime(7 * 3600_000);
+    app.hub.resetWindow();
+    await app.worker().release();
+    await app.deliver(app.worker());
+  }
+
+  it('until its signature may be pulled is not pulled again', async () => {
+    await start({ pulls: 1 });
+    const { digest } = child.descriptor;
+    await app.hub.push('acme/app', '1', child);
+    await app.hub.push('acme/app', cosignTag(digest, 'sig'), cosignSignature(digest));
+    await app.schedule();
+    await app.deliver();
+    expect([app.hub.pulls, app.digestAt('1')]).toEqual([1, undefined]);
+    await goOnElsewhere();
+    expect([app.hub.pulls, app.digestAt('1')]).toEqual([2, digest]);
+    expect(await Array.fromAsync(app.stores.checkpoints.list('manifests/'))).toEqual([]);
+  });
+
+  it('since a blob failed for now is not pulled again', async () => {
+    await start({ pulls: 9 });
+    await app.hub.push('acme/app', '1', child);
+    await app.schedule();
+    app.hub.cdn.intercept = () => ({ kind: 'answer', status: 503 });
+    for (let message = 0; message < 4; message += 1) {
+      const next = app.queues.messages.shift();
+      if (next !== undefined) await handOver(app.worker(), next);
+    }
+    app.hub.cdn.intercept = undefined;
+    await app.deliver(app.worker());
+    expect([app.hub.pulls, app.digestAt('1')]).toEqual([1, child.descriptor.digest]);
   });
 });
 
