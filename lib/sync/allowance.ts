@@ -19,7 +19,7 @@ const believedMs = 5000;
 const recentMs = 30_000;
 /** Answers that are no further apart, in milliseconds, may come in another order than they were counted in. */
 const aboutOnceMs = 1000;
-/** Whoever goes first and takes longer, in milliseconds, holds up no other. */
+/** While nobody who goes first has been answered, another one does after so many milliseconds. */
 const firstMs = 1000;
 /** Refusals in a row that name a time close by: from then on it is believed no more, and one wait no longer follows the other. */
 const mostInARow = 3;
@@ -79,13 +79,34 @@ interface Admitted {
   isOver: boolean;
 }
 
-/** The pull that goes first after a time before which nobody pulled: its answer tells those who waited with it what is left. */
-interface First {
+/** A time before which nobody pulled is over: one pull goes first, and its answer tells those who waited with it what is left. */
+class Opening {
   /** That time, in milliseconds since the epoch. */
-  readonly opened: number;
-  readonly puller: Puller;
-  readonly over: Promise<void>;
-  state: 'under way' | 'answered' | 'failed';
+  readonly at: number;
+  /** Who was answered. */
+  told: Puller | undefined;
+  /** The last one who has gone first, and how many of them are under way. */
+  first: object = this;
+  underWay = 0;
+  #news = Promise.withResolvers<void>();
+
+  constructor(at: number) {
+    this.at = at;
+  }
+
+  ended(puller: Puller, isAnswered: boolean): void {
+    this.underWay -= 1;
+    if (isAnswered) this.told ??= puller;
+    this.#news.resolve();
+    this.#news = Promise.withResolvers();
+  }
+
+  /** Resolves when somebody who went first has come to an end, or after a while. */
+  async news(signal: AbortSignal): Promise<void> {
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, firstMs);
+    await unlessAborted(Promise.race([this.#news.promise, late]), signal).finally(() => clearTimeout(timer));
+  }
 }
 
 /** What this process knows of whom a registry counts as one. */
@@ -98,8 +119,15 @@ class Account {
   refusalsInARow = 0;
   /** The next one of them that is counted is of a pull that was admitted in this round. */
   round = 0;
-  /** By the pulls that they leave to others: nobody waits for one who leaves more. */
-  readonly firsts = new Map<number, First>();
+  /** By the pulls that are left to others: nobody waits for one who leaves more. */
+  readonly #openings = new Map<number, Opening>();
+
+  openingFor(reserve: number, at: number): Opening {
+    const known = this.#openings.get(reserve);
+    const opening = known !== undefined && known.at >= at ? known : new Opening(at);
+    this.#openings.set(reserve, opening);
+    return opening;
+  }
 
   countRefusal({ round }: Pick<Admitted, 'round'>): void {
     if (round !== this.round) return;
@@ -131,19 +159,16 @@ export class AllowanceKeeper {
    * @throws ERR_RATE_LIMITED with the time from which on it may be tried again; the signal's reason where it is aborted.
    */
   async admit(puller: Puller, reserve: number, signal: AbortSignal): Promise<Admission> {
-    for (;;) {
+    for (let seen = {}; ; ) {
       const opened = await this.#opened(puller, signal);
       if (puller.allowance === undefined) return this.#uncounted(puller);
       if (puller.toldAt > opened) return this.#counted(puller, puller, reserve, opened);
       // Whoever named that time has pulls from then on, whatever was left before: how many, the first one is told.
-      const { firsts } = this.#accountOf(keyOf(puller));
-      const first = firsts.get(reserve);
-      if (first === undefined || first.opened < opened || first.state === 'failed')
-        return this.#first(puller, reserve, opened);
-      if (first.state === 'answered') return this.#counted(puller, first.puller, reserve, opened);
-      await endOf(first.over, signal);
-      // Who takes so long holds up nobody: another one goes first.
-      if (first.state === 'under way' && firsts.get(reserve) === first) firsts.delete(reserve);
+      const opening = this.#accountOf(keyOf(puller)).openingFor(reserve, opened);
+      if (opening.told !== undefined) return this.#counted(puller, opening.told, reserve, opened);
+      if (opening.underWay === 0 || opening.first === seen) return this.#first(puller, opening);
+      seen = opening.first;
+      await opening.news(signal);
     }
   }
 
@@ -158,16 +183,12 @@ export class AllowanceKeeper {
     return this.#admission(admitted);
   }
 
-  #first(puller: Puller, reserve: number, opened: number): Admission {
-    const { promise: over, resolve } = Promise.withResolvers<void>();
-    const first: First = { opened, puller, over, state: 'under way' };
+  #first(puller: Puller, opening: Opening): Admission {
     const admitted = this.#note(puller);
-    this.#accountOf(admitted.key).firsts.set(reserve, first);
+    opening.first = admitted;
+    opening.underWay += 1;
     this.#admitted.push(admitted);
-    return this.#admission(admitted, (state) => {
-      if (first.state === 'under way') first.state = state;
-      resolve();
-    });
+    return this.#admission(admitted, (isAnswered) => opening.ended(puller, isAnswered));
   }
 
   #uncounted(puller: Puller): Admission {
@@ -180,16 +201,17 @@ export class AllowanceKeeper {
     return { key, puller, knew: puller.allowance, at: Date.now(), round, isOver: false };
   }
 
-  #admission(admitted: Admitted, ended: (state: 'answered' | 'failed') => void = () => {}): Admission {
+  #admission(admitted: Admitted, ended: (isAnswered: boolean) => void = () => {}): Admission {
+    let isAnswered = false;
     return {
       answered: () => {
+        isAnswered = true;
         this.#accountOf(admitted.key).refusalsInARow = 0;
-        ended('answered');
       },
       refused: (retryAt) => this.#refused(admitted, retryAt),
       [Symbol.dispose]: () => {
         admitted.isOver = true;
-        ended('failed');
+        ended(isAnswered);
       },
     };
   }
@@ -246,13 +268,6 @@ export class AllowanceKeeper {
     this.#accounts.set(key, account);
     return account;
   }
-}
-
-/** Waits for the end of a first pull, or for as long as one may hold up others. */
-async function endOf(over: Promise<void>, signal: AbortSignal): Promise<void> {
-  const { promise: late, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, firstMs);
-  await unlessAborted(Promise.race([over, late]), signal).finally(() => clearTimeout(timer));
 }
 
 function keyOf({ host, login, allowance }: Puller): string {

@@ -21,11 +21,13 @@ import {
   linesIn,
   linesOf,
   type Opened,
+  once,
   type Part,
   type PartName,
   parseName,
   prefixOf,
   type Sent,
+  transferOf,
   withTimes,
 } from './parts.ts';
 import {
@@ -41,7 +43,7 @@ import {
 import { parseRunId } from './run-id.ts';
 import { noteRun, readRun, reportKey } from './runs.ts';
 import { parseStored } from './stored.ts';
-import { addTransfer, noTransfer } from './tally.ts';
+import { noTransfer } from './tally.ts';
 
 /** What opens a run or joins one: its requests are sent after it is in the book. */
 export interface Opening {
@@ -433,9 +435,7 @@ export class RunBook {
     const told = linesIn(timed, [...given, ...untold]).map((line) =>
       run.cancelled ? notDeferred(line) : line,
     );
-    const transfer = noTransfer();
-    for (const part of parts) addTransfer(transfer, part.transfer);
-    const report = buildReport(run, outcomesOf(run), told, transfer) as AnyReport;
+    const report = buildReport(run, outcomesOf(run), told, transferOf(parts)) as AnyReport;
     const allowances = parts.flatMap(({ pullsLeft }) => pullsLeft ?? []);
     const longestBlobs = longestOf(parts.flatMap((part) => part.longestBlobs ?? []));
     return { ...report, ...(allowances.length > 0 && { pullsLeft: Math.min(...allowances) }), longestBlobs };
@@ -446,13 +446,13 @@ export class RunBook {
     const known = this.#read.run === run ? this.#read.parts : new Map<string, Part>();
     const parts = new Map<string, Part>();
     const damaged = new Map<string, ErrorSummary>();
-    await forEachOf(latest(await this.#names(prefixOf(run))), partsAtOnce, async ({ key, id }) => {
+    await forEachOf(await this.#names(prefixOf(run)), partsAtOnce, async ({ key, id }) => {
       const part = known.get(key) ?? (await this.#part(key).catch(ifDamaged));
       if (part instanceof DamagedError) damaged.set(id, summarize(part));
       else if (part !== undefined) parts.set(key, part);
     });
     this.#read = { run, parts };
-    return { parts: [...parts.values()], damaged };
+    return { parts: [...parts.values()].sort(byParking), damaged };
   }
 
   /** The first end stands. */
@@ -466,17 +466,16 @@ export class RunBook {
   async #park(run: string, part: Part): Promise<Part> {
     const key = keyOfPart(run, part);
     const names = await this.#names(`${prefixOf(run)}${part.id}~`);
-    const lines = new Map(part.lines.map((line) => [JSON.stringify(line), line]));
+    const lines = [...part.lines];
     const deliveries = { [randomUUID()]: part.transfer };
     for (const name of names) {
       const before = name.parkedUntil === undefined ? undefined : await this.#part(name.key);
       if (before === undefined) continue;
-      for (const line of doneBefore(before)) lines.set(JSON.stringify(line), line);
+      lines.push(...doneBefore(before));
       Object.assign(deliveries, before.deliveries ?? { [name.key]: before.transfer });
     }
-    const transfer = noTransfer();
-    for (const one of Object.values(deliveries)) addTransfer(transfer, one);
-    const parking = { ...part, lines: distinct([...lines.values()]), transfer, deliveries };
+    const transfer = transferOf([{ ...part, deliveries }]);
+    const parking = { ...part, lines: distinct(once(lines)), transfer, deliveries };
     await this.#runs.put(key, encode(parking));
     for (const name of names)
       if (name.parkedUntil !== undefined && name.key !== key) await this.#runs.delete(name.key);
@@ -570,10 +569,15 @@ class Looks {
   }
 }
 
-/** A check that was not made has found nothing. */
+/** A check that was not made has found nothing: what waits names its time. */
 function withoutUnchecked(part: Part): Part {
   if (part.parkedUntil === undefined) return part;
-  return { ...part, lines: part.lines.filter(({ outcome }) => outcome !== 'failed') };
+  return { ...part, lines: part.lines.filter(({ until }) => until === undefined) };
+}
+
+/** Two deliveries at once may each have parked the request: the later one tells how it stands. */
+function byParking({ parkedUntil: one = 0 }: Part, { parkedUntil: other = 0 }: Part): number {
+  return one - other;
 }
 
 /** In a cancelled run nothing waits any more. */

@@ -9,6 +9,7 @@ import type { Queue, StoredName } from '../storage/ports.ts';
 import { nameOf } from './names.ts';
 import { type ParkedAs, parkedName } from './parked.ts';
 import type { BlobTime, Line, TransferTotals } from './report.ts';
+import { addTransfer, noTransfer } from './tally.ts';
 
 export interface Part {
   /** The request that it ends, or the opener that it is of. */
@@ -141,6 +142,24 @@ export function latest(names: readonly PartName[]): PartName[] {
   return [...ends, ...parked.values()];
 }
 
+/** What parts have cost together. */
+export function transferOf(parts: readonly Part[]): TransferTotals {
+  const deliveries = new Map<string, TransferTotals>();
+  const transfer = noTransfer();
+  for (const part of parts) {
+    const before = Object.entries(part.deliveries ?? {});
+    for (const [name, one] of before) deliveries.set(name, one);
+    if (before.length === 0) addTransfer(transfer, part.transfer);
+  }
+  for (const one of deliveries.values()) addTransfer(transfer, one);
+  return transfer;
+}
+
+/** Two deliveries at once both know of the lines of those before. */
+export function once(lines: readonly Line[]): Line[] {
+  return [...new Map(lines.map((line) => [JSON.stringify(line), line])).values()];
+}
+
 /** The lines that parts tell, with those that are given for requests without one. Their bytes add up to what was sent. */
 export function linesIn(parts: readonly Part[], given: readonly Line[] = []): Line[] {
   const requests = [...Map.groupBy(parts, ({ id }) => id).values()];
@@ -150,13 +169,13 @@ export function linesIn(parts: readonly Part[], given: readonly Line[] = []): Li
 function linesOfRequest(parts: readonly Part[]): readonly Line[] {
   const ended = parts.filter(({ parkedUntil }) => parkedUntil === undefined);
   const parked = parts.filter(({ parkedUntil }) => parkedUntil !== undefined);
-  const before = ended.length === 0 ? parked.flatMap(({ lines }) => lines) : parked.flatMap(doneBefore);
+  const before = once(ended.length === 0 ? parked.flatMap(({ lines }) => lines) : parked.flatMap(doneBefore));
   return withUntold([...before, ...ended.flatMap(({ lines }) => lines)], parts);
 }
 
 /** Deliveries that were stopped or parked have sent bytes too, and no line of theirs is left. */
 function withUntold(lines: readonly Line[], parts: readonly Part[]): readonly Line[] {
-  const sent = parts.reduce((sum, { transfer }) => sum + transfer.bytesCopied, 0);
+  const sent = transferOf(parts).bytesCopied;
   const told = lines.reduce((sum, { bytes = 0 }) => sum + bytes, 0);
   const last = lines.findLastIndex(({ outcome }) => outcome === 'copied');
   const at = last < 0 ? lines.length - 1 : last;

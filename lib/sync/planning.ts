@@ -146,11 +146,9 @@ export class Planning {
   /** A check has no word for what waits: what it has not come to has failed, unless it is told later. */
   #wait(rule: Rule, targets: readonly RuleTarget[], until: number, error: unknown): void {
     this.#waitsUntil = Math.max(this.#waitsUntil, until);
-    const { verify } = this.#request;
-    addRuleLine(
-      this.#waiting,
-      verify ? failedRule(rule, targets, error) : deferredRule(rule, targets, until, error),
-    );
+    const line = deferredRule(rule, targets, until, error);
+    const { reason: _, ...failed } = { ...line, outcome: 'failed' };
+    addRuleLine<string>(this.#waiting, this.#request.verify ? failed : line);
   }
 
   async #planNamespace(rule: Rule, progress: PlanProgress): Promise<void> {

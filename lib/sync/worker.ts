@@ -254,8 +254,7 @@ export class Worker {
     // What it would find is told in its report alone.
     if ((request.verify || request.dryRun) && (await this.#options.book.isClosed(run))) return;
     const wishes = await this.#options.control.wishes();
-    if (Object.hasOwn(wishes.cancelled, run))
-      return void (await this.#write(run, { id, opened: [], lines: [], transfer: noTransfer() }));
+    if (Object.hasOwn(wishes.cancelled, run)) return this.#giveUp(request, []);
     if (wishes.pausedSince !== undefined)
       return this.#park(request, 'plan', Date.now(), paused, { lines: this.#pausedLines(request) });
     const { core, rules, state, pruneLimit, pullReserve, queues } = this.#options;
@@ -720,11 +719,15 @@ export class Worker {
     if (request.kind !== 'plan')
       return this.#end(request, lane, linesOf(request, 'failed', { error }), new Tally());
     if (await this.#options.book.hasEnded(run, id)) return this.#close(run);
-    const sent = await PlanProgress.askedBy(this.#options.state, run, id);
-    await this.#options.outstanding.doubt(run, id, sent);
     const rule = this.#options.rules.rules.find(({ name }) => name === request.rule);
     const named = rule && namesOfRule(forRepository(rule, request.repository ?? rule.source.path));
-    const lines = named === undefined ? [] : linesOf(named, 'failed', { error });
+    await this.#giveUp(request, named === undefined ? [] : linesOf(named, 'failed', { error }));
+  }
+
+  /** A plan that comes no more: what it asked for and may never have been sent is waited for by nobody. */
+  async #giveUp({ run, id }: PlanRequest, lines: readonly Line[]): Promise<void> {
+    const sent = await PlanProgress.askedBy(this.#options.state, run, id);
+    await this.#options.outstanding.doubt(run, id, sent);
     await this.#write(run, { id, opened: [], lines, transfer: noTransfer() });
   }
 

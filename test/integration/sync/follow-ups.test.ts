@@ -274,6 +274,21 @@ describe('what a plan asked for that failed at every delivery', () => {
     expect(await marks()).toBe(0);
   });
 
+  it('is sent by the next plan where its run was cancelled', async () => {
+    await app.hub.push('acme/app', '1', A);
+    const run = await app.schedule();
+    const [plan] = app.queues.messages.splice(0);
+    if (plan === undefined) throw new Error('There is no plan');
+    const send = vi.spyOn(app.queues, 'send').mockImplementation(unanswered);
+    await expect(handOver(app.worker(), plan)).rejects.toThrow('no answer');
+    send.mockRestore();
+    await app.worker().cancel(run);
+    await handOver(app.worker(), plan);
+    const next = await app.schedule();
+    await app.deliver();
+    expect(told(next)).toEqual(['1 copied']);
+  });
+
   it('is sent again only where it may not have been', async () => {
     for (let tag = 1; tag <= 12; tag += 1)
       await app.hub.push('acme/app', `${tag}`, buildManifest({ seed: `${tag}` }));

@@ -264,16 +264,29 @@ describe('of those who have waited for that time', () => {
     await new Promise(setImmediate);
     expect(isHeldUp).toBe(true);
     second.answered();
+    second[Symbol.dispose]();
     await third;
   });
 
-  it('another goes first where that one takes longer than a moment', async () => {
-    await expect(keeper.admit(others[0] as Puller, kept, signal)).resolves.toBeDefined();
+  it('another goes first where that one takes longer than a moment; the answer of either goes for all', async () => {
+    const [second, third] = others as [Puller, Puller];
+    await expect(keeper.admit(second, kept, signal)).resolves.toBeDefined();
+    const pulls = vi.fn();
+    const asked = keeper.admit(third, kept, signal).then(pulls);
+    await new Promise(setImmediate);
+    vi.advanceTimersByTime(1);
+    first.besides({}).onAllowance?.({ ...allowance, remaining: 4 });
+    pull.answered();
+    pull[Symbol.dispose]();
+    await new Promise(setImmediate);
+    expect(pulls).toHaveBeenCalledOnce();
+    await asked;
   });
 
   it('all pull where the answer tells nothing', async () => {
     const asked = ask();
     pull.answered();
+    pull[Symbol.dispose]();
     expect(await settled(asked)).toEqual(Array(4).fill('fulfilled'));
   });
 
