@@ -76,10 +76,10 @@ export class GraphCopier {
   /** The passage has ended: what it has pulled is kept for whoever goes on with it, or for nobody. */
   async leave({ open }: Passage, goesOn: boolean): Promise<void> {
     await forEachOf(open, this.#limits.children, async (digest) => {
-      const manifest = this.#pulled.recall(digest);
-      const keep = goesOn && manifest !== undefined;
+      const manifest = goesOn ? this.#pulled.recall(digest) : undefined;
+      const kept = goesOn ? manifest && this.#pulled.save(manifest) : this.#pulled.discard(digest);
       // What fails here costs another pull at most.
-      await (keep ? this.#pulled.save(manifest) : this.#pulled.discard(digest)).catch(() => {});
+      await kept?.catch(() => {});
     });
   }
 

@@ -21,10 +21,11 @@ const markSchema = z.object({
   parkedBy: z.string().optional(),
   /** The plan that asked for it; absent for what followed another request. */
   plan: z.string().optional(),
-  /** A push is on its way that does the same. */
-  pushed: z.boolean().optional(),
+  /** A push that is on its way and does the same; the plan that asked for it. */
+  pushed: z.object({ run: z.string(), id: z.string(), plan: z.string() }).optional(),
 });
 type Mark = z.infer<typeof markSchema>;
+type Pushed = NonNullable<Mark['pushed']>;
 
 /** A run that waits for the end of a request, and the name under which it does. */
 export type Waiter = Mark['waiters'][number];
@@ -86,23 +87,41 @@ export class Outstanding {
     return rest === undefined ? claim : this.#claimAt(keyWithTags(request), request, { joins: joinWhole });
   }
 
-  /** As `claim`, for a push: it goes by a copy, with which it has nothing in common until it has done the same; a push it joins. */
+  /**
+   * As `claim`, for a push: it joins a push for the same, and goes by a copy, which ends for itself until the push has done the
+   * same.
+   */
   async overtake(request: CopyRequest, plan: string): Promise<Claim> {
     const key = keyOf(request);
+    const pushed = { run: request.run, id: request.id, plan };
     for (;;) {
       const found = await this.#read(key);
       const believed = found?.mark && (await this.#believed(found.mark));
       const there = believed?.mark;
-      const isCovered = there?.pushed && request.tags.every(({ target }) => there.tags.includes(target));
-      if (believed !== undefined && isCovered && !isOfPlan(believed.mark, request, plan)) {
+      if (
+        believed !== undefined &&
+        there?.pushed &&
+        !isSamePush(there.pushed, pushed) &&
+        covers(there, request)
+      ) {
         const { mark, claim } = join(request, believed);
-        if (mark === believed.mark || (await this.#write(key, mark, found?.etag))) return claim;
-      } else {
-        const mark = there ?? { ...markOf(request, found?.mark), plan };
-        if (await this.#write(key, { ...mark, pushed: true }, found?.etag))
-          return { sends: [request], joins: [] };
+        if (mark === there || (await this.#write(key, mark, found?.etag))) return claim;
+        continue;
       }
+      const stays = there !== undefined && (there.pushed?.id !== there.id || !isCoveredBy(there, request));
+      const mark = stays ? there : { ...markOf(request, found?.mark), plan };
+      if (await this.#write(key, { ...mark, pushed }, found?.etag)) return { sends: [request], joins: [] };
     }
+  }
+
+  /** A push has ended, or was never sent: the next one for the same goes by a copy, too. */
+  async forgetPush(request: CopyRequest): Promise<void> {
+    const { run, id } = request;
+    const key = keyOf(request);
+    const found = await this.#read(key);
+    const { mark } = found ?? {};
+    if (mark?.pushed?.id === id && mark.pushed.run === run)
+      await this.#write(key, { ...mark, pushed: undefined }, found?.etag);
   }
 
   /** The queue refused the request: unless another run has joined it, it is not outstanding. */
@@ -291,8 +310,9 @@ interface Joining {
 
 function joinWhole(request: CopyRequest, believed: Believed): Joining {
   const { mark } = believed;
-  const isWhole = request.tags.every(({ target }) => mark.tags.includes(target));
-  return isWhole ? join(request, believed) : { mark, claim: { sends: [], joins: [], rest: request } };
+  return covers(mark, request)
+    ? join(request, believed)
+    : { mark, claim: { sends: [], joins: [], rest: request } };
 }
 
 function join(request: CopyRequest, { mark, parked }: Believed): Joining {
@@ -309,6 +329,19 @@ function join(request: CopyRequest, { mark, parked }: Believed): Joining {
 
 function isOfPlan(mark: Mark, { id, run }: CopyRequest, plan: string | undefined): boolean {
   return mark.id === id && mark.waiters[0]?.run === run && mark.plan === plan;
+}
+
+function isSamePush(one: Pushed, other: Pushed): boolean {
+  return one.run === other.run && one.id === other.id && one.plan === other.plan;
+}
+
+function covers({ tags }: Mark, request: CopyRequest): boolean {
+  return request.tags.every(({ target }) => tags.includes(target));
+}
+
+function isCoveredBy({ tags }: Mark, request: CopyRequest): boolean {
+  const own = new Set(request.tags.map(({ target }) => target));
+  return tags.every((tag) => own.has(tag));
 }
 
 function restOf(request: CopyRequest, tags: CopyRequest['tags']): CopyRequest {

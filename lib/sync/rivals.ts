@@ -1,5 +1,6 @@
 /** Rules that share a target repository, and what each may claim there. */
 import type { Rule, RuleTarget } from '../config/model.ts';
+import { codeOf } from '../errors.ts';
 import { formatPlatformPattern } from '../oci/platform.ts';
 import type { Listing } from './listing.ts';
 import { TagNames } from './names.ts';
@@ -17,8 +18,8 @@ export interface Claims {
   /** Who may want something else there: its source could not be listed. */
   suspect(tag: string): string | undefined;
   /**
-   * Who keeps a tag that is gone at the source: it wants the same there, or it is a namespace of which nobody can tell whether
-   * it has such a repository. That one is a suspect only of tags that it has filled.
+   * Who keeps a tag that is gone at the source: it wants the same there, or it is a namespace to which such a repository, if
+   * it has one, is denied. That one is a suspect only of tags that it has filled.
    */
   keeper(tag: string): string | undefined;
 }
@@ -67,9 +68,9 @@ export async function claimsOn(
       const claims = await rivalsOf(other, shared, selected, options);
       const wants: TagTest = (tag) => claims.wants(tag) && !agrees(tag);
       if (claims.certain) rivals.push({ rule: other.name, wants });
-      else if (other === rule) suspects.push({ rule: other.name, wants });
+      else if (other === rule || !claims.denied) suspects.push({ rule: other.name, wants });
       else {
-        // Most namespaces do not have most repositories: what it has filled shows that it had this one.
+        // It need not have such a repository, and what it may not read it cannot put there: what it has filled shows otherwise.
         const filled = await options.mirrored(other, shared);
         suspects.push({ rule: other.name, wants: (tag) => wants(tag) && filled.has(tag) });
         keepers.push({ rule: other.name, wants });
@@ -150,7 +151,7 @@ async function rivalsOf(
   target: RuleTarget,
   selected: SelectedTags,
   { signal, awaits }: ClaimOptions,
-): Promise<{ readonly certain: boolean; readonly wants: TagTest }> {
+): Promise<{ readonly certain: boolean; readonly denied?: boolean; readonly wants: TagTest }> {
   const { selector } = rule.source;
   const named = target.tags ?? (selector.kind === 'tags' ? selector.tags : undefined);
   if (named !== undefined) return { certain: true, wants: oneOf(named) };
@@ -161,7 +162,7 @@ async function rivalsOf(
     signal.throwIfAborted();
     if (awaits?.(error)) throw error;
     // Its own plan says what is wrong.
-    return { certain: false, wants: matchesNames(rule) };
+    return { certain: false, denied: codeOf(error) === 'ERR_FORBIDDEN', wants: matchesNames(rule) };
   }
 }
 

@@ -321,6 +321,7 @@ export class Worker {
         await queues.send(lanes[lane], one);
       } catch (error) {
         if (isRefusal(error)) await outstanding.withdraw(one);
+        if (isRefusal(error) && one.pushedAt !== undefined) await outstanding.forgetPush(one);
         throw error;
       }
     }
@@ -482,12 +483,19 @@ export class Worker {
       await this.#sendClaimed(await outstanding.claimWhole(next), next, lane);
     });
     if (!teller.isCounted() && isNews(part)) await tellUntold(this.#options.book, request, part);
-    const [first] = lines;
-    if (lane !== 'push' || first?.digest === undefined) return;
-    if (first.outcome !== 'copied' && first.outcome !== 'unchanged') return;
+    if (lane !== 'push') return;
+    await this.#takeOver(request, part);
+    if (request.digest !== undefined) await outstanding.forgetPush(request);
+  }
+
+  /** What a push did well, nobody else needs to do. */
+  async #takeOver(request: CopyRequest, part: Omit<Part, 'id'>): Promise<void> {
+    const [first] = part.lines;
+    const isWell = part.lines.every(({ outcome }) => outcome === 'copied' || outcome === 'unchanged');
+    if (first?.digest === undefined || !isWell) return;
     const taken = { ...request, digest: request.digest ?? (first.digest as Digest) };
     // The push itself has counted what it cost.
-    await outstanding.takeOver(taken, async ({ run, id }) => {
+    await this.#options.outstanding.takeOver(taken, async ({ run, id }) => {
       await this.#write(run, { ...withoutCost(part), id });
     });
   }

@@ -1,6 +1,7 @@
 /** What a push does that no plan has looked at: every filter is decided again by who carries it out. */
 import { randomUUID } from 'node:crypto';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { StorageError } from '../../../lib/storage/failure.ts';
 import type { Sent } from '../../../lib/sync/parts.ts';
 import type { Line } from '../../../lib/sync/report.ts';
 import { type App, handOver, type Message, startApp } from '../../local/app.ts';
@@ -80,6 +81,15 @@ describe('a push', () => {
     const other = await push(there, 'acme/app', 'other', B);
     expect(await linesOf(there, other)).toEqual(['copied push']);
     expect(there.digestAt('latest')).toBe(A.descriptor.digest);
+  });
+
+  it('goes where a namespace would put a repository to which it has no access, but has put nothing', async () => {
+    const there = await open(`- { source: docker.io/team/*, target: $target/*, name: all }
+- { source: docker.io/acme/app, target: $target/app, name: one }`);
+    await push(there, 'acme/app', 'latest', A);
+    there.hub.api.intercept = ({ url }) =>
+      url.includes('/team/') ? { kind: 'answer', status: 500 } : undefined;
+    expect(await linesOf(there, await push(there, 'acme/app', 'latest', B))).toEqual(['copied push']);
   });
 
   it('that is too young waits until it is old enough, by the time of its own digest', async () => {
@@ -250,6 +260,34 @@ describe('a push for a rule that needs the whole list', () => {
     there.target.intercept = undefined;
     await handOver(there.worker(), copy);
     expect(there.reportOf(scheduled)?.totals).toMatchObject({ copied: 1, failed: 0 });
+  });
+
+  it('goes by a backlog also where its plan came twice, and after one that failed', async () => {
+    const there = await open(rules);
+    await there.hub.push('acme/app', '2.0', B);
+    await there.schedule();
+    for (const plan of there.queues.messages.splice(0)) await handOver(there.worker(), plan);
+    const pushed = { repository: 'docker.io/acme/app', tag: '2.0', pushedAt: Date.now() };
+    const [copy] = there.queues.messages.splice(0) as [Message];
+    await there.worker().push('one-minute', pushed);
+    const [plan] = there.queues.messages.splice(0) as [Message];
+    const send = vi
+      .spyOn(there.queues, 'send')
+      .mockRejectedValueOnce(
+        new StorageError('send: no answer in time.', { reason: 'TIMEOUT', retryable: true }),
+      );
+    await expect(handOver(there.worker(), plan)).rejects.toThrow('no answer');
+    send.mockRestore();
+    await handOver(there.worker(), plan);
+    expect(there.queues.messages.map(({ queue }) => queue)).toEqual(['push-requests']);
+    there.target.intercept = ({ method }) => (method === 'PUT' ? { kind: 'answer', status: 400 } : undefined);
+    await there.deliver();
+    there.target.intercept = undefined;
+    await there.worker().push('another-minute', { ...pushed, pushedAt: pushed.pushedAt + 1 });
+    await there.deliver();
+    expect(there.digestAt('2.0')).toBe(B.descriptor.digest);
+    await handOver(there.worker(), copy);
+    expect(await Array.fromAsync(there.stores.state.list('outstanding/'))).toEqual([]);
   });
 
   it('that the list does not show yet is looked at again within minutes', async () => {
