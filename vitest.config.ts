@@ -6,6 +6,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
+    // By default one core is left idle: of two that is half of the time.
+    maxWorkers: '100%',
     reporters: ['default'],
   },
 });
