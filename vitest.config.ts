@@ -6,7 +6,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
-    // By default one core is left idle: of two that is half of the time.
+    // On two cores the tests took 9 minutes with this; with vitest's default 103 of 144 files had run after 13.
     maxWorkers: '100%',
     reporters: ['default'],
   },

@@ -62,8 +62,6 @@ export class Planning {
   #unnoted: Sent = { asked: [], opened: [] };
   /** What waits for the limit of a registry, as it is told where the run is closed before. */
   readonly #waiting: Line[] = [];
-  /** Until when, in milliseconds since the epoch. */
-  #waitsUntil = 0;
 
   constructor(request: PlanRequest, options: PlanningOptions) {
     this.#request = request;
@@ -103,8 +101,9 @@ export class Planning {
     await progress.save();
     const next = this.#next(progress);
     if (this.#waiting.length === 0) return () => send(next, 0);
+    const until = Math.max(...this.#waiting.map((line) => Date.parse(line.until ?? '')));
     const found = { lines: [...this.lines, ...this.#waiting], opened: this.opened };
-    return () => park(next, this.#waitsUntil, found);
+    return () => park(next, until, found);
   }
 
   #next(progress: PlanProgress): PlanRequest {
@@ -145,7 +144,6 @@ export class Planning {
 
   /** A check has no word for what waits: what it has not come to has failed, unless it is told later. */
   #wait(rule: Rule, targets: readonly RuleTarget[], until: number, error: unknown): void {
-    this.#waitsUntil = Math.max(this.#waitsUntil, until);
     const line = deferredRule(rule, targets, until, error);
     const { reason: _, ...failed } = { ...line, outcome: 'failed' };
     addRuleLine<string>(this.#waiting, this.#request.verify ? failed : line);

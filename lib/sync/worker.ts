@@ -483,7 +483,8 @@ export class Worker {
       await this.#sendClaimed(await outstanding.claimWhole(next), next, lane);
     });
     if (!teller.isCounted() && isNews(part)) await tellUntold(this.#options.book, request, part);
-    if (lane !== 'push') return;
+    // What people ask for by hand comes in this lane too.
+    if (lane !== 'push' || request.pushedAt === undefined) return;
     await this.#takeOver(request, part);
     if (request.digest !== undefined) await outstanding.forgetPush(request);
   }
