@@ -8,6 +8,7 @@ app.storageQueue('copy', {
   connection: 'HubferryStorage',
   handler: async (message, context) => {
     const request = copyRequestSchema.parse(message);
-    await (await getService().worker(eventsOf(context))).copy(request, 'copy');
+    const { worker } = await getService().engine(eventsOf(context));
+    await worker.copy(request, 'copy');
   },
 });

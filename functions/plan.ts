@@ -8,6 +8,7 @@ app.storageQueue('plan', {
   connection: 'HubferryStorage',
   handler: async (message, context) => {
     const request = planRequestSchema.parse(message);
-    await (await getService().worker(eventsOf(context))).plan(request);
+    const { worker } = await getService().engine(eventsOf(context));
+    await worker.plan(request);
   },
 });

@@ -14,7 +14,8 @@ for (const queue of ['plan', 'push', 'copy'] as const) {
       const onEvent = eventsOf(context);
       const request = schemas[queue].safeParse(message);
       if (!request.success) return onEvent(dropped(request.error));
-      await (await getService().worker(onEvent)).poison(request.data, queue);
+      const { worker } = await getService().engine(onEvent);
+      await worker.poison(request.data, queue);
     },
   });
 }

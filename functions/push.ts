@@ -8,7 +8,7 @@ app.storageQueue('push', {
   connection: 'HubferryStorage',
   handler: async (message, context) => {
     const request = pushRequestSchema.parse(message);
-    const worker = await getService().worker(eventsOf(context));
-    await (request.kind === 'fan-out' ? worker.fanOut(request) : worker.copy(request, 'push'));
+    const { dispatcher, worker } = await getService().engine(eventsOf(context));
+    await (request.kind === 'fan-out' ? dispatcher.fanOut(request) : worker.copy(request, 'push'));
   },
 });

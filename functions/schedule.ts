@@ -6,7 +6,10 @@ app.timer('schedule', {
   schedule: '%SYNC_SCHEDULE%',
   handler: async (_timer, context) => {
     const service = getService();
-    const worker = await service.worker(eventsOf(context));
-    await worker.start(service.runFor('schedule', new Date()), 'schedule', { dryRun: false, force: false });
+    const { dispatcher } = await service.engine(eventsOf(context));
+    await dispatcher.start(service.runFor('schedule', new Date()), 'schedule', {
+      dryRun: false,
+      force: false,
+    });
   },
 });

@@ -10,8 +10,8 @@ async function sync(request: HttpRequest, context: InvocationContext): Promise<H
   try {
     const manual = parseManualRequest(await bodyOf(request));
     const service = getService();
-    const worker = await service.worker(eventsOf(context));
-    const begun = await worker.start(service.runFor('manual', new Date()), 'manual', manual);
+    const { dispatcher } = await service.engine(eventsOf(context));
+    const begun = await dispatcher.start(service.runFor('manual', new Date()), 'manual', manual);
     return { status: 202, headers: { Location: `/api/status/${begun.run}` }, jsonBody: begun };
   } catch (error) {
     return refusal(error);

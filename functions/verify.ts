@@ -6,8 +6,8 @@ app.timer('verify', {
   schedule: '%VERIFY_SCHEDULE%',
   handler: async (_timer, context) => {
     const service = getService();
-    const worker = await service.worker(eventsOf(context));
+    const { dispatcher } = await service.engine(eventsOf(context));
     const request = { dryRun: false, force: false, verify: true };
-    await worker.start(service.runFor('verify', new Date()), 'verify', request);
+    await dispatcher.start(service.runFor('verify', new Date()), 'verify', request);
   },
 });

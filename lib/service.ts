@@ -20,16 +20,18 @@ import { type AzureQueues, openQueues } from './storage/queue.ts';
 import { RunBook } from './sync/book.ts';
 import { Control } from './sync/control.ts';
 import type { Core } from './sync/direct.ts';
+import type { Begun } from './sync/dispatcher.ts';
 import type { EventFields, LogLevel, OnEvent, SyncEvent } from './sync/events.ts';
 import { Gathering } from './sync/gathering.ts';
 import { defaultLimits } from './sync/limits.ts';
 import { Outstanding } from './sync/outstanding.ts';
 import { ParkingLot } from './sync/parked.ts';
+import { createQueueEngine, type QueueEngine } from './sync/queue-engine.ts';
 import type { AnyReport, Trigger } from './sync/report.ts';
 import { idShape, newRunId } from './sync/run-id.ts';
 import { readStatus, type Status } from './sync/standing.ts';
 import { longestWaitMs } from './sync/waiting.ts';
-import { type Begun, type Push, Worker } from './sync/worker.ts';
+import type { Push } from './sync/wanted.ts';
 
 /** Where the rules live in the container `config`. */
 const rulesKey = 'sync.yaml';
@@ -84,8 +86,8 @@ export class Service {
     });
     this.#pushes = new Gathering({
       work: async (pushes) => {
-        const worker = await this.worker(this.#onEvent);
-        return worker.pushAll(this.runFor('webhook', new Date()), pushes);
+        const { dispatcher } = await this.engine(this.#onEvent);
+        return dispatcher.pushAll(this.runFor('webhook', new Date()), pushes);
       },
       most: 100,
       patienceMs: 10_000,
@@ -110,11 +112,11 @@ export class Service {
   }
 
   /** The messages' engine under the rules that are in force now. */
-  async worker(onEvent: OnEvent): Promise<Worker> {
+  async engine(onEvent: OnEvent): Promise<QueueEngine> {
     this.#onEvent = onEvent;
     const { rules, core } = await this.#current();
     const { copyDeadline, pruneLimit, pullReserve } = this.#settings;
-    return new Worker({
+    return createQueueEngine({
       core,
       rules,
       queues: this.#queues,
@@ -135,7 +137,7 @@ export class Service {
   /** What the timer does each minute. */
   async release(onEvent: OnEvent): Promise<void> {
     try {
-      await (await this.worker(onEvent)).release();
+      await (await this.engine(onEvent)).releaser.release();
     } finally {
       await this.#deliver(onEvent);
     }
@@ -191,10 +193,10 @@ export class Service {
         await this.#control.resume();
         return { paused: false };
       case 'cancel':
-        await (await this.worker(onEvent)).cancel(wish.run);
+        await (await this.engine(onEvent)).releaser.cancel(wish.run);
         return { run: wish.run, cancelled: true };
       case 'retry':
-        return (await this.worker(onEvent)).retry(this.runFor('manual', new Date()), wish.run);
+        return (await this.engine(onEvent)).dispatcher.retry(this.runFor('manual', new Date()), wish.run);
     }
   }
 

@@ -10,6 +10,9 @@ export class StoppedError extends HubferryError {
   }
 }
 
+/** Why something is stopped. */
+export const late = 'The deadline is near';
+
 interface Waiting {
   readonly amount: number;
   grant(): void;
@@ -222,6 +225,13 @@ export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Prom
     signal.addEventListener('abort', abort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
   });
+}
+
+/** Stops work after so many milliseconds. */
+export function deadline(afterMs: number): AbortSignal {
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(new StoppedError(late)), afterMs).unref();
+  return stop.signal;
 }
 
 /** Follows another signal so many milliseconds later, with its reason. */

@@ -1,6 +1,8 @@
-/** What a tag of the source is called at the target, and back. A source given by digest has that digest for a name. */
+/** What things are called. */
+import { createHash } from 'node:crypto';
 import type { Rule, RuleTarget } from '../config/model.ts';
 
+/** What a tag of the source is called at the target, and back. A source given by digest has that digest for a name. */
 export class TagNames {
   readonly #toTarget = new Map<string, string>();
   readonly #toSource = new Map<string, string>();
@@ -38,4 +40,9 @@ export function tagOf(reference: string): string {
 
 function isDigestName(reference: string): boolean {
   return reference.includes(':');
+}
+
+/** A short name for what these facts tell: the same facts have the same. */
+export function idFrom(...facts: readonly unknown[]): string {
+  return createHash('sha256').update(facts.join('\n')).digest('hex').slice(0, 24);
 }

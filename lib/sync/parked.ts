@@ -12,6 +12,10 @@ export const lanes = {
 } as const satisfies Record<string, Queue>;
 export type Lane = keyof typeof lanes;
 
+/** Why something is parked. */
+export const limited = 'rate limit';
+export const paused = 'paused';
+
 /** A request as it is parked: under the name of the run that sent it, whoever else waits for it. */
 export interface ParkedAs {
   readonly run: string;

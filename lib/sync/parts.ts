@@ -9,7 +9,7 @@ import type { Queue, StoredName } from '../storage/ports.ts';
 import { nameOf } from './names.ts';
 import { type ParkedAs, parkedName } from './parked.ts';
 import type { BlobTime, Line, TransferTotals } from './report.ts';
-import { addTransfer, noTransfer } from './tally.ts';
+import { addTransfer, noTransfer, type Tally } from './tally.ts';
 
 export interface Part {
   /** The request that it ends, or the opener that it is of. */
@@ -50,6 +50,11 @@ export interface Names extends Pick<Line, 'rule' | 'source' | 'target'> {
 /** A request that was opened. */
 export interface Opened extends Names {
   readonly id: string;
+}
+
+/** What a request is entered as. */
+export function openedBy({ id, rule, source, target, tags }: Opened): Opened {
+  return { id, rule, source, target, tags };
 }
 
 export interface Sent {
@@ -140,6 +145,12 @@ export function latest(names: readonly PartName[]): PartName[] {
     if (name.parkedUntil > (parked.get(name.id)?.parkedUntil ?? 0)) parked.set(name.id, name);
   }
   return [...ends, ...parked.values()];
+}
+
+/** What a part tells of the work that was done for it. */
+export function costOf(tally: Tally): Pick<Part, 'transfer' | 'pullsLeft' | 'longestBlobs'> {
+  const transfer = tally.totals();
+  return { transfer, pullsLeft: tally.allowance?.remaining, longestBlobs: tally.blobs.longest };
 }
 
 /** What parts have cost together. */

@@ -2,7 +2,6 @@
  * Carries out one plan request: a namespace becomes a request for each of its repositories, a repository is compared with
  * its targets, and what is out of date is asked for. Where the deadline is near it is saved, and goes on in another message.
  */
-import { createHash } from 'node:crypto';
 import type { Rule, Rules, RuleTarget } from '../config/model.ts';
 import { codeOf, HubferryError } from '../errors.ts';
 import type { DocumentStore } from '../storage/ports.ts';
@@ -11,6 +10,7 @@ import type { Sides } from './copier.ts';
 import { type Core, finalOutcomes } from './direct.ts';
 import type { OnEvent } from './events.ts';
 import { type Plan, requestsOf } from './fan-out.ts';
+import { idFrom } from './names.ts';
 import { forRepository, isNamespace } from './namespace.ts';
 import type { Found, Opened } from './parts.ts';
 import { PlanProgress, type Sent } from './plan-progress.ts';
@@ -156,7 +156,7 @@ export class Planning {
       const { path } = one.source;
       const request = {
         ...this.#request,
-        id: `plan-${hash(`${this.#request.id}\n${path}`)}`,
+        id: `plan-${idFrom(this.#request.id, path)}`,
         repository: path,
       };
       const target = one.targets.map(({ host, path }) => `${host}/${path}`).join(', ');
@@ -243,7 +243,7 @@ export class Planning {
 
   #askFor({ rule, target: to, sides }: PlanInput, tags: string[]): Ask {
     const target = nameOf(to);
-    const id = `plan-${hash([this.#request.id, target, ...tags].join('\n'))}`;
+    const id = `plan-${idFrom(this.#request.id, target, ...tags)}`;
     const opened = { id, rule: rule.name, source: sides.source.name, target };
     const ask = async () => {
       await this.#options.send({ ...this.#request, id, target, tags }, 0);
@@ -256,7 +256,7 @@ export class Planning {
     const { run, force, push, lane } = this.#request;
     const base = { run, rule: rule.name, source: source.name, target: target.name, force };
     const idOf = (kind: string, digest: string, tags: readonly string[]) =>
-      `${kind}-${hash([rule.name, target.name, digest, ...tags].join('\n'))}`;
+      `${kind}-${idFrom(rule.name, target.name, digest, ...tags)}`;
     for (const { request } of requestsOf(plan, { base, idOf })) {
       const isPushed = push !== undefined && request.tags.some((tag) => tag.source === push.tag);
       if (isPushed) {
@@ -338,8 +338,4 @@ function nameOf({ host, path }: RuleTarget): string {
 
 function stuck(rule: Rule): HubferryError {
   return new HubferryError('ERR_TIMEOUT', `The plan of "${rule.name}" comes nowhere before its deadline`);
-}
-
-function hash(text: string): string {
-  return createHash('sha256').update(text).digest('hex').slice(0, 24);
 }

@@ -2,8 +2,8 @@
  * Ends that no open run waits for, as after days of waiting for an allowance: those of an hour are told together, by a run of
  * the trigger that had asked for them. It looked at single tags alone, and closes when its hour is over.
  */
-import { createHash } from 'node:crypto';
 import type { Opening, RunBook } from './book.ts';
+import { idFrom } from './names.ts';
 import type { Part } from './parts.ts';
 import type { CopyRequest } from './request.ts';
 import { newRunId, parseRunId } from './run-id.ts';
@@ -32,5 +32,5 @@ function lateRun(asker: string, startedAt: Date): Omit<Opening, 'opener' | 'star
 
 /** Requests of two runs may have one name. */
 function endOf({ run, id }: CopyRequest): string {
-  return `end-${createHash('sha256').update(`${run}\n${id}`).digest('hex').slice(0, 24)}`;
+  return `end-${idFrom(run, id)}`;
 }

@@ -79,7 +79,7 @@ describe('a first sync of five times the allowance', () => {
       }
       arrived.push(mirrored());
       vi.advanceTimersByTime(hoursApart * 3600_000);
-      await app.worker().release();
+      await app.engine().releaser.release();
       await app.deliver();
     }
     expect(mirrored()).toBe(tags);
@@ -96,7 +96,7 @@ describe('a first sync of five times the allowance', () => {
     await app.deliver();
     for (let minutes = 0; minutes < 72 * 60; minutes += 20) {
       vi.advanceTimersByTime(20 * 60_000);
-      await app.worker().release();
+      await app.engine().releaser.release();
       await app.deliver();
     }
     const late = app.reports.filter(({ run }) => run.partial);
@@ -122,20 +122,24 @@ describe('what is kept for pushes', () => {
     for (let index = 0; index < 12; index += 1)
       await app.hub.push('acme/app', `t${index}`, buildManifest({ seed: `${index}`, layers: [10] }));
     await app.schedule();
-    const worker = app.worker();
-    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    const engine = app.engine();
+    for (const plan of app.queues.messages.splice(0)) await handOver(engine, plan);
     const copies = app.queues.messages.splice(0);
-    await Promise.all(copies.map((copy) => handOver(worker, copy)));
+    await Promise.all(copies.map((copy) => handOver(engine, copy)));
     expect(app.hub.pulls).toBe(10 - reserve);
     const pushed = buildManifest({ seed: 'pushed', layers: [10] });
     await app.hub.push('acme/app', 'pushed', pushed);
-    await worker.push('pushed', { repository: 'docker.io/acme/app', tag: 'pushed', pushedAt: Date.now() });
-    await app.deliver(worker);
+    await engine.dispatcher.push('pushed', {
+      repository: 'docker.io/acme/app',
+      tag: 'pushed',
+      pushedAt: Date.now(),
+    });
+    await app.deliver(engine);
     expect(app.digestAt('pushed')).toBe(pushed.descriptor.digest);
     // What was told of the last window is forgotten as soon as a HEAD tells of the next one.
     app.hub.resetWindow();
     vi.advanceTimersByTime(5000);
-    for (const copy of copies) await handOver(worker, copy);
+    for (const copy of copies) await handOver(engine, copy);
     expect(app.target.repository('app').tags.size).toBe(13);
   });
 
@@ -153,7 +157,7 @@ describe('what is kept for pushes', () => {
     app.hub.resetWindow();
     app.pullReserve = 0;
     vi.advanceTimersByTime(7 * 3600_000);
-    await app.worker().release();
+    await app.engine().releaser.release();
     await app.deliver();
     expect(app.target.repository('app').manifests.has(sbom.descriptor.digest)).toBe(true);
   });
@@ -163,14 +167,18 @@ describe('what is kept for pushes', () => {
     const pushed = indexFor('arm64');
     await app.hub.push('acme/app', 'backlog', indexFor('amd64'));
     await app.schedule();
-    const worker = app.worker();
-    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    const engine = app.engine();
+    for (const plan of app.queues.messages.splice(0)) await handOver(engine, plan);
     const { asked, goOn } = holdUpAt(child);
-    const copies = app.queues.messages.splice(0).map((copy) => handOver(worker, copy));
+    const copies = app.queues.messages.splice(0).map((copy) => handOver(engine, copy));
     await asked;
     await app.hub.push('acme/app', 'pushed', pushed);
-    await worker.push('pushed', { repository: 'docker.io/acme/app', tag: 'pushed', pushedAt: Date.now() });
-    const pushes = app.queues.messages.splice(0).map((push) => handOver(worker, push));
+    await engine.dispatcher.push('pushed', {
+      repository: 'docker.io/acme/app',
+      tag: 'pushed',
+      pushedAt: Date.now(),
+    });
+    const pushes = app.queues.messages.splice(0).map((push) => handOver(engine, push));
     // It has its own index, and is at what both name.
     const saved = () => app.stores.checkpoints.get(`manifests/${pushed.descriptor.digest}`);
     await vi.waitFor(async () => expect(await saved()).toBeDefined());
@@ -223,7 +231,7 @@ describe('a check of a rule with platforms, whose indexes have to be pulled', ()
       await startMoved();
       app.pullReserve = 38;
       const before = app.hub.pulls;
-      await app.worker().start('check', 'verify', request);
+      await app.engine().dispatcher.start('check', 'verify', request);
       await app.deliver();
       expect(app.hub.pulls - before).toBe(2);
       expect(found('check')).toEqual({ [outcome]: 2, 'failed ERR_RATE_LIMITED': 6 });
@@ -239,10 +247,10 @@ describe('a check of a rule with platforms, whose indexes have to be pulled', ()
       const headers = { 'retry-after': '7200', 'ratelimit-remaining': '0;w=21600' };
       return { kind: 'answer', status: 429, headers };
     };
-    await app.worker().start('check', 'verify', check);
+    await app.engine().dispatcher.start('check', 'verify', check);
     await app.deliver();
     const refused = gets().length;
-    await app.worker().start('another', 'verify', check);
+    await app.engine().dispatcher.start('another', 'verify', check);
     await app.schedule();
     await app.deliver();
     expect(gets()).toHaveLength(refused);
@@ -266,16 +274,16 @@ describe('a manifest that two rules want from different sources', () => {
     await app.hub.push('limited/app', 'first', first);
     await app.hub.push('paid/app', 'second', second);
     await app.schedule();
-    const worker = app.worker();
-    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    const engine = app.engine();
+    for (const plan of app.queues.messages.splice(0)) await handOver(engine, plan);
     const { asked, goOn } = holdUpAt(child);
     const [copies = [], others = []] = ['limited', 'paid'].map((rule) =>
       app.queues.messages.filter(({ text }) => text.includes(`"rule":"${rule}"`)),
     );
     app.queues.messages.length = 0;
-    const copying = copies.map((copy) => handOver(worker, copy));
+    const copying = copies.map((copy) => handOver(engine, copy));
     await asked;
-    copying.push(...others.map((copy) => handOver(worker, copy)));
+    copying.push(...others.map((copy) => handOver(engine, copy)));
     const saved = () => app.stores.checkpoints.get(`manifests/${second.descriptor.digest}`);
     await vi.waitFor(async () => expect(await saved()).toBeDefined());
     goOn();
@@ -302,8 +310,8 @@ describe('a manifest whose copy is put off', () => {
   async function goOnElsewhere(): Promise<void> {
     vi.advanceTimersByTime(7 * 3600_000);
     app.hub.resetWindow();
-    await app.worker().release();
-    await app.deliver(app.worker());
+    await app.engine().releaser.release();
+    await app.deliver(app.engine());
   }
 
   it('until its signature may be pulled is not pulled again', async () => {
@@ -326,10 +334,10 @@ describe('a manifest whose copy is put off', () => {
     app.hub.cdn.intercept = () => ({ kind: 'answer', status: 503 });
     for (let message = 0; message < 4; message += 1) {
       const next = app.queues.messages.shift();
-      if (next !== undefined) await handOver(app.worker(), next);
+      if (next !== undefined) await handOver(app.engine(), next);
     }
     app.hub.cdn.intercept = undefined;
-    await app.deliver(app.worker());
+    await app.deliver(app.engine());
     expect([app.hub.pulls, app.digestAt('1')]).toEqual([1, child.descriptor.digest]);
   });
 });
@@ -359,8 +367,8 @@ describe('a manifest that goes to two targets', () => {
   it('takes one pull of those that others may have', async () => {
     await startWith(4, two);
     await app.schedule();
-    const worker = app.worker();
-    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    const engine = app.engine();
+    for (const plan of app.queues.messages.splice(0)) await handOver(engine, plan);
     const isOther = ({ text }: { text: string }) => text.includes('"rule":"second"');
     const [others, firsts] = [
       app.queues.messages.filter(isOther),
@@ -372,9 +380,9 @@ describe('a manifest that goes to two targets', () => {
       await free.promise;
       return undefined;
     };
-    const under = firsts.map((message) => handOver(worker, message));
+    const under = firsts.map((message) => handOver(engine, message));
     await vi.waitFor(() => expect(app.hub.cdn.requests.length).toBeGreaterThanOrEqual(firsts.length));
-    const after = others.map((message) => handOver(worker, message));
+    const after = others.map((message) => handOver(engine, message));
     await vi.waitFor(() => expect(app.hub.pullsLeft()).toBe(0));
     free.resolve();
     await Promise.all([...under, ...after]);
@@ -415,17 +423,17 @@ describe('the allowance of one of two accounts', () => {
   it('holds up what that one reads alone, also where both are released together', async () => {
     await startBoth(1);
     await app.schedule();
-    const worker = app.worker();
-    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    const engine = app.engine();
+    for (const plan of app.queues.messages.splice(0)) await handOver(engine, plan);
     await app.control.pause();
-    await app.deliver(worker);
+    await app.deliver(engine);
     await app.control.resume();
     const [first] = app.queues.messages;
     expect([first, await parkedRequests()]).toEqual([undefined, 6]);
-    await app.worker().release();
+    await app.engine().releaser.release();
     await app.deliver();
     expect([mirrored('limited'), mirrored('paid')]).toEqual([1, 3]);
-    await app.worker().release();
+    await app.engine().releaser.release();
     await app.deliver();
     expect(await parkedRequests()).toBe(2);
   });

@@ -27,7 +27,9 @@ async function push(tag: string, seed = tag, size = 1000): Promise<Content> {
 }
 
 const webhook = (tag: string) =>
-  app.worker().push(`hook-${randomUUID()}`, { repository: 'docker.io/acme/app', tag, pushedAt: Date.now() });
+  app
+    .engine()
+    .dispatcher.push(`hook-${randomUUID()}`, { repository: 'docker.io/acme/app', tag, pushedAt: Date.now() });
 
 /** What a run said of each tag when it closed. */
 function told(run: string): string[] | undefined {
@@ -70,11 +72,11 @@ describe('pausing', () => {
     const hook = await webhook('2.0');
     await app.deliver();
     expect(await parked()).toEqual(expect.arrayContaining(['plan', 'push']));
-    await app.worker().release();
+    await app.engine().releaser.release();
     expect(app.queues.messages).toEqual([]);
     expect(app.target.requests).toEqual([]);
     await app.control.resume();
-    await app.worker().release();
+    await app.engine().releaser.release();
     await app.deliver();
     expect(await tells(hook.run)).toEqual(['2.0 copied']);
     expect(told(run)?.sort()).toEqual(['1.0 copied', '2.0 unchanged']);
@@ -86,19 +88,19 @@ describe('pausing', () => {
     await push('1.0');
     await app.control.pause();
     const run = `run-${randomUUID()}`;
-    await app.worker().start(run, 'manual', { dryRun: false, force: false });
+    await app.engine().dispatcher.start(run, 'manual', { dryRun: false, force: false });
     const hook = await webhook('1.0');
     await app.deliver();
     expect(await tells(run)).toEqual(['docker.io/acme/app deferred paused']);
     for (let day = 0; day < 3; day += 1) {
       vi.setSystemTime(Date.now() + 25 * 3600_000);
-      await app.worker().release();
+      await app.engine().releaser.release();
     }
     expect(app.reports).toEqual([]);
     await app.control.resume();
-    await app.worker().release();
+    await app.engine().releaser.release();
     await app.deliver();
-    await app.worker().release();
+    await app.engine().releaser.release();
     expect(app.reports).toHaveLength(2);
     expect([told(run), told(hook.run)].flat().sort()).toEqual(['1.0 copied', '1.0 unchanged']);
   });
@@ -118,7 +120,7 @@ describe('pausing', () => {
     expect(await parked()).toEqual(['copy']);
     app.target.intercept = undefined;
     await app.control.resume();
-    await app.worker().release();
+    await app.engine().releaser.release();
     await app.deliver();
     expect(app.digestAt('1.0')).toBe(content.descriptor.digest);
     expect(told(run)).toEqual(['1.0 copied']);
@@ -134,7 +136,7 @@ it('a copy that brings nothing before its deadline, time after time, has failed'
   await push('1.0');
   const run = await app.schedule();
   app.hub.registry.intercept = ({ url }) => (url.includes('/blobs/') ? new Promise(() => {}) : undefined);
-  await app.deliver(app.worker(app.stores, 300));
+  await app.deliver(app.engine(app.stores, 300));
   expect(app.reportOf(run)?.tags).toMatchObject([{ outcome: 'failed', error: { code: 'ERR_TIMEOUT' } }]);
   expect(app.queues.messages).toEqual([]);
 });
@@ -169,7 +171,7 @@ describe('a copy that goes on in many deliveries', () => {
     await app.hub.push('acme/app', '1.0', buildManifest({ layers: [blob] }));
     app.hub.cdn.bytesPerSecond = 150_000;
     const run = await app.schedule();
-    await app.deliver(app.worker(app.stores, 1500));
+    await app.deliver(app.engine(app.stores, 1500));
     expect(told(run)).toEqual(['1.0 copied']);
     expect(app.target.repository('app').blobs.has(blob.descriptor.digest)).toBe(true);
     const reads = app.hub.cdn.requests.filter(({ url }) => url.includes(blob.descriptor.digest));
@@ -184,12 +186,12 @@ describe('a copy that goes on in many deliveries', () => {
       await app.hub.push('acme/app', tag, buildManifest({ layers }));
     }
     const run = await app.schedule();
-    await handOver(app.worker(), app.queues.messages.shift() as Message);
+    await handOver(app.engine(), app.queues.messages.shift() as Message);
     app.hub.cdn.bytesPerSecond = 1.2 * MiB;
-    const worker = app.worker(app.stores, 1200);
+    const engine = app.engine(app.stores, 1200);
     const lane = async () => {
       for (let message = app.queues.messages.shift(); message; message = app.queues.messages.shift())
-        await handOver(worker, message);
+        await handOver(engine, message);
     };
     while (app.reportOf(run) === undefined) await Promise.all([lane(), lane(), lane(), lane()]);
     expect(told(run)?.sort()).toEqual(['1.0 copied', '2.0 copied', '3.0 copied', '4.0 copied']);
@@ -202,7 +204,7 @@ describe('cancelling a run', () => {
     await app.control.pause();
     const run = await app.schedule();
     await app.deliver();
-    await app.worker().cancel(run);
+    await app.engine().releaser.cancel(run);
     expect(told(run)).toEqual(['docker.io/acme/app skipped cancelled']);
   });
 
@@ -212,12 +214,12 @@ describe('cancelling a run', () => {
     const run = await app.schedule();
     const [plan] = app.queues.messages.splice(0);
     if (plan !== undefined) app.queues.messages.push(plan);
-    await app.worker().plan(JSON.parse(app.queues.messages.shift()?.text ?? ''));
+    await app.engine().worker.plan(JSON.parse(app.queues.messages.shift()?.text ?? ''));
     await app.control.pause();
     const first = app.queues.messages.shift();
-    await app.worker().copy(JSON.parse(first?.text ?? ''), 'copy');
+    await app.engine().worker.copy(JSON.parse(first?.text ?? ''), 'copy');
     await app.control.resume();
-    await app.worker().cancel(run);
+    await app.engine().releaser.cancel(run);
     expect(told(run)?.sort()).toEqual(['1.0 skipped cancelled', '2.0 skipped cancelled']);
     expect(app.reportOf(run)?.run.cancelled).toBe(true);
     await app.deliver();
@@ -229,10 +231,10 @@ describe('cancelling a run', () => {
   it('leaves alone what another run waits for too', async () => {
     const content = await push('1.0');
     const first = await app.schedule();
-    await app.worker().plan(JSON.parse(app.queues.messages.shift()?.text ?? ''));
+    await app.engine().worker.plan(JSON.parse(app.queues.messages.shift()?.text ?? ''));
     const second = await app.schedule();
-    await app.worker().plan(JSON.parse(app.queues.messages.pop()?.text ?? ''));
-    await app.worker().cancel(first);
+    await app.engine().worker.plan(JSON.parse(app.queues.messages.pop()?.text ?? ''));
+    await app.engine().releaser.cancel(first);
     await app.deliver();
     expect(told(first)).toEqual(['1.0 skipped cancelled']);
     expect(told(second)).toEqual(['1.0 copied']);
@@ -243,7 +245,7 @@ describe('cancelling a run', () => {
   it('concerns no run that is named as every object has a key', async () => {
     await push('1.0');
     const asked = { dryRun: false, force: false };
-    await app.worker().start('constructor', 'manual', asked);
+    await app.engine().dispatcher.start('constructor', 'manual', asked);
     await app.deliver();
     expect(told('constructor')).toEqual(['1.0 copied']);
   });
@@ -252,8 +254,8 @@ describe('cancelling a run', () => {
     await push('1.0');
     const run = await app.schedule();
     await app.deliver();
-    await expect(app.worker().cancel(run)).rejects.toMatchObject({ code: 'ERR_REQUEST_INVALID' });
-    await expect(app.worker().cancel('nobody')).rejects.toMatchObject({ code: 'ERR_RUN_UNKNOWN' });
+    await expect(app.engine().releaser.cancel(run)).rejects.toMatchObject({ code: 'ERR_REQUEST_INVALID' });
+    await expect(app.engine().releaser.cancel('nobody')).rejects.toMatchObject({ code: 'ERR_RUN_UNKNOWN' });
   });
 });
 
@@ -269,7 +271,7 @@ describe('trying again', () => {
     await app.deliver();
     expect(told(run)?.sort()).toEqual(['1.0 failed', '2.0 copied']);
     blobs.set(lost.descriptor.digest, lost);
-    const again = await app.worker().retry('again', run);
+    const again = await app.engine().dispatcher.retry('again', run);
     expect(again).toEqual({ run: 'again', requests: 1 });
     await app.deliver();
     expect(told('again')).toEqual(['1.0 copied']);
@@ -307,13 +309,17 @@ describe('trying again', () => {
     await push('1.0');
     const run = await app.schedule();
     await app.deliver();
-    expect(await app.worker().retry('again', run)).toEqual({ run, requests: 0 });
-    await expect(app.worker().retry('again', 'nobody')).rejects.toMatchObject({ code: 'ERR_RUN_UNKNOWN' });
+    expect(await app.engine().dispatcher.retry('again', run)).toEqual({ run, requests: 0 });
+    await expect(app.engine().dispatcher.retry('again', 'nobody')).rejects.toMatchObject({
+      code: 'ERR_RUN_UNKNOWN',
+    });
   });
 
   it('is bounded by the size of a message, however many tags failed', async () => {
     const tags = Array.from({ length: 650 }, (_, index) => `${'t'.repeat(120)}${index}`);
-    const begun = await app.worker().start('many', 'manual', { tags, dryRun: false, force: false });
+    const begun = await app
+      .engine()
+      .dispatcher.start('many', 'manual', { tags, dryRun: false, force: false });
     expect(begun.requests).toBe(3);
     for (const { text } of app.queues.messages) expect(text.length).toBeLessThan(48 * 1024);
   });
@@ -334,7 +340,7 @@ describe('a release', () => {
     app.queues.messages.length = 0;
     vi.advanceTimersByTime(3600_000);
     app.hub.registry.intercept = () => new Promise(() => {});
-    await app.worker(app.stores, 1000).release();
+    await app.engine(app.stores, 1000).releaser.release();
     expect(await parked()).toHaveLength(1);
     const sent = app.queues.messages.map(({ queue, text }) => [queue, JSON.parse(text).run === run]);
     expect(sent).toContainEqual(['plan-requests', true]);
@@ -348,7 +354,7 @@ describe('a request that is outstanding', () => {
     const run = await app.schedule();
     const at = app.queues.messages.findIndex(({ queue }) => queue === 'plan-requests');
     const [plan] = app.queues.messages.splice(at, 1);
-    if (plan !== undefined) await handOver(app.worker(), plan);
+    if (plan !== undefined) await handOver(app.engine(), plan);
     return run;
   }
 
@@ -362,7 +368,7 @@ describe('a request that is outstanding', () => {
   /** Late ends of one hour share a run. */
   async function endTheHour(): Promise<void> {
     vi.advanceTimersByTime(2 * 3600_000);
-    await app.worker().release();
+    await app.engine().releaser.release();
   }
 
   /** A plan of the next day joins what is parked, and then its time comes. */
@@ -372,9 +378,9 @@ describe('a request that is outstanding', () => {
     await app.deliver();
     meanwhile();
     vi.advanceTimersByTime(2 * 3600_000);
-    await app.worker().release();
+    await app.engine().releaser.release();
     await app.deliver();
-    await app.worker().release();
+    await app.engine().releaser.release();
     vi.useRealTimers();
     return run;
   }
@@ -470,9 +476,9 @@ describe('a request that is outstanding', () => {
     expect(told(first)).toEqual(['1.0 deferred rate limit']);
     app.target.intercept = undefined;
     vi.advanceTimersByTime(26 * 3600_000);
-    await app.worker().release();
+    await app.engine().releaser.release();
     await app.deliver();
-    await app.worker().release();
+    await app.engine().releaser.release();
     expect(app.reports).toHaveLength(1);
     const [open = ''] = await app.book.openRuns();
     expect(await tells(open)).toEqual(['1.0 copied']);
@@ -510,7 +516,7 @@ describe('a request that is outstanding', () => {
     expect(told(run)).toEqual(['1.0 deferred']);
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
     // The message may come twice.
-    for (let times = 0; times < 2; times += 1) await app.worker().poison(request, 'copy');
+    for (let times = 0; times < 2; times += 1) await app.engine().worker.poison(request, 'copy');
     await endTheHour();
     expect(app.reports).toHaveLength(2);
     expect(toldIn(app.reports.at(-1))).toEqual(['1.0 failed']);
@@ -594,12 +600,12 @@ describe('a request that is outstanding', () => {
     await app.hub.push('acme/web', '1.0', buildManifest({ seed: 'web' }));
     const run = await planned();
     const plans = app.queues.messages.splice(0).map(({ text }) => planRequestSchema.parse(JSON.parse(text)));
-    for (const plan of plans) await app.worker().poison(plan, 'plan');
+    for (const plan of plans) await app.engine().worker.poison(plan, 'plan');
     expect(app.reportOf(run)?.tags.map(({ source, outcome }) => `${source} ${outcome}`)).toEqual([
       'docker.io/acme/app failed',
       'docker.io/acme/web failed',
     ]);
-    await app.worker().retry('again', run);
+    await app.engine().dispatcher.retry('again', run);
     const asked = app.queues.messages.map(({ text }) => planRequestSchema.parse(JSON.parse(text)).repository);
     expect(asked.sort()).toEqual(['acme/app', 'acme/web']);
   });
@@ -608,9 +614,9 @@ describe('a request that is outstanding', () => {
     await push('1.0');
     const run = await planned();
     const [message] = app.queues.messages.splice(0);
-    await app.worker().poison(copyRequestSchema.parse(JSON.parse(message?.text ?? '')), 'copy');
+    await app.engine().worker.poison(copyRequestSchema.parse(JSON.parse(message?.text ?? '')), 'copy');
     expect(told(run)).toEqual(['1.0 failed']);
-    expect(await app.worker().retry('again', run)).toMatchObject({ requests: 1 });
+    expect(await app.engine().dispatcher.retry('again', run)).toMatchObject({ requests: 1 });
     await app.deliver();
     expect(told('again')).toEqual(['1.0 copied']);
   });

@@ -28,7 +28,7 @@ const asked = { dryRun: false, force: false };
 async function planned(): Promise<string> {
   const run = await app.schedule();
   const [plan] = app.queues.messages.splice(0);
-  if (plan !== undefined) await handOver(app.worker(), plan);
+  if (plan !== undefined) await handOver(app.engine(), plan);
   return run;
 }
 
@@ -57,14 +57,16 @@ describe('an open run', () => {
     await planned();
     app.hub.abuse = { retryAfter: String(4 * 3600) };
     const [waits] = app.queues.messages.splice(0);
-    if (waits !== undefined) await handOver(app.worker(), waits);
+    if (waits !== undefined) await handOver(app.engine(), waits);
     expect((await status(3 * 3600_000)).open).toMatchObject([{ state: 'stuck', out: 1, parked: 1 }]);
   });
 
   it('is told with the oldest and the newest, for the oldest may be stuck', async () => {
     const all: string[] = [];
     for (let nth = 0; nth < 25; nth += 1) {
-      const { run } = await app.worker().start(`run-${String(nth).padStart(2, '0')}`, 'manual', asked);
+      const { run } = await app
+        .engine()
+        .dispatcher.start(`run-${String(nth).padStart(2, '0')}`, 'manual', asked);
       all.push(run);
     }
     const { openRuns, open } = await status();
@@ -179,7 +181,7 @@ describe('telemetry', () => {
 
   it('tells how long a push took to the mirror', async () => {
     const pushedAt = Date.now() - 5000;
-    await app.worker().push('hook', { repository: 'docker.io/acme/app', tag: '1.0', pushedAt });
+    await app.engine().dispatcher.push('hook', { repository: 'docker.io/acme/app', tag: '1.0', pushedAt });
     await app.deliver();
     const [line] = app.events.filter((event) => event.type === 'line');
     expect(line?.fields).toMatchObject({
@@ -193,7 +195,7 @@ describe('telemetry', () => {
   it('tells of poison', async () => {
     const run = await app.schedule();
     const [plan] = app.queues.messages.splice(0);
-    await app.worker().poison(JSON.parse(plan?.text ?? ''), 'plan');
+    await app.engine().worker.poison(JSON.parse(plan?.text ?? ''), 'plan');
     expect(logged('poisoned')).toEqual([
       { run, rule: 'app', code: 'ERR_POISON', error: 'The request failed at every delivery' },
     ]);

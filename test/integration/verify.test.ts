@@ -18,7 +18,7 @@ async function push(tag: string, seed = tag): Promise<Content> {
 
 async function check(): Promise<string> {
   const asked = { dryRun: false, force: false, verify: true };
-  return (await app.worker().start(`verify-${Date.now()}`, 'verify', asked)).run;
+  return (await app.engine().dispatcher.start(`verify-${Date.now()}`, 'verify', asked)).run;
 }
 
 const findings = (run: string) =>
@@ -77,7 +77,7 @@ describe('a check', () => {
     const run = await check();
     await app.deliver();
     expect(findings(run)).toEqual(['1.0 incomplete']);
-    await app.worker().retry('repair', run);
+    await app.engine().dispatcher.retry('repair', run);
     await app.deliver();
     const again = await check();
     await app.deliver();
@@ -99,7 +99,7 @@ describe('a check', () => {
     const requests = [];
     for (let next = app.queues.messages.shift(); next !== undefined; next = app.queues.messages.shift()) {
       requests.push(next);
-      await app.worker().plan(planRequestSchema.parse(JSON.parse(next.text)));
+      await app.engine().worker.plan(planRequestSchema.parse(JSON.parse(next.text)));
     }
     expect(requests).toHaveLength(3);
     expect(app.reportOf(run)?.totals).toMatchObject({ tags: 311, incomplete: 310, extra: 1 });
@@ -109,7 +109,7 @@ describe('a check', () => {
   it('that is cancelled has found nothing', async () => {
     await push('1.0');
     const run = await check();
-    await app.worker().cancel(run);
+    await app.engine().releaser.cancel(run);
     expect(app.reportOf(run)).toMatchObject({ run: { cancelled: true }, totals: { tags: 0, failed: 0 } });
   });
 });

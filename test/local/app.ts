@@ -18,10 +18,10 @@ import type { SyncEvent } from '../../lib/sync/events.ts';
 import { defaultLimits } from '../../lib/sync/limits.ts';
 import { Outstanding } from '../../lib/sync/outstanding.ts';
 import { ParkingLot } from '../../lib/sync/parked.ts';
+import { createQueueEngine, type QueueEngine } from '../../lib/sync/queue-engine.ts';
 import type { AnyReport } from '../../lib/sync/report.ts';
 import { copyRequestSchema, planRequestSchema, pushRequestSchema } from '../../lib/sync/request.ts';
 import { newRunId } from '../../lib/sync/run-id.ts';
-import { Worker } from '../../lib/sync/worker.ts';
 import { type LocalDockerHub, startDockerHub } from './dockerhub.ts';
 import { type LocalRegistry, startRegistry } from './registry.ts';
 
@@ -137,7 +137,7 @@ export class App {
   }
 
   /** Another instance; `stores` may be broken. */
-  worker(stores: Stores = this.stores, deadlineMs = 60_000): Worker {
+  engine(stores: Stores = this.stores, deadlineMs = 60_000): QueueEngine {
     const identity = () => {
       throw new Error('No identity is needed here');
     };
@@ -145,7 +145,7 @@ export class App {
     const clients = new Clients({ env: {}, gate, retries: 0, maxWaitMs: 1000, blobs: 4, identity });
     const own = stores === this.stores;
     const parked = own ? this.parked : new ParkingLot(stores.state);
-    return new Worker({
+    return createQueueEngine({
       core: createCore({ rules: this.rules, stores, clients, limits: defaultLimits, repositoryPrefixes: [] }),
       rules: this.rules,
       queues: this.queues,
@@ -169,13 +169,13 @@ export class App {
   /** Opens a run as the timer does. */
   async schedule(): Promise<string> {
     const asked = { dryRun: false, force: false };
-    return (await this.worker().start(newRunId(new Date(), 'schedule'), 'schedule', asked)).run;
+    return (await this.engine().dispatcher.start(newRunId(new Date(), 'schedule'), 'schedule', asked)).run;
   }
 
   /** Delivers what is queued, and what that brings, until nothing is left. */
-  async deliver(worker: Worker = this.worker()): Promise<void> {
+  async deliver(engine: QueueEngine = this.engine()): Promise<void> {
     for (let next = this.queues.messages.shift(); next !== undefined; next = this.queues.messages.shift())
-      await handOver(worker, next);
+      await handOver(engine, next);
   }
 
   reportOf(run: string): AnyReport | undefined {
@@ -188,10 +188,10 @@ export class App {
 }
 
 /** As the functions do it. */
-export async function handOver(worker: Worker, { queue, text }: Message): Promise<void> {
+export async function handOver(engine: QueueEngine, { queue, text }: Message): Promise<void> {
   const message: unknown = JSON.parse(text);
-  if (queue === 'plan-requests') return worker.plan(planRequestSchema.parse(message));
-  if (queue === 'copy-requests') return worker.copy(copyRequestSchema.parse(message), 'copy');
+  if (queue === 'plan-requests') return engine.worker.plan(planRequestSchema.parse(message));
+  if (queue === 'copy-requests') return engine.worker.copy(copyRequestSchema.parse(message), 'copy');
   const request = pushRequestSchema.parse(message);
-  return request.kind === 'fan-out' ? worker.fanOut(request) : worker.copy(request, 'push');
+  return request.kind === 'fan-out' ? engine.dispatcher.fanOut(request) : engine.worker.copy(request, 'push');
 }

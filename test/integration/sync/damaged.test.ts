@@ -43,7 +43,7 @@ describe('a stale upload whose session cannot be ended', () => {
     app.target.intercept = ({ method }) =>
       method === 'DELETE' ? { kind: 'answer', status: 403 } : undefined;
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + week + 1000 });
-    await app.worker().release();
+    await app.engine().releaser.release();
     expect(logged()).toMatchObject([{ message: 'upload not cancelled', fields: { target } }]);
     expect(await app.stores.checkpoints.get(checkpointKey(target, digest))).toBeUndefined();
   });
@@ -74,7 +74,7 @@ describe('a damaged document', () => {
     const run = await app.schedule();
     await app.deliver();
     await app.control.resume();
-    await app.worker().release();
+    await app.engine().releaser.release();
     await app.deliver();
     expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1 });
     expect(await app.parked.size()).toBe(0);
@@ -87,13 +87,13 @@ describe('a damaged document', () => {
     await push('1.0');
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
     const first = await app.schedule();
-    for (const plan of app.queues.messages.splice(0)) await handOver(app.worker(), plan);
+    for (const plan of app.queues.messages.splice(0)) await handOver(app.engine(), plan);
     app.hub.abuse = { retryAfter: '3600' };
     await app.deliver();
     app.hub.abuse = undefined;
     expect(await damage(app.stores.state, 'parked/')).toBe(1);
     vi.advanceTimersByTime(2 * 3600_000);
-    await app.worker().release();
+    await app.engine().releaser.release();
     const second = await app.schedule();
     await app.deliver();
     for (const run of [first, second]) expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1 });
@@ -104,7 +104,7 @@ describe('a damaged document', () => {
     async (lane) => {
       await app.stores.state.put(`parked/${new Date(0).toISOString()}/${lane}/run/id`, Buffer.from('{}'));
       expect(await app.parked.due(Date.now())).toEqual([]);
-      await app.worker().release();
+      await app.engine().releaser.release();
       expect(logged()).toEqual([]);
     },
   );
@@ -115,7 +115,7 @@ describe('a damaged document', () => {
     await damage(app.stores.state, 'control.json');
     const run = await app.schedule();
     await app.deliver();
-    await app.worker().release();
+    await app.engine().releaser.release();
     expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1 });
     await app.control.pause();
     expect(await app.control.wishes()).toMatchObject({ pausedSince: expect.any(String) });
@@ -124,14 +124,14 @@ describe('a damaged document', () => {
   it('of a request that is outstanding has it asked for again', async () => {
     await push('1.0');
     const runs = [await app.schedule()];
-    for (const plan of app.queues.messages.splice(0)) await handOver(app.worker(), plan);
+    for (const plan of app.queues.messages.splice(0)) await handOver(app.engine(), plan);
     expect(await damage(app.stores.state, 'outstanding/')).toBe(1);
     const [copy, ...none] = app.queues.messages.splice(0);
     expect(none).toEqual([]);
     runs.push(await app.schedule());
     await app.deliver();
     expect(app.reportOf(runs[1] ?? '')?.totals).toMatchObject({ copied: 1 });
-    if (copy !== undefined) await handOver(app.worker(), copy);
+    if (copy !== undefined) await handOver(app.engine(), copy);
     for (const run of runs) expect(app.reportOf(run)?.totals).toMatchObject({ tags: 1, failed: 0 });
     expect(await Array.fromAsync(app.stores.state.list('outstanding/'))).toEqual([]);
   });
@@ -139,7 +139,7 @@ describe('a damaged document', () => {
   it('of an outstanding request does not fail the request itself', async () => {
     await push('1.0');
     const run = await app.schedule();
-    for (const plan of app.queues.messages.splice(0)) await handOver(app.worker(), plan);
+    for (const plan of app.queues.messages.splice(0)) await handOver(app.engine(), plan);
     await damage(app.stores.state, 'outstanding/');
     await app.deliver();
     expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1 });
@@ -158,7 +158,7 @@ describe('a target that may not be opened', () => {
       const request = copyRequestSchema.parse({ kind: 'copy', id: `copy-${nth}`, run: 'run', ...about });
       await app.parked.park(request, 'copy', Date.now(), 'rate limit');
     }
-    await app.worker().release();
+    await app.engine().releaser.release();
     await app.deliver();
     expect(app.digestAt('1.0')).toBe(digest);
     expect(await app.parked.size()).toBe(0);

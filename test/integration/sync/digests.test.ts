@@ -29,12 +29,12 @@ function nextMessage(): Message {
 describe('a rule whose source is a digest', () => {
   it('is done when its message comes again after a crash right behind the push', async () => {
     const run = await app.schedule();
-    await handOver(app.worker(), nextMessage());
+    await handOver(app.engine(), nextMessage());
     const copy = nextMessage();
     vi.spyOn(app.outstanding, 'end').mockRejectedValueOnce(new Error('died'));
-    await expect(handOver(app.worker(), copy)).rejects.toThrow('died');
+    await expect(handOver(app.engine(), copy)).rejects.toThrow('died');
     expect(app.target.repository('app').manifests.has(digest)).toBe(true);
-    await handOver(app.worker(), copy);
+    await handOver(app.engine(), copy);
     expect(told(app.reportOf(run) as Report)).toEqual([`${shortly} unchanged`]);
   });
 });
@@ -55,7 +55,7 @@ describe('a message with a digest and no tag', () => {
       digest: other.descriptor.digest,
       ...message,
     };
-    await handOver(app.worker(), { queue: 'copy-requests', text: JSON.stringify(request) });
+    await handOver(app.engine(), { queue: 'copy-requests', text: JSON.stringify(request) });
     return app.events.flatMap((event) =>
       event.type === 'line' ? `${event.line.outcome} (${event.line.reason})` : [],
     );

@@ -24,14 +24,16 @@ afterEach(async () => {
 });
 
 const webhook = (tag: string) =>
-  app.worker().push(`hook-${randomUUID()}`, { repository: 'docker.io/acme/app', tag, pushedAt: Date.now() });
+  app
+    .engine()
+    .dispatcher.push(`hook-${randomUUID()}`, { repository: 'docker.io/acme/app', tag, pushedAt: Date.now() });
 
 /** What `release` does after so many minutes, with what it brings. */
 async function release(minutes: number): Promise<void> {
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + minutes * 60_000 });
-  await app.worker().release();
+  await app.engine().releaser.release();
   await app.deliver();
-  await app.worker().release();
+  await app.engine().releaser.release();
 }
 
 const marks = async () => (await Array.fromAsync(app.stores.state.list('outstanding/'))).length;
@@ -95,7 +97,7 @@ async function dieWhileSending(): Promise<void> {
   const [message] = app.queues.messages;
   if (message === undefined) throw new Error('There is no message');
   let dead = false;
-  const worker = app.worker(
+  const engine = app.engine(
     watched(() => {
       if (dead) throw new Error('died');
     }),
@@ -104,7 +106,7 @@ async function dieWhileSending(): Promise<void> {
     dead = true;
     throw new Error('died');
   });
-  await expect(handOver(worker, message)).rejects.toThrow('died');
+  await expect(handOver(engine, message)).rejects.toThrow('died');
   send.mockRestore();
 }
 
@@ -165,7 +167,7 @@ describe('a follow-up that joined the request of a plan', () => {
   async function takeNext(): Promise<void> {
     const message = app.queues.messages.shift();
     if (message === undefined) throw new Error('There is no message');
-    await handOver(app.worker(), message);
+    await handOver(app.engine(), message);
   }
 
   const queued = () =>
@@ -175,7 +177,7 @@ describe('a follow-up that joined the request of a plan', () => {
     const run = await join();
     for (const minutes of [16, 32, 48]) {
       vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + minutes * 60_000 });
-      await app.worker().release();
+      await app.engine().releaser.release();
       expect(queued()).toEqual([B.descriptor.digest]);
     }
     await app.deliver();
@@ -200,7 +202,7 @@ describe('a request that the queue refuses', () => {
     const [plan] = app.queues.messages.splice(0);
     const refused = new StorageError('send: the service answered 403.', { status: 403 });
     const send = vi.spyOn(app.queues, 'send').mockRejectedValueOnce(refused);
-    if (plan !== undefined) await expect(handOver(app.worker(), plan)).rejects.toThrow('403');
+    if (plan !== undefined) await expect(handOver(app.engine(), plan)).rejects.toThrow('403');
     send.mockRestore();
     expect(await marks()).toBe(0);
     await app.schedule();
@@ -219,14 +221,14 @@ describe('a request of which nobody knows whether the queue took it', () => {
       await held(queue, message);
       throw new StorageError('send: no answer in time.', { reason: 'TIMEOUT', retryable: true });
     });
-    if (plan !== undefined) await expect(handOver(app.worker(), plan)).rejects.toThrow('no answer');
+    if (plan !== undefined) await expect(handOver(app.engine(), plan)).rejects.toThrow('no answer');
     send.mockRestore();
     const [request] = app.queues.messages.splice(0);
     const second = await app.schedule();
     const [next] = app.queues.messages.splice(0);
-    if (next !== undefined) await handOver(app.worker(), next);
+    if (next !== undefined) await handOver(app.engine(), next);
     expect(app.queues.messages).toEqual([]);
-    if (request !== undefined) await handOver(app.worker(), request);
+    if (request !== undefined) await handOver(app.engine(), request);
     expect(told(second)).toEqual(['1 copied']);
     expect(await marks()).toBe(0);
   });
@@ -241,11 +243,11 @@ describe('what a plan asked for that failed at every delivery', () => {
     if (plan === undefined) throw new Error('There is no plan');
     for (let delivery = 1; delivery <= 5; delivery += 1) {
       const send = vi.spyOn(app.queues, 'send').mockImplementation(unanswered);
-      await expect(handOver(app.worker(), plan)).rejects.toThrow('no answer');
+      await expect(handOver(app.engine(), plan)).rejects.toThrow('no answer');
       send.mockRestore();
     }
     await joins();
-    await app.worker().poison(planRequestSchema.parse(JSON.parse(plan.text)), 'plan');
+    await app.engine().worker.poison(planRequestSchema.parse(JSON.parse(plan.text)), 'plan');
     return run;
   }
   const unanswered = async () => {
@@ -254,7 +256,7 @@ describe('what a plan asked for that failed at every delivery', () => {
 
   it('is sent by `retry`', async () => {
     const run = await poisoned(async () => undefined);
-    const { run: again } = await app.worker().retry(`manual-${randomUUID()}`, run);
+    const { run: again } = await app.engine().dispatcher.retry(`manual-${randomUUID()}`, run);
     await app.deliver();
     expect(app.digestAt('1')).toBe(A.descriptor.digest);
     expect(told(again)).toEqual(['1 copied']);
@@ -280,10 +282,10 @@ describe('what a plan asked for that failed at every delivery', () => {
     const [plan] = app.queues.messages.splice(0);
     if (plan === undefined) throw new Error('There is no plan');
     const send = vi.spyOn(app.queues, 'send').mockImplementation(unanswered);
-    await expect(handOver(app.worker(), plan)).rejects.toThrow('no answer');
+    await expect(handOver(app.engine(), plan)).rejects.toThrow('no answer');
     send.mockRestore();
-    await app.worker().cancel(run);
-    await handOver(app.worker(), plan);
+    await app.engine().releaser.cancel(run);
+    await handOver(app.engine(), plan);
     const next = await app.schedule();
     await app.deliver();
     expect(told(next)).toEqual(['1 copied']);
@@ -304,10 +306,10 @@ describe('what a plan asked for that failed at every delivery', () => {
             ? unanswered()
             : real(queue, message),
         );
-      await expect(handOver(app.worker(), plan)).rejects.toThrow('no answer');
+      await expect(handOver(app.engine(), plan)).rejects.toThrow('no answer');
       send.mockRestore();
     }
-    await app.worker().poison(planRequestSchema.parse(JSON.parse(plan.text)), 'plan');
+    await app.engine().worker.poison(planRequestSchema.parse(JSON.parse(plan.text)), 'plan');
     const sent = () =>
       app.queues.messages.flatMap(({ text }) => (JSON.parse(text).tags ?? []) as { target: string }[]);
     const before = new Set(sent().map(({ target }) => target));
@@ -315,7 +317,7 @@ describe('what a plan asked for that failed at every delivery', () => {
     await app.schedule();
     const index = app.queues.messages.findIndex(({ text }) => JSON.parse(text).kind === 'plan');
     const [next] = app.queues.messages.splice(index, 1);
-    if (next !== undefined) await handOver(app.worker(), next);
+    if (next !== undefined) await handOver(app.engine(), next);
     const all = sent().map(({ target }) => target);
     expect(all.length).toBe(new Set(all).size);
     expect(all).toContain('12');
@@ -335,15 +337,15 @@ describe('what a plan asked for that failed at every delivery', () => {
     const [plan] = app.queues.messages.splice(0);
     if (plan === undefined) throw new Error('There is no plan');
     const end = vi.spyOn(app.book, 'write').mockRejectedValueOnce(new StorageError('put: 503'));
-    await expect(handOver(app.worker(), plan)).rejects.toThrow('503');
+    await expect(handOver(app.engine(), plan)).rejects.toThrow('503');
     end.mockRestore();
     app.target.intercept = ({ method }) =>
       method === 'POST' ? { kind: 'answer', status: 429, headers: { 'retry-after': '3600' } } : undefined;
     await app.deliver();
-    await app.worker().poison(planRequestSchema.parse(JSON.parse(plan.text)), 'plan');
+    await app.engine().worker.poison(planRequestSchema.parse(JSON.parse(plan.text)), 'plan');
     await app.schedule();
     const [next] = app.queues.messages.splice(0);
-    if (next !== undefined) await handOver(app.worker(), next);
+    if (next !== undefined) await handOver(app.engine(), next);
     expect(app.queues.messages).toEqual([]);
   });
 });
@@ -360,7 +362,7 @@ describe('a push', () => {
     const stores = watched((called, key) => {
       if (called === call && key.startsWith(prefix) && left-- > 0) throw refused;
     });
-    await app.deliver(app.worker(stores));
+    await app.deliver(app.engine(stores));
     expect(left).toBeLessThan(1);
     expect(app.digestAt('1')).toBe(A.descriptor.digest);
     for (const minutes of [2, 5]) await release(minutes);
@@ -375,7 +377,7 @@ describe('a push', () => {
     const stores = watched((called, key) => {
       if (called === 'put' && key.startsWith('locks/') && left-- > 0) throw new StorageError('put: 403');
     });
-    await app.deliver(app.worker(stores));
+    await app.deliver(app.engine(stores));
     expect(left).toBeLessThan(1);
     expect(app.digestAt('1')).toBe(B.descriptor.digest);
   });
@@ -414,11 +416,11 @@ it('a plan that dies before it sends, and whose tag moves then, leaves nothing b
   const dying = watched((call, key) => {
     if (call === 'delete' && key.startsWith('outstanding/')) throw new Error('nobody is left');
   });
-  await handOver(app.worker(dying), plan).catch(() => undefined);
+  await handOver(app.engine(dying), plan).catch(() => undefined);
   app.queues.send = send;
   expect(await marks()).toBe(1);
   await app.hub.push('acme/app', '1.0', B);
-  await handOver(app.worker(), plan);
+  await handOver(app.engine(), plan);
   await app.deliver();
   expect(app.digestAt('1.0')).toBe(B.descriptor.digest);
   await release(49 * 60);

@@ -1,9 +1,9 @@
 /** What waits for a time: later runs find it, however often it is put off, and people are told until when. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { QueueEngine } from '../../../lib/sync/queue-engine.ts';
 import type { Line } from '../../../lib/sync/report.ts';
 import { readStatus } from '../../../lib/sync/standing.ts';
 import { statusSchema } from '../../../lib/sync/status.ts';
-import type { Worker } from '../../../lib/sync/worker.ts';
 import { handOver, startApp } from '../../local/app.ts';
 import { buildManifest, randomBlob } from '../../local/content.ts';
 
@@ -28,16 +28,16 @@ afterEach(async () => {
 });
 
 /** Another instance, which remembers nothing. */
-const another = () => app.worker({ ...app.stores });
+const another = () => app.engine({ ...app.stores });
 
 async function justBeforeTheyComeBack(): Promise<void> {
   vi.setSystemTime(Math.min(...(await parked())) - 1000);
 }
 
 /** The run of a timer, as far as it comes. */
-async function planned(worker: Worker = app.worker()): Promise<string> {
+async function planned(engine: QueueEngine = app.engine()): Promise<string> {
   const run = await app.schedule();
-  await app.deliver(worker);
+  await app.deliver(engine);
   return run;
 }
 
@@ -45,11 +45,11 @@ const push = (tag: string) => app.hub.push('acme/app', tag, buildManifest({ seed
 
 /** A run all of whose tags wait for the allowance. What is left of it is known from the first tag on. */
 async function starved(): Promise<string> {
-  const worker = app.worker();
+  const engine = app.engine();
   await push('first');
-  await planned(worker);
+  await planned(engine);
   for (const tag of tags) await push(tag);
-  const run = await planned(worker);
+  const run = await planned(engine);
   expect(await tells(run)).toEqual(deferred);
   return run;
 }
@@ -61,10 +61,10 @@ async function parked(): Promise<number[]> {
 }
 
 /** The time of all that is parked has come, and is past by so much; there are no pulls, and it is put off. */
-async function putOff(worker: Worker = app.worker(), byMs = 1000): Promise<void> {
+async function putOff(engine: QueueEngine = app.engine(), byMs = 1000): Promise<void> {
   vi.setSystemTime(Math.max(...(await parked())) + byMs);
-  await worker.release();
-  await app.deliver(worker);
+  await engine.releaser.release();
+  await app.deliver(engine);
   expect(Math.min(...(await parked()))).toBeGreaterThan(Date.now());
 }
 
@@ -122,7 +122,7 @@ describe('a request that is put off', () => {
 
   it('is told with that time by the report of a run that closes meanwhile', async () => {
     const run = await starved();
-    await putOff(app.worker(), 25 * hourMs);
+    await putOff(app.engine(), 25 * hourMs);
     const until = (await parked()).map((time) => new Date(time).toISOString());
     expect((await app.reportOf(run))?.run.finishedAt).toBeDefined();
     expect((await lines(run)).map((line) => line.until).toSorted()).toEqual(until);
@@ -133,7 +133,7 @@ describe('a request that is put off', () => {
     await putOff();
     app.pullReserve = 0;
     vi.setSystemTime(Math.max(...(await parked())) + 1000);
-    await app.worker().release();
+    await app.engine().releaser.release();
     expect((await status()).open).toMatchObject([
       { run: { id: run }, state: 'working', why: '3 requests are queued or under way', out: 3, parked: 0 },
     ]);
@@ -150,7 +150,7 @@ describe('a request that is put off', () => {
     app.pullReserve = 0;
     while (app.target.repository('app').tags.size <= tags.length) {
       vi.setSystemTime(Date.now() + hourMs);
-      await another().release();
+      await another().releaser.release();
       await app.deliver(another());
     }
     expect(await tells(runs.pop() ?? '')).toEqual(copied);
@@ -161,19 +161,19 @@ describe('a request that is put off', () => {
 
 describe('a request that waited for a pause to end', () => {
   it('waits for the allowance then, until a time, in each run that waits for it', async () => {
-    const worker = app.worker();
+    const engine = app.engine();
     await push('first');
-    await planned(worker);
+    await planned(engine);
     for (const tag of tags) await push(tag);
     const runs = [await app.schedule(), await app.schedule()];
-    for (const plan of app.queues.messages.splice(0)) await handOver(worker, plan);
+    for (const plan of app.queues.messages.splice(0)) await handOver(engine, plan);
     await app.control.pause();
-    await app.deliver(worker);
+    await app.deliver(engine);
     for (const run of runs) for (const line of await lines(run)) expect(line.reason).toBe('paused');
     vi.setSystemTime(Date.now() + 3 * 24 * hourMs);
     await app.control.resume();
     expect((await status()).open.map(({ state }) => state)).toEqual(['waiting', 'waiting']);
-    await app.worker().release();
+    await app.engine().releaser.release();
     const times = await parked();
     const told = times.map((until) => ['rate limit', new Date(until).toISOString()]);
     for (const run of runs) {
@@ -194,9 +194,9 @@ describe('a request that goes on in another delivery', () => {
   async function begun(): Promise<string> {
     await app.hub.push('acme/app', 'large', buildManifest({ layers: [randomBlob('large', 5_000_000)] }));
     const run = await app.schedule();
-    for (const plan of app.queues.messages.splice(0)) await handOver(app.worker(), plan);
+    for (const plan of app.queues.messages.splice(0)) await handOver(app.engine(), plan);
     app.hub.cdn.bytesPerSecond = 1_500_000;
-    for (const copy of app.queues.messages.splice(0)) await handOver(app.worker(app.stores, 1500), copy);
+    for (const copy of app.queues.messages.splice(0)) await handOver(app.engine(app.stores, 1500), copy);
     app.hub.cdn.bytesPerSecond = undefined;
     expect((await app.book.report(run))?.totals.bytesCopied).toBeGreaterThan(0);
     return run;
@@ -206,7 +206,7 @@ describe('a request that goes on in another delivery', () => {
     const run = await begun();
     expect((await status()).open).toMatchObject([{ state: 'working', out: 1, parked: 0 }]);
     vi.setSystemTime(Date.now() + 25 * hourMs);
-    await app.worker().release();
+    await app.engine().releaser.release();
     expect(app.reports).toEqual([]);
     await app.deliver();
     expect(await tells(run)).toEqual(['large copied']);
@@ -215,7 +215,7 @@ describe('a request that goes on in another delivery', () => {
 
   it('is told as skipped where its run is cancelled', async () => {
     const run = await begun();
-    await app.worker().cancel(run);
+    await app.engine().releaser.cancel(run);
     expect(await tells(run)).toEqual(['large skipped']);
   });
 
@@ -223,7 +223,7 @@ describe('a request that goes on in another delivery', () => {
     const run = await begun();
     app.queues.messages.length = 0;
     vi.setSystemTime(Date.now() + 49 * hourMs);
-    await app.worker().release();
+    await app.engine().releaser.release();
     expect(await lines(run)).toMatchObject([{ outcome: 'failed', error: { code: 'ERR_LOST' } }]);
   });
 });

@@ -20,6 +20,7 @@ import { Outstanding } from '../../../lib/sync/outstanding.ts';
 import { ParkingLot } from '../../../lib/sync/parked.ts';
 import { tidyPlans } from '../../../lib/sync/plan-progress.ts';
 import { Planning } from '../../../lib/sync/planning.ts';
+import { createQueueEngine, type QueueEngine } from '../../../lib/sync/queue-engine.ts';
 import {
   type CopyRequest,
   copyRequestSchema,
@@ -27,7 +28,6 @@ import {
   planRequestSchema,
 } from '../../../lib/sync/request.ts';
 import { Tally } from '../../../lib/sync/tally.ts';
-import { Worker } from '../../../lib/sync/worker.ts';
 import { type Azurite, startAzurite } from '../../local/azurite.ts';
 import { buildManifest, put } from '../../local/content.ts';
 import { type LocalDockerHub, startDockerHub } from '../../local/dockerhub.ts';
@@ -88,8 +88,8 @@ function coreFor(rules: Rules) {
   return createCore({ rules, stores, clients, limits: defaultLimits, repositoryPrefixes: [] });
 }
 
-function workerFor(rules: Rules): Worker {
-  return new Worker({
+function engineFor(rules: Rules): QueueEngine {
+  return createQueueEngine({
     core: coreFor(rules),
     rules,
     queues,
@@ -137,14 +137,15 @@ async function keysOf(prefix: string): Promise<string[]> {
 }
 
 const one = '- { source: docker.io/acme/app, target: $target/app, name: app }';
-const start = (worker: Worker) => worker.start(run, 'schedule', { dryRun: false, force: false });
+const start = ({ dispatcher }: QueueEngine) =>
+  dispatcher.start(run, 'schedule', { dryRun: false, force: false });
 
 describe('a plan request', () => {
   it('of a namespace becomes one for each repository', async () => {
     for (const repository of ['acme/one', 'acme/two', 'acme/three']) fill(repository, 2);
-    const worker = workerFor(rulesOf('- { source: docker.io/acme/*, target: $target/mirror/*, name: all }'));
-    await start(worker);
-    for (const request of await takePlans()) await worker.plan(request);
+    const engine = engineFor(rulesOf('- { source: docker.io/acme/*, target: $target/mirror/*, name: all }'));
+    await start(engine);
+    for (const request of await takePlans()) await engine.worker.plan(request);
     const requests = await takePlans();
     expect(requests.map(({ repository }) => repository).sort()).toEqual([
       'acme/one',
@@ -152,7 +153,7 @@ describe('a plan request', () => {
       'acme/two',
     ]);
     expect(isUnique(idsOf(requests))).toBe(true);
-    for (const request of requests) await worker.plan(request);
+    for (const request of requests) await engine.worker.plan(request);
     const copies = await takeCopies();
     expect(copies.map(({ target, tags }) => `${target.split('/').at(-1)}:${tags[0]?.target}`).sort()).toEqual(
       ['one:v000', 'one:v001', 'three:v000', 'three:v001', 'two:v000', 'two:v001'],
@@ -160,24 +161,24 @@ describe('a plan request', () => {
   });
 
   it('of a namespace that does not exist fails for its rule', async () => {
-    const worker = workerFor(
+    const engine = engineFor(
       rulesOf('- { source: docker.io/nobody/*, target: $target/mirror/*, name: all }'),
     );
-    await start(worker);
-    for (const request of await takePlans()) await worker.plan(request);
+    await start(engine);
+    for (const request of await takePlans()) await engine.worker.plan(request);
     const report = await new RunBook(stores.runs).report(run);
     expect(report?.tags).toMatchObject([{ outcome: 'failed', error: { code: 'ERR_NOT_FOUND' } }]);
   });
 
   it('that comes twice is fanned out once', async () => {
     fill('acme/app', 55);
-    const worker = workerFor(rulesOf(one));
-    await start(worker);
+    const engine = engineFor(rulesOf(one));
+    await start(engine);
     const [request] = await takePlans();
     if (request === undefined) throw new Error('no plan was asked for');
-    await worker.plan(request);
+    await engine.worker.plan(request);
     expect(await takeCopies()).toHaveLength(55);
-    await workerFor(rulesOf(one)).plan(request);
+    await engineFor(rulesOf(one)).worker.plan(request);
     expect(await takeCopies()).toEqual([]);
     expect(await keysOf(`plans/${run}/`)).toEqual([]);
   });
@@ -185,10 +186,10 @@ describe('a plan request', () => {
   it('that comes twice at the same time is fanned out once, and the other looks again later', async () => {
     fill('acme/app', 55);
     const rules = rulesOf(one);
-    await start(workerFor(rules));
+    await start(engineFor(rules));
     const [request] = await takePlans();
     if (request === undefined) throw new Error('no plan was asked for');
-    await Promise.all([workerFor(rules).plan(request), workerFor(rules).plan(request)]);
+    await Promise.all([engineFor(rules).worker.plan(request), engineFor(rules).worker.plan(request)]);
     const copies = idsOf(await takeCopies());
     expect(copies).toHaveLength(55);
     expect(isUnique(copies)).toBe(true);
@@ -201,9 +202,9 @@ describe('a plan request', () => {
         .map((name) => `- { source: docker.io/acme/${name}, target: $target/app, name: ${name} }`)
         .join('\n'),
     );
-    const worker = workerFor(rules);
-    await start(worker);
-    for (const request of await takePlans()) await workerFor(rules).plan(request);
+    const engine = engineFor(rules);
+    await start(engine);
+    for (const request of await takePlans()) await engineFor(rules).worker.plan(request);
     // Each for its own plan; two of them before that, as rivals of the first.
     expect(pagesRead()).toHaveLength(5);
     expect((await new RunBook(stores.runs).report(run))?.tags).toMatchObject(

@@ -104,7 +104,7 @@ describe('prune deletes', () => {
     await app.schedule();
     await app.deliver();
     app.hub.repository('acme/app').removeTag('6');
-    await app.worker().start('one', 'manual', { tags: ['1'], dryRun: false, force: false });
+    await app.engine().dispatcher.start('one', 'manual', { tags: ['1'], dryRun: false, force: false });
     await app.deliver();
     expect(told(app.reportOf('one') as Report)).toEqual(['1 unchanged']);
     expect(app.digestAt('6')).toBe(content.descriptor.digest);
@@ -374,7 +374,7 @@ describe('a delete that waits in its queue', () => {
   async function deleteAfter(something: () => void): Promise<string[]> {
     const run = await app.schedule();
     const [plan] = app.queues.messages.splice(0);
-    if (plan !== undefined) await handOver(app.worker(), plan);
+    if (plan !== undefined) await handOver(app.engine(), plan);
     something();
     await app.deliver();
     return told(app.reportOf(run) as Report).filter((line) => line.startsWith('6'));
@@ -385,7 +385,7 @@ describe('a delete that waits in its queue', () => {
     await app.hub.push('acme/app', '6', moved);
     await app.schedule();
     const [plan] = app.queues.messages.splice(0);
-    if (plan !== undefined) await handOver(app.worker(), plan);
+    if (plan !== undefined) await handOver(app.engine(), plan);
     // As the first delivery left it: the tag has moved, and nobody wrote that down.
     put(app.target, 'app', '6', moved);
     await app.deliver();

@@ -22,7 +22,7 @@ async function open(rules: string): Promise<App> {
 /** Docker Hub has the push, and its web hook comes. */
 async function push(to: App, repository: string, tag: string, content: Content): Promise<string> {
   await to.hub.push(repository, tag, content);
-  const { run } = await to.worker().push(`run-${randomUUID()}`, {
+  const { run } = await to.engine().dispatcher.push(`run-${randomUUID()}`, {
     repository: `docker.io/${repository}`,
     tag,
     pushedAt: Date.now(),
@@ -137,7 +137,7 @@ describe('a push that the source does not show yet', () => {
       return { kind: 'answer', status: 503 };
     };
     const pushed = { repository: 'docker.io/acme/app', tag: 'latest', pushedAt: Date.now() };
-    await there.worker().push(`run-${randomUUID()}`, pushed);
+    await there.engine().dispatcher.push(`run-${randomUUID()}`, pushed);
     await there.deliver();
     const looks: number[] = [];
     for (let times = 0; times < 3; times += 1) {
@@ -145,7 +145,7 @@ describe('a push that the source does not show yet', () => {
       if (waiting === undefined) break;
       looks.push(Math.round((waiting.until - Date.now()) / 60_000));
       vi.setSystemTime(waiting.until);
-      await there.worker().release();
+      await there.engine().releaser.release();
       await there.deliver();
     }
     expect(failures).toBe(0);
@@ -173,7 +173,7 @@ describe('a push for a rule that needs the whole list', () => {
 
   async function wait(there: App, ms: number): Promise<void> {
     vi.setSystemTime(Date.now() + ms);
-    await there.worker().release();
+    await there.engine().releaser.release();
     await there.deliver();
   }
 
@@ -182,10 +182,10 @@ describe('a push for a rule that needs the whole list', () => {
     await there.hub.push('acme/app', '1.0', A);
     await there.hub.push('acme/app', '2.0', B);
     const pushed = { repository: 'docker.io/acme/app', tag: '2.0', pushedAt: 1 };
-    await there.worker().push(`run-${randomUUID()}`, pushed);
+    await there.engine().dispatcher.push(`run-${randomUUID()}`, pushed);
     const [plan] = there.queues.messages.splice(0);
     if (plan === undefined) throw new Error('There is no message');
-    await handOver(there.worker(), plan);
+    await handOver(there.engine(), plan);
     const sent = there.queues.messages.map(({ queue, text }) => [queue, JSON.parse(text).tags[0].source]);
     expect(Object.fromEntries(sent)).toEqual({ 'push-requests': '2.0', 'copy-requests': '1.0' });
   });
@@ -197,13 +197,13 @@ describe('a push for a rule that needs the whole list', () => {
     const sent = async () => {
       for (const plan of there.queues.messages.filter(({ queue }) => queue === 'plan-requests')) {
         there.queues.messages.splice(there.queues.messages.indexOf(plan), 1);
-        await handOver(there.worker(), plan);
+        await handOver(there.engine(), plan);
       }
       return there.queues.messages.map(({ queue }) => queue);
     };
     expect(await sent()).toEqual(['copy-requests']);
     const pushed = { repository: 'docker.io/acme/app', tag: '2.0', pushedAt: Date.now() };
-    const { run } = await there.worker().push(`run-${randomUUID()}`, pushed);
+    const { run } = await there.engine().dispatcher.push(`run-${randomUUID()}`, pushed);
     expect(await sent()).toEqual(['copy-requests', 'push-requests']);
     there.queues.messages.reverse();
     await there.deliver();
@@ -217,8 +217,9 @@ describe('a push for a rule that needs the whole list', () => {
     const tags = ['1', '2', '3', '4', '5'];
     for (const tag of tags) await there.hub.push('acme/app', tag, buildManifest({ seed: tag }));
     const pushed = { repository: 'docker.io/acme/app', pushedAt: Date.now() };
-    for (const tag of tags.slice(0, 3)) await there.worker().push('one-minute', { ...pushed, tag });
-    for (const plan of there.queues.messages.splice(0)) await handOver(there.worker(), plan);
+    for (const tag of tags.slice(0, 3))
+      await there.engine().dispatcher.push('one-minute', { ...pushed, tag });
+    for (const plan of there.queues.messages.splice(0)) await handOver(there.engine(), plan);
     const sent = there.queues.messages.map(
       ({ queue, text }) => `${queue} ${JSON.parse(text).tags[0].source}`,
     );
@@ -233,8 +234,8 @@ describe('a push for a rule that needs the whole list', () => {
     const tags = ['1', '1.2', '1.2.3', 'latest'];
     for (const tag of tags) await there.hub.push('acme/app', tag, A);
     const pushed = { repository: 'docker.io/acme/app', pushedAt: Date.now() };
-    for (const tag of tags) await there.worker().push('one-minute', { ...pushed, tag });
-    for (const plan of there.queues.messages.splice(0)) await handOver(there.worker(), plan);
+    for (const tag of tags) await there.engine().dispatcher.push('one-minute', { ...pushed, tag });
+    for (const plan of there.queues.messages.splice(0)) await handOver(there.engine(), plan);
     expect(there.queues.messages.map(({ queue }) => queue)).toEqual(['push-requests']);
     await there.deliver();
     expect(await linesOf(there, 'one-minute')).toEqual(Array(4).fill('copied new tag'));
@@ -245,20 +246,20 @@ describe('a push for a rule that needs the whole list', () => {
     const there = await open(rules);
     await there.hub.push('acme/app', '2.0', B);
     const scheduled = await there.schedule();
-    for (const plan of there.queues.messages.splice(0)) await handOver(there.worker(), plan);
-    await there.worker().push('one-minute', {
+    for (const plan of there.queues.messages.splice(0)) await handOver(there.engine(), plan);
+    await there.engine().dispatcher.push('one-minute', {
       repository: 'docker.io/acme/app',
       tag: '2.0',
       pushedAt: Date.now(),
     });
     const [copy, plan] = there.queues.messages.splice(0) as [Message, Message];
-    await handOver(there.worker(), plan);
+    await handOver(there.engine(), plan);
     there.target.intercept = ({ method }) => (method === 'PUT' ? { kind: 'answer', status: 400 } : undefined);
     await there.deliver();
     expect(await linesOf(there, 'one-minute')).toEqual(['failed ERR_REJECTED']);
     expect(there.reportOf(scheduled)).toBeUndefined();
     there.target.intercept = undefined;
-    await handOver(there.worker(), copy);
+    await handOver(there.engine(), copy);
     expect(there.reportOf(scheduled)?.totals).toMatchObject({ copied: 1, failed: 0 });
   });
 
@@ -266,27 +267,27 @@ describe('a push for a rule that needs the whole list', () => {
     const there = await open(rules);
     await there.hub.push('acme/app', '2.0', B);
     await there.schedule();
-    for (const plan of there.queues.messages.splice(0)) await handOver(there.worker(), plan);
+    for (const plan of there.queues.messages.splice(0)) await handOver(there.engine(), plan);
     const pushed = { repository: 'docker.io/acme/app', tag: '2.0', pushedAt: Date.now() };
     const [copy] = there.queues.messages.splice(0) as [Message];
-    await there.worker().push('one-minute', pushed);
+    await there.engine().dispatcher.push('one-minute', pushed);
     const [plan] = there.queues.messages.splice(0) as [Message];
     const send = vi
       .spyOn(there.queues, 'send')
       .mockRejectedValueOnce(
         new StorageError('send: no answer in time.', { reason: 'TIMEOUT', retryable: true }),
       );
-    await expect(handOver(there.worker(), plan)).rejects.toThrow('no answer');
+    await expect(handOver(there.engine(), plan)).rejects.toThrow('no answer');
     send.mockRestore();
-    await handOver(there.worker(), plan);
+    await handOver(there.engine(), plan);
     expect(there.queues.messages.map(({ queue }) => queue)).toEqual(['push-requests']);
     there.target.intercept = ({ method }) => (method === 'PUT' ? { kind: 'answer', status: 400 } : undefined);
     await there.deliver();
     there.target.intercept = undefined;
-    await there.worker().push('another-minute', { ...pushed, pushedAt: pushed.pushedAt + 1 });
+    await there.engine().dispatcher.push('another-minute', { ...pushed, pushedAt: pushed.pushedAt + 1 });
     await there.deliver();
     expect(there.digestAt('2.0')).toBe(B.descriptor.digest);
-    await handOver(there.worker(), copy);
+    await handOver(there.engine(), copy);
     expect(await Array.fromAsync(there.stores.state.list('outstanding/'))).toEqual([]);
   });
 
@@ -324,13 +325,13 @@ describe('webhooks of one minute', () => {
     for (const tag of ['1', '2', '3']) {
       await there.hub.push('acme/app', tag, A);
       const pushed = { repository: 'docker.io/acme/app', tag, pushedAt: Date.now() };
-      expect((await there.worker().push('one-minute', pushed)).run).toBe('one-minute');
+      expect((await there.engine().dispatcher.push('one-minute', pushed)).run).toBe('one-minute');
       await there.deliver();
-      await there.worker().release();
+      await there.engine().releaser.release();
     }
     expect(there.reports).toEqual([]);
     vi.setSystemTime(Date.UTC(2026, 0, 1, 12, 1));
-    await there.worker().release();
+    await there.engine().releaser.release();
     expect(there.reports).toMatchObject([{ run: { id: 'one-minute' }, totals: { tags: 3, copied: 3 } }]);
   });
 });
@@ -343,7 +344,7 @@ describe('a flood of pushes', () => {
     const there = await open('- { source: docker.io/acme/app, target: $target/app, name: app }');
     for (const tag of tags) await there.hub.push('acme/app', tag, A);
     const run = `run-${randomUUID()}`;
-    const begun = await there.worker().pushAll(run, tags.map(pushed));
+    const begun = await there.engine().dispatcher.pushAll(run, tags.map(pushed));
     expect(begun).toEqual(tags.map(() => ({ run, requests: 1 })));
     return { there, run };
   }

@@ -286,7 +286,7 @@ describe('a signature made after the fact', () => {
     const planned = async () => {
       await app.schedule();
       const [plan] = app.queues.messages.splice(-1);
-      if (plan !== undefined) await handOver(app.worker(), plan);
+      if (plan !== undefined) await handOver(app.engine(), plan);
     };
     await app.hub.push('acme/app', '1.0', content);
     attach(app.hub.repository('acme/app'), content, sbom, false);

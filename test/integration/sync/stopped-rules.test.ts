@@ -29,7 +29,7 @@ describe('a plan in the function app whose source asks to come back later', () =
 
   async function later(there: App, hours: number): Promise<void> {
     vi.setSystemTime(Date.now() + hours * hour);
-    await there.worker().release();
+    await there.engine().releaser.release();
     await there.deliver();
   }
 
@@ -105,7 +105,7 @@ describe('a check or a dry run that a registry holds up past the next day', () =
   async function pass(hours: number): Promise<void> {
     for (let hour = 0; hour < hours; hour += 1) {
       vi.setSystemTime(Date.now() + 3600_000);
-      await app.worker().release();
+      await app.engine().releaser.release();
       await app.deliver();
     }
   }
@@ -114,7 +114,7 @@ describe('a check or a dry run that a registry holds up past the next day', () =
     'tells what it found, and what it could not: asked to come back in %i hours',
     async (hours) => {
       refuseTwin(hours);
-      await app.worker().start('check', 'verify', { dryRun: false, force: false, verify: true });
+      await app.engine().dispatcher.start('check', 'verify', { dryRun: false, force: false, verify: true });
       await app.deliver();
       await pass(30);
       expect(app.reportOf('check')?.tags).toMatchObject([
@@ -130,7 +130,7 @@ describe('a check or a dry run that a registry holds up past the next day', () =
     await app.schedule();
     await app.deliver();
     refuseTwin(25);
-    await app.worker().start('check', 'verify', { dryRun: false, force: false, verify: true });
+    await app.engine().dispatcher.start('check', 'verify', { dryRun: false, force: false, verify: true });
     await app.deliver();
     await pass(30);
     // Both are at one host, which asks everybody to come back later.
@@ -142,9 +142,9 @@ describe('a check or a dry run that a registry holds up past the next day', () =
 
   it('has found nothing of what it has not come to where it is cancelled meanwhile', async () => {
     refuseTwin(6);
-    await app.worker().start('check', 'verify', { dryRun: false, force: false, verify: true });
+    await app.engine().dispatcher.start('check', 'verify', { dryRun: false, force: false, verify: true });
     await app.deliver();
-    await app.worker().cancel('check');
+    await app.engine().releaser.cancel('check');
     await pass(8);
     expect(app.reportOf('check')).toMatchObject({
       run: { cancelled: true },
@@ -154,7 +154,7 @@ describe('a check or a dry run that a registry holds up past the next day', () =
 
   it('goes on where it may be told, and tells what it finds then', async () => {
     refuseTwin(6);
-    await app.worker().start('check', 'verify', { dryRun: false, force: false, verify: true });
+    await app.engine().dispatcher.start('check', 'verify', { dryRun: false, force: false, verify: true });
     await app.deliver();
     expect(app.reportOf('check')).toBeUndefined();
     app.target.intercept = undefined;
@@ -167,7 +167,7 @@ describe('a check or a dry run that a registry holds up past the next day', () =
     ['a dry run', { dryRun: true, force: false }],
   ])('does nothing any more once its run is told: %s', async (_, request) => {
     refuseTwin(25);
-    await app.worker().start('check', 'verify', request);
+    await app.engine().dispatcher.start('check', 'verify', request);
     await app.deliver();
     expect(app.reportOf('check')).toBeDefined();
     app.target.intercept = undefined;
@@ -185,11 +185,11 @@ describe('what people ask for by hand', () => {
       app.target.intercept = ({ method, url }) =>
         method === 'PUT' && url.endsWith('/manifests/1') ? { kind: 'answer', status: 400 } : undefined;
       const run = `run-${randomUUID()}`;
-      await app.worker().start(run, 'manual', { dryRun: false, force: false });
+      await app.engine().dispatcher.start(run, 'manual', { dryRun: false, force: false });
       expect(await queuesPassed(app)).toEqual(['plan-requests', 'push-requests']);
       expect(app.reportOf(run)?.totals).toMatchObject({ failed: 1 });
       app.target.intercept = undefined;
-      await app.worker().retry(`run-${randomUUID()}`, run);
+      await app.engine().dispatcher.retry(`run-${randomUUID()}`, run);
       expect(await queuesPassed(app)).toEqual(['plan-requests', 'push-requests']);
       expect(app.digestAt('1')).toBe(content.descriptor.digest);
     } finally {
@@ -204,7 +204,9 @@ describe('what people ask for by hand', () => {
     try {
       for (const tag of ['1', 'rc']) await app.hub.push('acme/app', tag, content);
       const run = `run-${randomUUID()}`;
-      await app.worker().start(run, 'manual', { tags: ['1', '9.9', 'rc'], dryRun: false, force: false });
+      await app
+        .engine()
+        .dispatcher.start(run, 'manual', { tags: ['1', '9.9', 'rc'], dryRun: false, force: false });
       await app.deliver();
       const lines = app
         .reportOf(run)
