@@ -14,7 +14,7 @@ import { failureOf } from './registry/failure.ts';
 import type { ReferrersSupport } from './registry/referrers.ts';
 import type { RepositoryRequest } from './registry/registry.ts';
 import { Repository, type RepositoryOptions } from './registry/repository.ts';
-import type { Send } from './registry/send.ts';
+import { canRepeat, type Send } from './registry/send.ts';
 import { createTransport, type Transport, type TransportOptions } from './registry/transport.ts';
 
 export interface AcrOptions extends Omit<TransportOptions, 'authorizer' | 'countPulls' | 'onAnswer'> {
@@ -74,7 +74,8 @@ function sendTo({ send, endpoint }: Transport, byIdentity: boolean): Send {
       throw isRefusedScope(error) ? forbidden(error) : error;
     });
     const isOwn = new URL(response.url).origin === new URL(endpoint()).origin;
-    if (response.status !== 401 || !isOwn) return response;
+    // A chunk whose memory is given away was sent with one token alone: read again, it is sent with another.
+    if (response.status !== 401 || !isOwn || !canRepeat(request)) return response;
     throw failureOf('The identity lacks a right at the registry', response, { code: 'ERR_FORBIDDEN' });
   };
 }

@@ -16,15 +16,15 @@ export interface ReferrersSupport {
 const maxPages = 100;
 
 /**
- * The referrers by the API; `undefined` where the registry has none. What is no index is no answer of the API: some
- * servers answer 200 to any path (oras-project/oras issue 2148).
+ * The referrers by the API; else what the answer shows of it: it is absent, or nothing is known, as for a repository that is
+ * not there yet. What is no index is no answer of the API: some servers answer 200 to any path (oras-project/oras issue 2148).
  */
 export async function referrersByApi(
   path: string,
   digest: Digest,
   send: Send,
   request: Pick<TransportRequest, 'scopes' | 'signal' | 'observer'>,
-): Promise<readonly Descriptor[] | undefined> {
+): Promise<readonly Descriptor[] | 'absent' | 'unknown'> {
   const found: Descriptor[] = [];
   const first = `/v2/${path}/referrers/${digest}`;
   let page: PageCursor | undefined = { url: first, pages: 0, mark: first };
@@ -37,7 +37,7 @@ export async function referrersByApi(
       limit: maxManifestBytes,
     });
     const descriptors = await descriptorsIn(response);
-    if (descriptors === undefined) return undefined;
+    if (typeof descriptors === 'string') return descriptors;
     found.push(...descriptors);
     page = nextPage(page, response);
     if (page !== undefined && page.pages > maxPages) {
@@ -47,20 +47,20 @@ export async function referrersByApi(
   return found;
 }
 
-async function descriptorsIn(response: TransportResponse): Promise<readonly Descriptor[] | undefined> {
-  const { status } = response;
+async function descriptorsIn(
+  response: TransportResponse,
+): Promise<readonly Descriptor[] | 'absent' | 'unknown'> {
+  const { status, faults } = response;
   if (status === 401 || status === 403 || status === 408 || status === 429 || status >= 500) {
     throw failureOf('The referrers are unknown', response);
   }
   if (status !== 200) {
     response.body.dump();
-    return undefined;
+    return faults.some(({ code }) => code === 'NAME_UNKNOWN') ? 'unknown' : 'absent';
   }
   const bytes = await response.body.bytes(maxManifestBytes);
-  return childrenIn({
-    bytes,
-    descriptor: descriptorOf(bytes, headerOf(response.headers, 'content-type') ?? ''),
-  });
+  const descriptor = descriptorOf(bytes, headerOf(response.headers, 'content-type') ?? '');
+  return childrenIn({ bytes, descriptor }) ?? 'absent';
 }
 
 /** The children of an index; `undefined` for anything else. */

@@ -217,7 +217,7 @@ export class Repository implements Target {
     const response = await this.#mount(digest, from, options).catch((error: unknown) => {
       options?.signal?.throwIfAborted();
       // A mount saves an upload; it is no reason to fail where an upload may go through.
-      if (!isRetryable(error)) throw error;
+      if (!isRetryable(error) && !isRefused(error)) throw error;
     });
     if (response === undefined) return false;
     response.body.dump();
@@ -238,7 +238,7 @@ export class Repository implements Target {
         options,
       );
     } catch (error) {
-      if (codeOf(error) !== 'ERR_UNAUTHORIZED' && codeOf(error) !== 'ERR_FORBIDDEN') throw error;
+      if (!isRefused(error)) throw error;
       this.#unmountable.add(from);
       return this.#send(request, options);
     }
@@ -269,7 +269,9 @@ export class Repository implements Target {
         code: 'ERR_DIGEST_MISMATCH',
       });
     }
-    return { subjectHandled: headerOf(response.headers, 'oci-subject') !== undefined };
+    const subjectHandled = headerOf(response.headers, 'oci-subject') !== undefined;
+    if (subjectHandled) this.#options.referrers.api = 'present';
+    return { subjectHandled };
   }
 
   #pushFailure(reference: string, response: TransportResponse): RegistryError {
@@ -299,9 +301,10 @@ export class Repository implements Target {
     const { path, transport, observer, referrers } = this.#options;
     if (referrers.api !== 'absent') {
       const request = { scopes: this.#scopes, observer, signal: options?.signal };
-      const descriptors = await referrersByApi(path, digest, transport.send, request);
-      referrers.api = descriptors === undefined ? 'absent' : 'present';
-      if (descriptors !== undefined) return { api: true, descriptors };
+      const found = await referrersByApi(path, digest, transport.send, request);
+      // What has answered once is there, whatever one answer is.
+      if (referrers.api !== 'present') referrers.api = typeof found === 'string' ? found : 'present';
+      if (typeof found !== 'string') return { api: true, descriptors: found };
     }
     if (options?.tagged === false) return { api: false, descriptors: [] };
     return { api: false, ...(await this.#referrersByTag(digest, options)) };
@@ -354,6 +357,11 @@ const missingCodes: ReadonlySet<string> = new Set([
 /** ACR's word for a locked tag or manifest; elsewhere an immutable tag is a conflict. */
 function isLocked({ status, faults }: TransportResponse): boolean {
   return status === 409 || faults.some(({ code }) => code === 'REGISTRY_DISALLOWED_OPERATION');
+}
+
+/** Whether the login, or the token service for it, was refused. */
+function isRefused(error: unknown): boolean {
+  return codeOf(error) === 'ERR_UNAUTHORIZED' || codeOf(error) === 'ERR_FORBIDDEN';
 }
 
 function mediaTypeOf(response: TransportResponse): string {

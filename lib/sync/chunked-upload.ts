@@ -132,18 +132,23 @@ export class ChunkedUpload {
         if (opened !== undefined) await cancelQuietly(opened);
         return resumed;
       }
+      // The registry may still have what it cannot tell about.
+      await cancelQuietly(resumed);
     }
     return opened ?? target.startUpload({ signal: work.stop });
   }
 
-  /** What a registry cannot tell about has ended: the next session may do better. */
+  /** What a registry cannot tell about, and not only for a moment, has ended: the next session may do better. */
   async #isKnown(session: UploadSession): Promise<boolean> {
-    try {
-      return await this.#refresh(session);
-    } catch (error) {
-      this.#throwIfStopped();
-      if (codeOf(error) === 'ERR_RATE_LIMITED') throw error;
-      return false;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#refresh(session);
+      } catch (error) {
+        this.#throwIfStopped();
+        if (codeOf(error) === 'ERR_RATE_LIMITED') throw error;
+        if (!isRetryable(error) || attempt === fruitlessAttempts) return false;
+        await pause(backoff(attempt), this.#context.work.stop);
+      }
     }
   }
 

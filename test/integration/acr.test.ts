@@ -206,6 +206,18 @@ test('goes on when access tokens end in the middle of the work', async () => {
   expect(paths(local).filter((path) => path.includes('exchange'))).toHaveLength(1);
 });
 
+test('reads a chunk again that a token refused and whose memory is given away: no right is missing', async () => {
+  const { local, acr } = await start();
+  const session = await acr.repository('a/b').startUpload();
+  local.revokeAccessTokens();
+  const owner = { left: () => undefined, rewind: () => false };
+  await expect(session.append([Buffer.from('hello')], { owner })).rejects.toMatchObject({
+    code: 'ERR_UPLOAD_LOST',
+    retryable: true,
+  });
+  expect(await session.refresh()).toBe(true);
+});
+
 test('begins at the identity again when the registry refuses its refresh token', async () => {
   const { local, acr, asked } = await start();
   put(local, 'a/b', 'v1', buildManifest());

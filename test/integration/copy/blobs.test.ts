@@ -757,6 +757,32 @@ describe('a copy that is stopped', () => {
     expect(sentBytes()).toBe(before + 2.5 * MiB);
   });
 
+  it('goes on where it stood at a target that is away for a moment just then', async () => {
+    const content = buildManifest({ layers: [8 * MiB] });
+    bench.push('1', content);
+    await stopAfter(6 * MiB);
+    const before = sentBytes();
+    let asked = 0;
+    bench.target.intercept = ({ method, url }) => {
+      if (method !== 'GET' || !url.includes('/uploads/')) return undefined;
+      asked += 1;
+      return asked <= 3 ? { kind: 'answer', status: 503 } : undefined;
+    };
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(sentBytes() - before).toBeLessThan(2.5 * MiB);
+  });
+
+  it('begins anew at a target that cannot tell where it stood, and leaves no session behind', async () => {
+    const content = buildManifest({ layers: [8 * MiB] });
+    bench.push('1', content);
+    await stopAfter(6 * MiB);
+    bench.target.intercept = ({ method, url }) =>
+      method === 'GET' && url.includes('/uploads/') ? { kind: 'answer', status: 503 } : undefined;
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(bench.digestAt('1')).toBe(content.descriptor.digest);
+    expect(bench.target.store.uploads.size).toBe(0);
+  }, 30_000);
+
   it('goes on where it stood although all of the blob would go at once now', async () => {
     const content = buildManifest({ layers: [8 * MiB] });
     bench.push('1', content);

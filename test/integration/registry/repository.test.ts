@@ -463,6 +463,25 @@ describe('mounting a blob', () => {
     ]);
     expect(server.requests.at(-1)?.method).toBe('POST');
   });
+
+  it('is given up where the registry lets nobody mount without the token that there is not', async () => {
+    const { repository } = await repositoryWith((exchange) => {
+      const { origin, path, url } = exchange;
+      if (path === '/token') {
+        const isOther = url.searchParams.getAll('scope').some((scope) => scope.includes('c/d'));
+        return isOther ? reply(401) : replyJson(200, { token: 't' });
+      }
+      const scope = url.searchParams.has('from')
+        ? ',scope="repository:a/b:pull,push repository:c/d:pull"'
+        : '';
+      if (exchange.bearer !== undefined && scope === '')
+        return reply(202, { location: '/v2/a/b/blobs/uploads/1' });
+      return reply(401, { 'www-authenticate': `Bearer realm="${origin}/token"${scope}` });
+    });
+    expect(await repository.mountBlob(blob, 'c/d')).toBe(false);
+    expect(await repository.mountBlob(blob, 'c/d')).toBe(false);
+    expect(await repository.startUpload()).toMatchObject({ offset: 0 });
+  });
 });
 
 describe('referrers', () => {
@@ -516,6 +535,41 @@ describe('referrers', () => {
       path.includes('/referrers/') ? answer() : reply(404),
     );
     expect(await repository.listReferrers(subject)).toEqual({ api: false, descriptors: [] });
+  });
+
+  it('of a repository that is not there yet are none, which says nothing of the API', async () => {
+    const unknown = JSON.stringify({ errors: [{ code: 'NAME_UNKNOWN' }] });
+    const answers = [
+      reply(404, { 'content-type': 'application/json' }, unknown),
+      asIndex(index(referrer('a'))),
+    ];
+    const { repository } = await repositoryWith(({ path }) =>
+      path.includes('/referrers/') ? (answers.shift() ?? reply(500)) : reply(404),
+    );
+    expect(await repository.listReferrers(subject)).toEqual({ api: false, descriptors: [] });
+    expect(await repository.listReferrers(subject)).toEqual({ api: true, descriptors: [referrer('a')] });
+  });
+
+  it.each([400, 404])('come from the API again where it has answered before one %i', async (status) => {
+    const answers = [asIndex(index()), reply(status), asIndex(index(referrer('a')))];
+    const { repository } = await repositoryWith(({ path }) =>
+      path.includes('/referrers/') ? (answers.shift() ?? reply(500)) : reply(404),
+    );
+    for (const descriptors of [[], [], [referrer('a')]])
+      expect(await repository.listReferrers(subject)).toMatchObject({ descriptors });
+  });
+
+  it('come from the API where the registry has said that it keeps them', async () => {
+    const content = { descriptor: referrer('a'), bytes: Buffer.from('a') };
+    let hasApi = false;
+    const { repository } = await repositoryWith(({ method, path }) => {
+      if (method === 'PUT') return reply(201, { 'oci-subject': subject });
+      return hasApi && path.includes('/referrers/') ? asIndex(index(referrer('a'))) : reply(404);
+    });
+    expect(await repository.listReferrers(subject)).toMatchObject({ api: false });
+    hasApi = true;
+    await repository.pushManifest(content, content.descriptor.digest);
+    expect(await repository.listReferrers(subject)).toEqual({ api: true, descriptors: [referrer('a')] });
   });
 
   it('are unknown where the registry fails, which is no absence', async () => {
