@@ -5,7 +5,7 @@ import type { RegistrySettings, RepositoryName, Rule, Rules } from './config/mod
 import { createDockerHub, type DockerHub } from './dockerhub.ts';
 import { HubferryError } from './errors.ts';
 import type { Observer, Source, Target } from './oci/roles.ts';
-import { readDockerCredential } from './registry/credentials.ts';
+import { DockerEntries, readDockerCredential } from './registry/credentials.ts';
 import type { HostGate } from './registry/gate.ts';
 import { createRegistry, type Registry } from './registry/registry.ts';
 import { type CredentialSource, fixedCredential } from './registry/token.ts';
@@ -22,15 +22,20 @@ export interface ClientOptions {
   readonly identity: () => TokenCredential;
 }
 
-/** The clients of one process, by settings: `registryFor` gives the same object for the same entry. */
+/**
+ * The clients of one process: one for each login. They go by settings (`registryFor` gives the same object for the same entry)
+ * and, where these have no login, by the entry of the user's Docker configuration that has it.
+ */
 export class Clients {
   readonly #options: ClientOptions;
-  readonly #registries = new Map<RegistrySettings, Registry>();
-  readonly #hubs = new Map<RegistrySettings, DockerHub>();
-  readonly #acrs = new Map<RegistrySettings, Acr>();
+  readonly #entries: DockerEntries;
+  readonly #registries = new ByLogin<Registry>();
+  readonly #hubs = new ByLogin<DockerHub>();
+  readonly #acrs = new ByLogin<Acr>();
 
   constructor(options: ClientOptions) {
     this.#options = options;
+    this.#entries = new DockerEntries(options.env);
   }
 
   source(rules: Rules, repository: RepositoryName, observer: Observer): Source {
@@ -62,7 +67,7 @@ export class Clients {
   }
 
   async close(): Promise<void> {
-    const open = [...this.#registries.values(), ...this.#hubs.values(), ...this.#acrs.values()];
+    const open = [...this.#registries.all(), ...this.#hubs.all(), ...this.#acrs.all()];
     await Promise.all(open.map((client) => client.close()));
   }
 
@@ -72,22 +77,22 @@ export class Clients {
 
   #acr(settings: RegistrySettings, repository: RepositoryName): Acr {
     const identity = settings.identity ? { identity: this.#options.identity() } : {};
-    const open =
-      this.#acrs.get(settings) ?? createAcr({ ...this.#transportFor(settings, repository), ...identity });
-    this.#acrs.set(settings, open);
-    return open;
+    const create = () => createAcr({ ...this.#transportFor(settings, repository), ...identity });
+    return this.#acrs.open(settings, this.#entryOf(settings, repository), create);
   }
 
   #registry(settings: RegistrySettings, repository: RepositoryName): Registry {
-    const open = this.#registries.get(settings) ?? createRegistry(this.#transportFor(settings, repository));
-    this.#registries.set(settings, open);
-    return open;
+    const create = () => createRegistry(this.#transportFor(settings, repository));
+    return this.#registries.open(settings, this.#entryOf(settings, repository), create);
   }
 
   #hub(settings: RegistrySettings, repository: RepositoryName): DockerHub {
-    const open = this.#hubs.get(settings) ?? createDockerHub(this.#transportFor(settings, repository));
-    this.#hubs.set(settings, open);
-    return open;
+    const create = () => createDockerHub(this.#transportFor(settings, repository));
+    return this.#hubs.open(settings, this.#entryOf(settings, repository), create);
+  }
+
+  #entryOf(settings: RegistrySettings, { host, path }: RepositoryName): string {
+    return hasLogin(settings) ? '' : (this.#entries.nameFor(host, path) ?? '');
   }
 
   #transportFor(settings: RegistrySettings, repository: RepositoryName) {
@@ -96,6 +101,26 @@ export class Clients {
     // A copy within one registry needs two sockets a blob; what is over serves manifests and listings.
     return { settings, gate, retries, maxWaitMs, credentials, socketsPerHost: 2 * blobs + 12 };
   }
+}
+
+class ByLogin<Client> {
+  readonly #clients = new Map<RegistrySettings, Map<string, Client>>();
+
+  open(settings: RegistrySettings, entry: string, create: () => Client): Client {
+    const clients = this.#clients.get(settings) ?? new Map<string, Client>();
+    this.#clients.set(settings, clients);
+    const client = clients.get(entry) ?? create();
+    clients.set(entry, client);
+    return client;
+  }
+
+  all(): Client[] {
+    return [...this.#clients.values()].flatMap((clients) => [...clients.values()]);
+  }
+}
+
+function hasLogin({ identity, username, password }: RegistrySettings): boolean {
+  return identity || (username !== undefined && password !== undefined);
 }
 
 /** The file's login; without one, that of Docker's own configuration. */

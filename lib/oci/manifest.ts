@@ -51,7 +51,7 @@ export const maxDepth = 8;
 /** What a manifest names, in one shape for all types. */
 export interface Content {
   readonly kind: 'index' | 'manifest';
-  /** What the manifest is to be pushed as. */
+  /** As the body and the type that it came with show it. */
   readonly mediaType: string;
   readonly artifactType?: string;
   readonly config?: Descriptor;
@@ -120,6 +120,17 @@ export function descriptorOf(
  */
 export function parseManifest(manifest: Manifest): Content {
   return parseBody(manifest).content;
+}
+
+/** The type of a manifest, also where a server gave it that knows nothing of manifests; what cannot be read has the server's. */
+export function typeOf(manifest: Manifest): string {
+  const { mediaType } = manifest.descriptor;
+  if (!genericTypes.includes(essence(mediaType))) return mediaType;
+  try {
+    return parseManifest(manifest).mediaType;
+  } catch {
+    return mediaType;
+  }
 }
 
 /** The platform that a config's bytes name (config.md); what cannot be read names none. */

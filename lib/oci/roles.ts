@@ -117,11 +117,16 @@ export interface UploadSession {
   cancel(options?: CallOptions): Promise<void>;
 }
 
+export interface BlobStat {
+  /** In bytes, where the registry tells it. */
+  readonly size: number | undefined;
+}
+
 export interface Pusher {
   /** Largest body of one upload request in bytes, where the registry has one. */
   readonly maxChunk: number | undefined;
-  /** Size in bytes of the blob there; `undefined` when it is not. */
-  statBlob(digest: Digest, options?: CallOptions): Promise<number | undefined>;
+  /** What is known of the blob there; `undefined` when it is not. */
+  statBlob(digest: Digest, options?: CallOptions): Promise<BlobStat | undefined>;
   startUpload(options?: CallOptions): Promise<UploadSession>;
   /**
    * Mounts the blob from a sibling repository: true, or the session that the registry opened instead,

@@ -1,5 +1,6 @@
 /** Logins of the user's Docker configuration (docker/cli "docker login", docker/docker-credential-helpers). */
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -17,6 +18,33 @@ const helperTimeoutMs = 30_000;
 const dockerHubServer = 'https://index.docker.io/v1/';
 const dockerHubNames = ['docker.io', 'index.docker.io', 'registry-1.docker.io'];
 
+/** Whose login is whose in the user's Docker configuration. */
+export class DockerEntries {
+  readonly #names: readonly string[];
+
+  /** What is wrong with the file shows when a login is read from it. */
+  constructor(env: Environment) {
+    this.#names = Object.keys(record(readQuietly(fileOf(env))?.auths));
+  }
+
+  /** The entry that has a repository's login, if one has. */
+  nameFor(host: string, path: string): string | undefined {
+    return bestName(this.#names, host, path);
+  }
+}
+
+function fileOf(env: Environment): string {
+  return join(env.DOCKER_CONFIG || join(homedir(), '.docker'), 'config.json');
+}
+
+function readQuietly(file: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    return record(parseJson(readFileSync(file)));
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * The login for a repository that `docker login`, or a credential helper, has; of several entries the longest that
  * matches host and path.
@@ -27,12 +55,12 @@ export async function readDockerCredential(
   path: string,
   env: Environment,
 ): Promise<Credential | undefined> {
-  const file = join(env.DOCKER_CONFIG || join(homedir(), '.docker'), 'config.json');
-  const config = await readConfig(file);
+  const config = await readConfig(fileOf(env));
   if (config === undefined) return undefined;
   const helper = helperFor(config, host);
   const fromHelper = helper === undefined ? undefined : await askHelper(helper, host, env);
-  return fromHelper ?? credentialIn(bestEntry(record(config.auths), host, path));
+  const auths = record(config.auths);
+  return fromHelper ?? credentialIn(auths[bestName(Object.keys(auths), host, path) ?? '']);
 }
 
 async function readConfig(file: string): Promise<Readonly<Record<string, unknown>> | undefined> {
@@ -116,16 +144,16 @@ function answerOf(stdout: string): Credential | undefined {
   return username === '<token>' ? { identityToken: secret } : { username, password: secret };
 }
 
-/** The entry whose key is the longest prefix of the repository at a slash. */
-function bestEntry(auths: Readonly<Record<string, unknown>>, host: string, path: string): unknown {
+/** The entry whose name is the longest prefix of the repository at a slash. */
+function bestName(names: readonly string[], host: string, path: string): string | undefined {
   const repository = `${host}/${path}`;
-  let best: { readonly length: number; readonly entry: unknown } | undefined;
-  for (const [key, entry] of Object.entries(auths)) {
-    const place = placeOf(key);
+  let best: { readonly length: number; readonly name: string } | undefined;
+  for (const name of names) {
+    const place = placeOf(name);
     const matches = repository === place || repository.startsWith(`${place}/`);
-    if (matches && place.length > (best?.length ?? 0)) best = { length: place.length, entry };
+    if (matches && place.length > (best?.length ?? 0)) best = { length: place.length, name };
   }
-  return best?.entry;
+  return best?.name;
 }
 
 /** `registry.example.com[:port][/namespace]` of a key, which may be a URL of one of the API's versions. */

@@ -105,6 +105,11 @@ const codesOfStatuses: Readonly<Record<number, ErrorCode>> = {
 };
 
 const transientCodes: ReadonlySet<ErrorCode> = new Set(['ERR_TIMEOUT', 'ERR_RATE_LIMITED', 'ERR_SERVER']);
+/**
+ * The same request is not sent again, but what it was for may come to a good end: a lost upload begins anew, and what one replica of
+ * a registry lacks another one may have.
+ */
+const laterCodes: ReadonlySet<ErrorCode> = new Set(['ERR_UPLOAD_LOST', 'ERR_BLOB_UNKNOWN']);
 
 /** The code of an answer that is not what was asked for. */
 export function codeOfAnswer({ status, faults }: Pick<Answered, 'status' | 'faults'>): ErrorCode {
@@ -151,8 +156,7 @@ export function failureOf(what: string, answer: Answered, details: FailureDetail
       registryCodes: answer.faults.map((fault) => fault.code).filter(Boolean),
     },
     {
-      // A lost upload begins anew; the request that found it lost is not sent again.
-      retryable: transientCodes.has(code) || code === 'ERR_UPLOAD_LOST',
+      retryable: transientCodes.has(code) || laterCodes.has(code),
       retryAt: parseRetryAfter(answer.headers, details.now ?? Date.now()),
     },
   );

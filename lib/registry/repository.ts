@@ -3,10 +3,11 @@ import type { RegistrySettings } from '../config/model.ts';
 import { codeOf, HubferryError, type RegistryError } from '../errors.ts';
 import type { Descriptor, Digest, Manifest } from '../oci/descriptor.ts';
 import { algorithmOf, digestOf, isDigest } from '../oci/digest.ts';
-import { isSchema1Type, manifestMediaTypes, maxManifestBytes } from '../oci/manifest.ts';
+import { isSchema1Type, manifestMediaTypes, maxManifestBytes, typeOf } from '../oci/manifest.ts';
 import { giveBack } from '../oci/memory.ts';
 import { isTag, referrerTag } from '../oci/reference.ts';
 import type {
+  BlobStat,
   CallOptions,
   Observer,
   PushedManifest,
@@ -118,7 +119,9 @@ export class Repository implements Target {
     }
     const bytes = await response.body.bytes(maxManifestBytes);
     const digest = verifiedDigest(bytes, this.#digestOf(reference, response), response);
-    return { descriptor: { mediaType, digest, size: bytes.length }, bytes };
+    const descriptor = { mediaType, digest, size: bytes.length };
+    // It is pushed as what it is.
+    return { descriptor: { ...descriptor, mediaType: typeOf({ descriptor, bytes }) }, bytes };
   }
 
   async openBlob(
@@ -166,12 +169,12 @@ export class Repository implements Target {
     return new HubferryError('ERR_SIZE_MISMATCH', message);
   }
 
-  async statBlob(digest: Digest, options?: CallOptions): Promise<number | undefined> {
+  async statBlob(digest: Digest, options?: CallOptions): Promise<BlobStat | undefined> {
     const response = await this.#send({ method: 'HEAD', url: this.#blob(digest) }, options);
     if (response.status === 404) return undefined;
     if (response.status !== 200)
       throw failureOf(`${this.name} does not tell of the blob ${digest}`, response);
-    return parseDecimal(headerOf(response.headers, 'content-length'));
+    return { size: parseDecimal(headerOf(response.headers, 'content-length')) };
   }
 
   async listTags(options?: TagListOptions): Promise<TagPage | undefined> {
@@ -354,9 +357,11 @@ const missingCodes: ReadonlySet<string> = new Set([
   'MANIFEST_UNKNOWN',
 ]);
 
-/** ACR's word for a locked tag or manifest; elsewhere an immutable tag is a conflict. */
+/** ACR's word for a locked tag or manifest; elsewhere an immutable tag is a conflict, at Harbor a precondition that failed. */
 function isLocked({ status, faults }: TransportResponse): boolean {
-  return status === 409 || faults.some(({ code }) => code === 'REGISTRY_DISALLOWED_OPERATION');
+  return (
+    status === 409 || status === 412 || faults.some(({ code }) => code === 'REGISTRY_DISALLOWED_OPERATION')
+  );
 }
 
 /** Whether the login, or the token service for it, was refused. */

@@ -1,9 +1,6 @@
 /** How often, and how soon, a transfer that broke is tried again. */
 import { HubferryError } from '../errors.ts';
 
-/** Attempts in a row that may bring no new byte before a transfer is given up. */
-export const fruitlessAttempts = 4;
-
 export function isRetryable(error: unknown): boolean {
   return error instanceof HubferryError && error.retryable && error.retryAt === undefined;
 }

@@ -5,7 +5,7 @@ import { codeOf, HubferryError } from '../errors.ts';
 import type { Descriptor, Digest } from '../oci/descriptor.ts';
 import type { Source, Target, UploadSession } from '../oci/roles.ts';
 import type { DocumentStore } from '../storage/ports.ts';
-import { backoff, fruitlessAttempts } from './attempts.ts';
+import { backoff } from './attempts.ts';
 import { isBegun, OwnedCheckpoint } from './checkpoint.ts';
 import { type Chunk, ChunkMemory } from './chunk.ts';
 import { ChunkedUpload, type UploadContext } from './chunked-upload.ts';
@@ -333,7 +333,7 @@ class Transfer {
         await cancelQuietly(session);
         session = undefined;
         const again = isLostUpload(error) || (isMismatch(error) && mismatches++ === 0);
-        if (!again || attempt + 1 >= fruitlessAttempts) throw error;
+        if (!again || attempt >= this.#shared.limits.retries) throw error;
         await pause(backoff(attempt), this.#work.stop);
       }
     }
@@ -423,6 +423,7 @@ class Transfer {
       blob: this.#blob,
       target: this.#target,
       work: this.#work,
+      retries: this.#shared.limits.retries,
       memoryInAll: this.#shared.memory.totalFor(this.#yields),
       firstChunk: (minChunk) =>
         this.#shared.memory.takeFirst(this.#chunkSizes(minChunk), minChunk, this.#work.stop, this.#yields),
@@ -436,7 +437,6 @@ class Transfer {
   }
 
   #read(offset: number, verify: boolean): AsyncGenerator<Uint8Array> {
-    const { slowest } = this.#shared.limits;
-    return readFrom(this.#source, this.#blob, offset, verify, this.#work.stop, slowest);
+    return readFrom(this.#source, this.#blob, offset, verify, this.#work.stop, this.#shared.limits);
   }
 }

@@ -124,9 +124,12 @@ export class OwnedCheckpoint {
   /** The upload has ended well: nothing is left of it. */
   async discard(): Promise<void> {
     await this.#saving.catch(() => {});
-    await this.#store.delete(this.#key, { lease: this.#lease });
-    clearInterval(this.#renewal);
-    await this.#lease.release();
+    try {
+      await this.#store.delete(this.#key, { lease: this.#lease });
+    } finally {
+      clearInterval(this.#renewal);
+      await this.#lease.release();
+    }
   }
 
   /** Gives ownership back and leaves the checkpoint for whoever goes on. */
@@ -163,10 +166,13 @@ export async function uploadsUnderWay(store: DocumentStore, now: number): Promis
   return uploads;
 }
 
+/** Seconds that whoever tidies owns a checkpoint: it is not renewed. */
+const tidySeconds = 15;
+
 /** How the session of an upload that nobody came back to is ended. */
 export interface UploadEnds {
-  /** At the registry, where it still is one. */
-  cancel(checkpoint: Checkpoint): Promise<void>;
+  /** At the registry, where it still is one. Aborted before somebody else may own it. */
+  cancel(checkpoint: Checkpoint, signal: AbortSignal): Promise<void>;
   /** Told where that failed. */
   failed(checkpoint: Checkpoint, error: unknown): void;
 }
@@ -183,28 +189,33 @@ export async function tidyCheckpoints(
 ): Promise<number> {
   let tidied = 0;
   for await (const { key, modifiedAt } of store.list('', { signal })) {
-    if (Date.now() - modifiedAt < olderThanMs) continue;
+    const before = Date.now() - olderThanMs;
+    if (modifiedAt > before) continue;
     const isTidied = key.startsWith(prefix)
-      ? await tidyUpload(store, key, ends, signal)
+      ? await tidyUpload(store, key, before, ends, signal)
       : await store.delete(key, { signal });
     if (isTidied) tidied += 1;
   }
   return tidied;
 }
 
-/** A session that cannot be cancelled ends by itself. @returns false where somebody owns it */
+/** A session that cannot be cancelled ends by itself. @returns false where somebody owns it, or has gone on with it since */
 async function tidyUpload(
   store: DocumentStore,
   key: string,
+  before: number,
   { cancel, failed }: UploadEnds,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const lease = await store.lease(key, 15, { signal });
+  const lease = await store.lease(key, tidySeconds, { signal });
   if (lease === undefined) return false;
   try {
     const document = await store.get(key, { signal });
     const checkpoint = document === undefined ? undefined : parseStored(document.bytes, checkpointSchema);
-    if (checkpoint !== undefined) await cancel(checkpoint).catch((error) => failed(checkpoint, error));
+    if (checkpoint !== undefined && checkpoint.savedAt > before) return false;
+    const inTime = AbortSignal.timeout((tidySeconds * 1000) / 2);
+    if (checkpoint !== undefined)
+      await cancel(checkpoint, inTime).catch((error) => failed(checkpoint, error));
     return await store.delete(key, { lease });
   } finally {
     await lease.release();

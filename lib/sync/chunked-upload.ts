@@ -2,7 +2,7 @@
 import { codeOf, HubferryError } from '../errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { SendOptions, Target, UploadSession } from '../oci/roles.ts';
-import { backoff, fruitlessAttempts, isRetryable } from './attempts.ts';
+import { backoff, isRetryable } from './attempts.ts';
 import type { OwnedCheckpoint } from './checkpoint.ts';
 import type { Chunk } from './chunk.ts';
 import type { ChunkSizes } from './limits.ts';
@@ -14,6 +14,8 @@ export interface UploadContext {
   readonly blob: Descriptor;
   readonly target: Target;
   readonly work: Work;
+  /** Attempts after the first that may bring no new byte. */
+  readonly retries: number;
   /** Bytes that all chunks together may hold. */
   readonly memoryInAll: number;
   firstChunk(minChunk: number): Promise<Chunk>;
@@ -39,6 +41,8 @@ export class ChunkedUpload {
   /** What took nothing more, until the session in its place takes something: its checkpoint stays as long. */
   #stuck: UploadSession | undefined;
   #fruitless = 0;
+  /** What the target has answered last that is no success: its session may be of no use, which a source's failure does not show. */
+  #refusal: unknown;
   #mismatches = 0;
 
   constructor(context: UploadContext, owned: OwnedCheckpoint) {
@@ -106,7 +110,8 @@ export class ChunkedUpload {
     // It is somebody else's now.
     if (this.#owned.lost.aborted) return false;
     if (offset === 0 || codeOf(error) === 'ERR_SIZE_MISMATCH' || isMismatch(error)) return true;
-    return offset === this.#begunAt && !(error instanceof HubferryError && error.retryable);
+    const isRefused = error === this.#refusal && !(error instanceof HubferryError && error.retryable);
+    return isRefused && offset === this.#begunAt;
   }
 
   async #giveUp(session: UploadSession): Promise<void> {
@@ -140,14 +145,15 @@ export class ChunkedUpload {
 
   /** What a registry cannot tell about, and not only for a moment, has ended: the next session may do better. */
   async #isKnown(session: UploadSession): Promise<boolean> {
+    const { retries, work } = this.#context;
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await this.#refresh(session);
       } catch (error) {
         this.#throwIfStopped();
         if (codeOf(error) === 'ERR_RATE_LIMITED') throw error;
-        if (!isRetryable(error) || attempt === fruitlessAttempts) return false;
-        await pause(backoff(attempt), this.#context.work.stop);
+        if (!isRetryable(error) || attempt > retries) return false;
+        await pause(backoff(attempt), work.stop);
       }
     }
   }
@@ -155,7 +161,17 @@ export class ChunkedUpload {
   /** Whether the registry knows it; what has more than the whole blob is none of that blob's. */
   async #refresh(session: UploadSession): Promise<boolean> {
     const { blob, work } = this.#context;
-    return (await session.refresh({ signal: work.stop })) && session.offset <= blob.size;
+    const isKnown = await this.#atTarget(session.refresh({ signal: work.stop }));
+    return isKnown && session.offset <= blob.size;
+  }
+
+  async #atTarget<T>(request: Promise<T>): Promise<T> {
+    try {
+      return await request;
+    } catch (error) {
+      this.#refusal = error;
+      throw error;
+    }
   }
 
   /** The session to go on with, as soon as the registry tells where it stands. Undefined: the blob is there. */
@@ -176,7 +192,7 @@ export class ChunkedUpload {
   async #countLoss({ offset }: UploadSession, error: unknown): Promise<void> {
     this.#fruitless = offset > this.#farthest ? 0 : this.#fruitless + 1;
     this.#farthest = Math.max(this.#farthest, offset);
-    if (this.#fruitless >= fruitlessAttempts) throw error;
+    if (this.#fruitless > this.#context.retries) throw error;
     await pause(backoff(this.#fruitless), this.#context.work.stop);
   }
 
@@ -201,7 +217,7 @@ export class ChunkedUpload {
 
   /** Whether only one attempt is left, and none before it has brought a byte to the session of another process. */
   #isStuck({ offset }: UploadSession): boolean {
-    return offset > 0 && offset === this.#begunAt && this.#fruitless === fruitlessAttempts - 1;
+    return offset > 0 && offset === this.#begunAt && this.#fruitless === this.#context.retries;
   }
 
   /** What is left fits into the closing PUT, or into chunks that are not too small for the target. */
@@ -233,7 +249,7 @@ export class ChunkedUpload {
       await sending;
       await this.#owned.saved();
       this.#closing = true;
-      await session.commit(blob.digest, chunk.pieces(), this.#unstopped);
+      await this.#atTarget(session.commit(blob.digest, chunk.pieces(), this.#unstopped));
       this.#count(blob.size);
     } catch (error) {
       if (error === this.#context.work.stop.reason) await this.#sendPart(session, chunk, sending);
@@ -263,7 +279,7 @@ export class ChunkedUpload {
   async #send(session: UploadSession, chunk: Chunk, options = this.#unstopped): Promise<void> {
     const { blob, target } = this.#context;
     try {
-      await session.append(chunk.pieces(), { ...options, owner: chunk });
+      await this.#atTarget(session.append(chunk.pieces(), { ...options, owner: chunk }));
     } finally {
       chunk.release();
     }

@@ -3,7 +3,7 @@ import { codeOf, HubferryError } from '../errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { algorithmOf, createDigester } from '../oci/digest.ts';
 import type { Source } from '../oci/roles.ts';
-import { backoff, fruitlessAttempts, isRetryable } from './attempts.ts';
+import { backoff, isRetryable } from './attempts.ts';
 import type { Limits } from './limits.ts';
 import { pause } from './waiting.ts';
 
@@ -18,15 +18,17 @@ export async function* readFrom(
   start: number,
   verify: boolean,
   stop: AbortSignal,
-  slowest: Limits['slowest'],
+  { retries, slowest }: Pick<Limits, 'retries' | 'slowest'>,
 ): AsyncGenerator<Uint8Array> {
   const digester = verify ? createDigester(algorithmOf(blob.digest)) : undefined;
   let offset = start;
   for (let fruitless = 0; offset < blob.size; ) {
     const before = offset;
+    let isOpen = false;
     try {
       const stream = await source.openBlob(blob, offset, { signal: stop });
       if (stream === undefined) throw missing(source, blob);
+      isOpen = true;
       // From the first piece on: a source that knows no ranges sends what comes before it once more.
       let pace: Pace | undefined;
       for await (const piece of stream) {
@@ -41,10 +43,12 @@ export async function* readFrom(
       if (offset < blob.size) throw broken(source, blob, offset);
     } catch (error) {
       stop.throwIfAborted();
+      // A request that fails was sent again as often as any.
+      if (!isOpen) throw error;
       // What only drips gets nowhere, however often it is opened again.
       const least = codeOf(error) === 'ERR_TIMEOUT' ? slowest.bytes : 1;
       fruitless = offset - before >= least ? 0 : fruitless + 1;
-      if (!isRetryable(error) || fruitless >= fruitlessAttempts) throw error;
+      if (!isRetryable(error) || fruitless > retries) throw error;
       await pause(backoff(fruitless), stop);
     }
   }

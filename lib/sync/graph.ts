@@ -4,15 +4,16 @@
  * Order for each node: claim, obtain (from the target where it is there: that costs no pull), blobs and children, self. The
  * root is left to the caller, who moves the tag last.
  */
-import { HubferryError, PullLimitError } from '../errors.ts';
+import { codeOf, HubferryError, PullLimitError } from '../errors.ts';
 import type { Descriptor, Digest, Manifest } from '../oci/descriptor.ts';
 import { type Content, isForeign, maxDepth, parseManifest } from '../oci/manifest.ts';
 import type { Source, Target } from '../oci/roles.ts';
+import { backoff } from './attempts.ts';
 import type { BlobCopier } from './blob.ts';
 import { forEachOf, SingleFlight } from './concurrency.ts';
 import type { Limits } from './limits.ts';
 import type { PulledManifests } from './pulled.ts';
-import { isSoon, sleepUntil } from './waiting.ts';
+import { isSoon, pause, sleepUntil } from './waiting.ts';
 import { countSent, pulling, unstopped, type Work } from './work.ts';
 
 /** From where to where one graph is copied, and what is believed of the target. */
@@ -160,19 +161,28 @@ export class GraphCopier {
     if (!atTarget || passage.thorough) await this.push(manifest, descriptor.digest, passage);
   }
 
-  /** Pushes a manifest whose content is there; where the target says that something is missing, checks all of it, once. */
+  /**
+   * Pushes a manifest whose content is there; where the target says that something is missing, checks all of it, once. What is
+   * there by then may be unknown to another replica for a moment.
+   */
   async push(manifest: Manifest, reference: string, passage: Passage): Promise<{ subjectHandled: boolean }> {
-    const { work } = passage;
-    work.stop.throwIfAborted();
-    try {
-      return await this.#pushCounted(manifest, reference, passage);
-    } catch (error) {
-      if (!(error instanceof HubferryError) || error.code !== 'ERR_BLOB_UNKNOWN') throw error;
-      const all: Passage = { ...passage, known: new Map(), walked: new Set(), thorough: true };
-      this.#forgetBelow(manifest, passage.target);
-      await this.ensureBelow(manifest, all);
-      return this.#pushCounted(manifest, reference, passage);
+    const { stop } = passage.work;
+    for (let refusals = 0; ; refusals += 1) {
+      stop.throwIfAborted();
+      try {
+        return await this.#pushCounted(manifest, reference, passage);
+      } catch (error) {
+        if (codeOf(error) !== 'ERR_BLOB_UNKNOWN' || refusals > this.#limits.retries) throw error;
+        if (refusals === 0) await this.#checkBelow(manifest, passage);
+        else await pause(backoff(refusals), stop);
+      }
     }
+  }
+
+  async #checkBelow(manifest: Manifest, passage: Passage): Promise<void> {
+    const all: Passage = { ...passage, known: new Map(), walked: new Set(), thorough: true };
+    this.#forgetBelow(manifest, passage.target);
+    await this.ensureBelow(manifest, all);
   }
 
   async #pushCounted(manifest: Manifest, reference: string, { target, work, open }: Passage) {

@@ -37,7 +37,7 @@ export interface Limits {
   readonly children: number;
   /** HEADs in flight while both sides of a rule are compared. */
   readonly lookups: number;
-  /** How often a pull that is refused for a moment is made again. */
+  /** Attempts after the first at a pull that is refused for a moment, and at a blob that brings no new byte. */
   readonly retries: number;
   /** A blob that brings fewer bytes than these in so many milliseconds for which its reader waits holds others up. */
   readonly slowest: { readonly bytes: number; readonly ms: number };

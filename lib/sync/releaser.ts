@@ -77,7 +77,7 @@ export class Releaser {
     await this.#options.outstanding.tidy(lostMs);
     await book.tidy(lostMs);
     const ends: UploadEnds = {
-      cancel: (checkpoint) => this.#cancelUpload(checkpoint),
+      cancel: (checkpoint, signal) => this.#cancelUpload(checkpoint, signal),
       failed: ({ target }, error) => {
         const { code, message } = summarize(error);
         this.#log('warn', 'upload not cancelled', { target, code, error: message });
@@ -195,12 +195,12 @@ export class Releaser {
   }
 
   /** Ends the session of a checkpoint that nobody came back to, where a rule still names its target. */
-  async #cancelUpload({ target: name, location, offset }: Checkpoint): Promise<void> {
+  async #cancelUpload({ target: name, location, offset }: Checkpoint, signal: AbortSignal): Promise<void> {
     for (const rule of this.#options.rules.rules) {
       const target = rule.targets.find(({ host, path }) => `${host}/${path}` === name);
       if (target === undefined) continue;
       const { target: repository } = this.#options.core.open(rule, target, new Tally());
-      return repository.resumeUpload(location, offset).cancel();
+      return repository.resumeUpload(location, offset).cancel({ signal });
     }
   }
 

@@ -9,14 +9,16 @@ const cancelMs = 3000;
 
 /** Existence is status and size: the algorithm of a digest header proves nothing. */
 export async function exists(blob: Descriptor, target: Target, work: Work): Promise<boolean> {
-  const size = await target.statBlob(blob.digest, { signal: work.stop });
-  if (size !== undefined && size !== blob.size) {
+  const there = await target.statBlob(blob.digest, { signal: work.stop });
+  if (there === undefined) return false;
+  const { size = blob.size } = there;
+  if (size !== blob.size) {
     throw new HubferryError(
       'ERR_SIZE_MISMATCH',
       `${blob.digest} has ${size} bytes at ${target.name}, but the source's manifest says ${blob.size}`,
     );
   }
-  return size !== undefined;
+  return true;
 }
 
 /** Of what only tidies up, nobody waits for success, nor for long. */

@@ -157,8 +157,8 @@ class Walk {
   async #has(blob: Descriptor): Promise<boolean> {
     await this.#flights.run(blob.digest, this.#signal, async () => {
       if (this.#blobs.has(blob.digest)) return;
-      const size = await this.#target.statBlob(blob.digest, { signal: this.#signal });
-      this.#blobs.set(blob.digest, size === blob.size);
+      const there = await this.#target.statBlob(blob.digest, { signal: this.#signal });
+      this.#blobs.set(blob.digest, there !== undefined && (there.size ?? blob.size) === blob.size);
     });
     return this.#blobs.get(blob.digest) === true;
   }

@@ -256,6 +256,21 @@ describe('a sync', () => {
     expect(target.repository('a/b').digestOf('refused')).toBe(before.descriptor.digest);
   });
 
+  it.each([
+    [0, 'is refused', { kind: 'answer', status: 500 }],
+    [2, 'is refused', { kind: 'answer', status: 500 }],
+    [0, 'breaks off', { kind: 'cut', after: 0 }],
+    [2, 'breaks off', { kind: 'cut', after: 0 }],
+  ] as const)('asks %i times more for a blob that %s', async (retries, _what, intervention) => {
+    const content = buildManifest();
+    put(source, 'a/b', '1', content);
+    const isBlob = ({ url }: { url: string }) => url.includes(content.blobs[1]?.descriptor.digest ?? '-');
+    source.intercept = (request) => (isBlob(request) ? intervention : undefined);
+    const args = ['sync', `${source.host}/a/b:1`, `${target.host}/a/b:1`, '--retries', `${retries}`];
+    expect(outcomes(await workplace.report(args))).toEqual({ 1: 'failed' });
+    expect(source.requests.filter(isBlob)).toHaveLength(retries + 1);
+  });
+
   it('tells of each line what was sent for it, and once in all for what lines share', async () => {
     const shared = randomBlob('shared', 10_000);
     const tags = ['1', '2', '3', '4'];

@@ -479,6 +479,33 @@ describe('a target that keeps losing an upload', () => {
   });
 });
 
+describe('a manifest', () => {
+  const unknown = JSON.stringify({ errors: [{ code: 'MANIFEST_BLOB_UNKNOWN' }] });
+  const isManifestPut = ({ method, url }: LoggedRequest) => method === 'PUT' && url.includes('/manifests/');
+  const refuse = (times: number) => {
+    let refused = 0;
+    bench.target.intercept = (request) =>
+      isManifestPut(request) && ++refused <= times
+        ? { kind: 'answer', status: 400, body: unknown }
+        : undefined;
+  };
+
+  it('is pushed again to a replica that does not know yet what another one has', async () => {
+    bench.push('1', buildManifest());
+    refuse(3);
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+  });
+
+  it('whose blobs stay unknown to the target fails for now', async () => {
+    bench.push('1', buildManifest());
+    refuse(Number.POSITIVE_INFINITY);
+    const { lines, retry } = await bench.engine({ retries: 1 }).copy();
+    expect(lines).toMatchObject([{ outcome: 'failed', error: { code: 'ERR_BLOB_UNKNOWN' } }]);
+    expect(retry).toMatchObject({ code: 'ERR_BLOB_UNKNOWN' });
+    expect(bench.target.requests.filter(isManifestPut)).toHaveLength(3);
+  });
+});
+
 describe('what only tidies up', () => {
   const refusesDeletes = ({ method }: LoggedRequest): Intervention | undefined =>
     method === 'DELETE' ? { kind: 'answer', status: 403 } : undefined;
@@ -782,6 +809,19 @@ describe('a copy that is stopped', () => {
     expect(bench.digestAt('1')).toBe(content.descriptor.digest);
     expect(bench.target.store.uploads.size).toBe(0);
   }, 30_000);
+
+  it.each([401, 403])('goes on where it stood after a source that answers %i for a while', async (status) => {
+    const content = buildManifest({ layers: [8 * MiB] });
+    bench.push('1', content);
+    await stopAfter(6 * MiB);
+    const before = sentBytes();
+    bench.source.intercept = (request) =>
+      isBlobGetOf(content)(request) ? { kind: 'answer', status } : undefined;
+    expect(outcomes(await bench.engine().copy())).toEqual(['failed']);
+    bench.source.intercept = undefined;
+    expect(outcomes(await bench.engine().copy())).toEqual(['copied']);
+    expect(sentBytes() - before).toBeLessThan(2.5 * MiB);
+  });
 
   it('goes on where it stood although all of the blob would go at once now', async () => {
     const content = buildManifest({ layers: [8 * MiB] });

@@ -1,9 +1,13 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
+import { Clients } from '../../../lib/clients.ts';
+import { readRules } from '../../../lib/config/rules.ts';
 import { readDockerCredential } from '../../../lib/registry/credentials.ts';
-import { afterTest } from './support.ts';
+import { createHostGate } from '../../../lib/registry/gate.ts';
+import { reply } from '../../local/server.ts';
+import { afterTest, serve } from './support.ts';
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'hubferry-docker-'));
@@ -98,6 +102,32 @@ describe("the user's Docker configuration", () => {
       file: join(env.DOCKER_CONFIG ?? '', 'config.json'),
     });
   });
+});
+
+test('repositories of one host are each read with the login of their own namespace', async () => {
+  const seen: string[] = [];
+  const server = await serve(({ basic, path }) => {
+    if (basic === undefined) return reply(401, { 'www-authenticate': 'Basic realm="x"' });
+    seen.push(`${path.split('/')[2]} by ${basic.username}`);
+    return reply(404);
+  });
+  const { host } = new URL(server.url);
+  const teams = ['team-a', 'team-b', 'other'];
+  const env = environment({
+    auths: { [`${host}/team-a`]: auth('a:1'), [`${host}/team-b`]: auth('b:2'), [host]: auth('all:3') },
+  });
+  const text = JSON.stringify({ rules: [{ source: `${host}/team-a/x`, target: 'elsewhere.io/x' }] });
+  const rules = readRules(text, { env: {}, variables: 'all' });
+  const identity = () => {
+    throw new Error('No identity is needed here');
+  };
+  const clients = new Clients({ env, gate: createHostGate(), retries: 0, maxWaitMs: 0, blobs: 1, identity });
+  afterTest(() => clients.close());
+  for (const team of [...teams, ...teams]) {
+    const source = clients.source(rules, { host, path: `${team}/x` }, {});
+    expect(await source.resolve('1')).toBeUndefined();
+  }
+  expect(seen.slice(3)).toEqual(['team-a by a', 'team-b by b', 'other by all']);
 });
 
 describe('a credential helper', () => {

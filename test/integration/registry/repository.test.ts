@@ -4,6 +4,7 @@ import type { Descriptor, Digest } from '../../../lib/oci/descriptor.ts';
 import { digestOf } from '../../../lib/oci/digest.ts';
 import { createRegistry, type Registry } from '../../../lib/registry/registry.ts';
 import type { TransportOptions } from '../../../lib/registry/transport.ts';
+import { buildManifest } from '../../local/content.ts';
 import { type Answer, type Exchange, type Respond, reply, replyJson } from '../../local/server.ts';
 import { afterTest, countingObserver, fakeClock, serve, settingsFor } from './support.ts';
 
@@ -124,6 +125,15 @@ describe('a manifest', () => {
     await expect(lying.repository.fetchManifest('v1')).rejects.toMatchObject({ code: 'ERR_DIGEST_MISMATCH' });
   });
 
+  it.each(['application/json', 'text/plain; charset=utf-8', 'application/octet-stream'])(
+    'that comes as %s from a server that knows nothing of manifests has the type that its bytes show',
+    async (type) => {
+      const { bytes, descriptor } = buildManifest();
+      const { repository } = await repositoryWith(() => reply(200, { 'content-type': type }, bytes));
+      expect((await repository.fetchManifest(descriptor.digest))?.descriptor).toEqual(descriptor);
+    },
+  );
+
   it('larger than 4 MiB is refused before it is read', async () => {
     const { repository } = await repositoryWith(() => reply(200, {}, Buffer.alloc(100_000_000)));
     await expect(repository.fetchManifest('v1')).rejects.toMatchObject({ code: 'ERR_TOO_LARGE' });
@@ -231,8 +241,13 @@ describe('a blob', () => {
     const { repository } = await repositoryWith(({ path }) =>
       path.includes(blob.digest) ? reply(200, other, content) : reply(404),
     );
-    expect(await repository.statBlob(blob.digest)).toBe(10);
+    expect(await repository.statBlob(blob.digest)).toEqual({ size: 10 });
     expect(await repository.statBlob(digest)).toBeUndefined();
+  });
+
+  it('is there where the answer tells no size', async () => {
+    const { repository } = await repositoryWith(() => ({ status: 200, headers: {}, body: Buffer.alloc(0) }));
+    expect(await repository.statBlob(blob.digest)).toEqual({ size: undefined });
   });
 });
 
@@ -330,6 +345,7 @@ describe('pushing a manifest', () => {
     [404, 'NAME_UNKNOWN', 'ERR_NOT_FOUND'],
     [405, 'REGISTRY_DISALLOWED_OPERATION', 'ERR_LOCKED'],
     [409, 'TAG_IMMUTABLE', 'ERR_LOCKED'],
+    [412, 'PRECONDITION', 'ERR_LOCKED'],
     [405, 'UNSUPPORTED', 'ERR_UNSUPPORTED'],
     [400, 'MANIFEST_INVALID', 'ERR_REJECTED'],
     [413, 'SIZE_INVALID', 'ERR_TOO_LARGE'],

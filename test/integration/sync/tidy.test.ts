@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, test, vi } from 'vitest';
 import { HubferryError } from '../../../lib/errors.ts';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
@@ -24,7 +24,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-async function owned(target = 'target/app'): Promise<OwnedCheckpoint> {
+async function owned(target = 'target/app', savedAt = 0): Promise<OwnedCheckpoint> {
   const checkpoint = await OwnedCheckpoint.take(store, target, digest, never);
   if (checkpoint === undefined) throw new Error('somebody owns it');
   const where = {
@@ -33,7 +33,7 @@ async function owned(target = 'target/app'): Promise<OwnedCheckpoint> {
     size: 9,
     location: 'https://target/u',
     offset: 4,
-    savedAt: 0,
+    savedAt,
   };
   await checkpoint.save(where);
   await checkpoint.saved();
@@ -92,10 +92,37 @@ describe('what copies that nobody came back to have left', () => {
     expect(await keys()).toHaveLength(2);
   });
 
+  it('stays where somebody went on while it was tidied', async () => {
+    await (await owned('a/app')).release();
+    await (await owned('b/app')).release();
+    const cancelled: string[] = [];
+    const cancel = async ({ target }: Checkpoint) => {
+      cancelled.push(target);
+      const other = target === 'a/app' ? 'b/app' : 'a/app';
+      if (cancelled.length === 1) await (await owned(other, Date.now())).release();
+    };
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 120_000 });
+    try {
+      expect(await tidyCheckpoints(store, 60_000, { ...ends, cancel }, never)).toBe(1);
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(cancelled).toHaveLength(1);
+    expect(await keys()).toHaveLength(1);
+  });
+
   it('stays while somebody owns it', async () => {
     const checkpoint = await owned();
     expect(await tidyCheckpoints(store, 0, ends, never)).toBe(0);
     expect(await keys()).toHaveLength(1);
     await checkpoint.release();
   });
+});
+
+test('who owns an upload gives it back also where what is left of it cannot be deleted', async () => {
+  const away = new HubferryError('ERR_STORAGE', 'Storage is away');
+  const broken: DocumentStore = { ...boundTo(store), delete: () => Promise.reject(away) };
+  const checkpoint = await OwnedCheckpoint.take(broken, 'target/app', digest, never);
+  await expect(checkpoint?.discard()).rejects.toBe(away);
+  await (await owned()).release();
 });

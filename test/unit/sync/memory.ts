@@ -4,6 +4,7 @@ import { algorithmOf, digestOf } from '../../../lib/oci/digest.ts';
 import { parseManifest } from '../../../lib/oci/manifest.ts';
 import { isTag } from '../../../lib/oci/reference.ts';
 import type {
+  BlobStat,
   Observer,
   Referrers,
   TagEntry,
@@ -83,8 +84,9 @@ export class MemoryRepository implements Target {
     return bytes && piecesOf(bytes.subarray(offset));
   }
 
-  async statBlob(digest: Digest): Promise<number | undefined> {
-    return this.blobs.get(digest)?.length;
+  async statBlob(digest: Digest): Promise<BlobStat | undefined> {
+    const blob = this.blobs.get(digest);
+    return blob && { size: blob.length };
   }
 
   async startUpload(): Promise<UploadSession> {
