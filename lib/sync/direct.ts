@@ -10,6 +10,7 @@ import type { OnEvent } from './events.ts';
 import { type PlanLine, requestsOf } from './fan-out.ts';
 import type { Limits } from './limits.ts';
 import { Listing, SharedListings } from './listing.ts';
+import { nameOf } from './names.ts';
 import type { PlanInput, Planner } from './planner.ts';
 import type { Line, PlanAction, SyncOutcome } from './report.ts';
 import type { CopyRequest } from './request.ts';
@@ -126,13 +127,15 @@ export class DirectRun {
       patienceMs: Number.POSITIVE_INFINITY,
       ...this.#pullsOf(sides),
     };
-    let next: CopyRequest | undefined = request;
+    const open: Turn[] = [{ request, nth: 0 }];
     // What was sent for lines that wait is told with them.
     let untold = 0;
-    for (let turn = 0; next !== undefined && turn <= followUps; ) {
+    for (let turn = open.shift(); turn !== undefined; turn = open.shift()) {
+      const { request, nth, waitsUntil } = turn;
+      if (waitsUntil !== undefined) await this.#waitFor(waitsUntil, rule.source.host);
       const { copier } = this.#core;
-      const carry = next.kind === 'delete' ? copier.remove : copier.copy;
-      const result: CopyResult = await carry.call(copier, next, rule, sides, work);
+      const carry = request.kind === 'delete' ? copier.remove : copier.copy;
+      const result: CopyResult = await carry.call(copier, request, rule, sides, work);
       const later = limitedLines(result, this.#waitsUntil);
       for (const line of result.lines) {
         if (later.includes(line)) continue;
@@ -140,16 +143,9 @@ export class DirectRun {
         untold = 0;
       }
       for (const { bytes = 0 } of later) untold += bytes;
-      if (later.length > 0) {
-        // Until the last of the lines may be tried again.
-        const until = Math.max(...later.map((line) => Date.parse(line.until ?? '')));
-        await this.#waitFor(until, rule.source.host);
-        const open = new Set(later.map((line) => line.target));
-        next = { ...next, tags: next.tags.filter((tag) => open.has(`${sides.target.name}:${tag.target}`)) };
-      } else {
-        next = result.followUp;
-        turn += 1;
-      }
+      const { followUp } = result;
+      if (followUp !== undefined && nth < followUps) open.push({ request: followUp, nth: nth + 1 });
+      if (later.length > 0) open.push({ ...onlyFor(later, request, sides.target.name), nth });
     }
   }
 
@@ -301,6 +297,14 @@ export class DirectRun {
   }
 }
 
+/** A request, or what follows it, or waits of it. */
+interface Turn {
+  readonly request: CopyRequest;
+  /** How many it follows. */
+  readonly nth: number;
+  readonly waitsUntil?: number;
+}
+
 type Expand = (rule: Rule) => Promise<readonly Rule[]>;
 
 type Operation = 'plan' | 'sync' | 'verify';
@@ -327,6 +331,20 @@ function limitedLines({ lines }: CopyResult, waitsUntil: number): readonly Line<
     ({ outcome, reason, until }) =>
       outcome === 'deferred' && reason === 'rate limit' && Date.parse(until ?? '') <= waitsUntil,
   );
+}
+
+/** What of a request waits, until the last of its lines may be tried again. */
+function onlyFor(
+  lines: readonly Line[],
+  request: CopyRequest,
+  target: string,
+): Pick<Turn, 'request' | 'waitsUntil'> {
+  const open = new Set(lines.map((line) => line.target));
+  const tags = request.tags.filter((tag) => open.has(nameOf(target, tag.target || (request.digest ?? ''))));
+  return {
+    request: { ...request, tags },
+    waitsUntil: Math.max(...lines.map(({ until = '' }) => Date.parse(until))),
+  };
 }
 
 function sourceOf({ source }: Rule): string {

@@ -1,6 +1,6 @@
-/** What a pull that Docker Hub refuses for hours means to a plan and a check on the command line, which pull to compare platforms. */
+/** What a pull that Docker Hub refuses for hours means on the command line: also to a plan and a check, which pull to compare platforms. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { buildMultiPlatform } from '../../local/content.ts';
+import { buildManifest, buildMultiPlatform } from '../../local/content.ts';
 import { told, World } from './support.ts';
 
 // Whoever waits moves the time on.
@@ -66,5 +66,42 @@ describe.each([
     const report = await run(3 * hour);
     expect(told(report)).toEqual(all(outcome));
     expect(report.totals.pulls).toBe(tags.length);
+  });
+});
+
+describe('sync, which may wait for the pull,', () => {
+  const [before, after] = ['before', 'after'].map((seed) => buildManifest({ seed }));
+
+  beforeEach(() => world.reset());
+
+  it('copies what is named by its digest alone', async () => {
+    const { digest } = before?.descriptor ?? {};
+    if (before !== undefined) await world.hub.push('acme/app', '1', before);
+    refusePullsFor(2 * hour);
+    const report = await world.sync(`- { source: "docker.io/acme/app@${digest}", target: $acr/app }`, {
+      wait: 3 * hour,
+    });
+    expect(report.totals).toMatchObject({ tags: 1, copied: 1 });
+  });
+
+  it('copies what a tag moved to meanwhile, beside another tag that waits again', async () => {
+    if (before === undefined || after === undefined) throw new Error('there is no content');
+    for (const tag of ['moves', 'stays']) await world.hub.push('acme/app', tag, before);
+    const closedUntil = [Date.now() + hour, Date.now() + 2 * hour];
+    let moved = false;
+    world.hub.registry.intercept = async ({ method, url }) => {
+      const until = closedUntil.find((time) => Date.now() < time);
+      if (method !== 'GET' || !url.includes('/manifests/') || until === undefined) return undefined;
+      if (!moved) await world.hub.push('acme/app', 'moves', after);
+      moved = true;
+      const headers = { 'retry-after': `${(until - Date.now()) / 1000}`, 'ratelimit-remaining': '0;w=21600' };
+      return { kind: 'answer', status: 429, headers };
+    };
+    const report = await world.sync('- { source: docker.io/acme/app, target: $acr/app }', { wait: 6 * hour });
+    expect(told(report)).toEqual([
+      'moves copied (moved)',
+      expect.stringContaining('moves superseded'),
+      'stays copied (new tag)',
+    ]);
   });
 });
