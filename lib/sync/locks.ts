@@ -1,17 +1,22 @@
 /** Moves of one target tag are serialised, between processes too. */
 import { createHash } from 'node:crypto';
+import { HubferryError } from '../errors.ts';
 import type { DocumentStore, Lease } from '../storage/ports.ts';
 import { clockSkewMs } from './shared-time.ts';
 import { pause } from './waiting.ts';
 
 const leaseSeconds = 30;
+const renewEveryMs = 10_000;
 const retryMs = 250;
 
 /** What a holder learns about the moves before its own. */
 export interface Hold {
   /** Whether anybody may have moved this tag since a time (milliseconds since the epoch), by anyone's clock. */
   movedSince(time: number): boolean;
-  /** Notes a move that is about to be made, for those who come after: nobody may be left to do so when it was made. */
+  /**
+   * Notes a move that is about to be made, for those who come after: nobody may be left to do so when it was made.
+   * @throws ERR_LEASE_LOST where somebody else may move the tag by now
+   */
   moves(): Promise<void>;
 }
 
@@ -39,16 +44,20 @@ export class TagLocks {
   async #alone<T>(tag: string, signal: AbortSignal, work: (hold: Hold) => Promise<T>): Promise<T> {
     const key = `locks/${createHash('sha256').update(tag).digest('hex')}`;
     const lease = await this.#take(key, signal);
+    // Whoever has lost it learns that when the tag is to move.
+    const renewal = setInterval(() => void lease.renew().catch(() => {}), renewEveryMs).unref();
     try {
       const document = await this.#store.get(key, { signal });
       const movedAt = Number(Buffer.from(document?.bytes ?? []).toString());
       return await work({
         movedSince: (time) => movedAt > 0 && movedAt + clockSkewMs >= time,
         moves: async () => {
-          await this.#store.put(key, Buffer.from(`${Date.now()}`), { lease });
+          const noted = await this.#store.put(key, Buffer.from(`${Date.now()}`), { lease });
+          if (noted === undefined) throw lostError(tag);
         },
       });
     } finally {
+      clearInterval(renewal);
       // What was done is done: a lease that cannot be given back ends by itself.
       await lease.release().catch(() => {});
     }
@@ -61,4 +70,8 @@ export class TagLocks {
       await pause(retryMs * (0.5 + Math.random()), signal);
     }
   }
+}
+
+function lostError(tag: string): HubferryError {
+  return new HubferryError('ERR_LEASE_LOST', `Another process moves ${tag} by now`, { retryable: true });
 }

@@ -4,6 +4,7 @@ import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
 import { forEachOf } from './concurrency.ts';
 import type { ParkedAs, ParkingLot } from './parked.ts';
+import { lateReferrers } from './referrers.ts';
 import type { CopyRequest } from './request.ts';
 import { clockSkewMs } from './shared-time.ts';
 import { parseStored } from './stored.ts';
@@ -88,8 +89,8 @@ export class Outstanding {
   }
 
   /**
-   * As `claim`, for a push: it joins a push for the same, and goes by a copy, which ends for itself until the push has done the
-   * same.
+   * As `claim`, for what is not to wait behind the backlog: it joins what goes by the backlog too, and goes by a copy, which ends
+   * for itself until this one has done the same.
    */
   async overtake(request: CopyRequest, plan: string): Promise<Claim> {
     const key = keyOf(request);
@@ -117,11 +118,9 @@ export class Outstanding {
   /** A push has ended, or was never sent: the next one for the same goes by a copy, too. */
   async forgetPush(request: CopyRequest): Promise<void> {
     const { run, id } = request;
-    const key = keyOf(request);
-    const found = await this.#read(key);
-    const { mark } = found ?? {};
-    if (mark?.pushed?.id === id && mark.pushed.run === run)
-      await this.#write(key, { ...mark, pushed: undefined }, found?.etag);
+    await this.#change(keyOf(request), (mark) =>
+      mark.pushed?.id === id && mark.pushed.run === run ? { ...mark, pushed: undefined } : mark,
+    );
   }
 
   /** The queue refused the request: unless another run has joined it, it is not outstanding. */
@@ -136,15 +135,15 @@ export class Outstanding {
    * all who wait.
    */
   async doubt(run: string, plan: string, sent: ReadonlySet<string>): Promise<void> {
-    await forEachOf(this.#state.list(prefix), marksAtOnce, async ({ key }) => {
-      for (;;) {
-        const found = await this.#read(key);
-        if (found?.mark?.plan !== plan || found.mark.waiters[0]?.run !== run) return;
-        // What is parked was sent too.
-        if (sent.has(found.mark.id) || found.mark.parkedBy !== undefined) return;
-        if (await this.#write(key, { ...found.mark, at: 0 }, found.etag)) return;
-      }
-    });
+    const doubted = (mark: Mark): Mark => {
+      const { id, pushed, parkedBy, waiters } = mark;
+      const isPushSent = pushed?.plan !== plan || pushed.run !== run || sent.has(pushed.id);
+      // What is parked was sent too.
+      const isSent = mark.plan !== plan || waiters[0]?.run !== run || sent.has(id) || parkedBy !== undefined;
+      if (isPushSent && isSent) return mark;
+      return { ...mark, ...(!isPushSent && { pushed: undefined }), ...(!isSent && { at: 0 }) };
+    };
+    await forEachOf(this.#state.list(prefix), marksAtOnce, ({ key }) => this.#change(key, doubted));
   }
 
   /** The request has ended: all who wait for it are told, and then it may be asked for again. */
@@ -243,6 +242,16 @@ export class Outstanding {
     if (until !== undefined) return { ...as, until };
     // Another instance may have parked it since the parking was looked at.
     return parkedBy !== undefined && now - at < goneMs ? { ...as, until: at } : undefined;
+  }
+
+  /** @param change gives the same mark where nothing is to be written */
+  async #change(key: string, change: (mark: Mark) => Mark): Promise<void> {
+    for (;;) {
+      const found = await this.#read(key);
+      if (found?.mark === undefined) return;
+      const mark = change(found.mark);
+      if (mark === found.mark || (await this.#write(key, mark, found.etag))) return;
+    }
   }
 
   async #tellOwn({ run, id }: CopyRequest, tell: Tell): Promise<Set<string>> {
@@ -363,14 +372,21 @@ function nameOf({ run, id }: Waiter): string {
 
 /** A delete is for one tag; a request without a digest is told by its tags. */
 function keyOf(request: CopyRequest): string {
-  const { kind, rule, target, digest } = request;
-  if (kind === 'delete' || digest === undefined) return keyWithTags(request);
-  return `${prefix}${hash(`${kind}\n${rule}\n${target}\n${digest}`)}`;
+  const { rule, target, digest } = request;
+  if (request.kind === 'delete' || digest === undefined) return keyWithTags(request);
+  return `${prefix}${hash(`${kindOf(request)}\n${rule}\n${target}\n${digest}`)}`;
 }
 
-function keyWithTags({ kind, rule, target, digest, tags }: CopyRequest): string {
+function keyWithTags(request: CopyRequest): string {
+  const { rule, target, digest, tags } = request;
   const names = tags.map((tag) => tag.target).join('\n');
-  return `${prefix}${hash(`${kind}\n${rule}\n${target}\n${digest ?? ''}\n${names}`)}`;
+  return `${prefix}${hash(`${kindOf(request)}\n${rule}\n${target}\n${digest ?? ''}\n${names}`)}`;
+}
+
+/** Who looks below what is equal does more than who does not. */
+function kindOf({ kind, force, reason }: CopyRequest): string {
+  if (force) return `${kind} by force`;
+  return reason === lateReferrers ? `${kind} of ${reason}` : kind;
 }
 
 function hash(text: string): string {

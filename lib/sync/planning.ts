@@ -259,11 +259,11 @@ export class Planning {
       `${kind}-${idFrom(rule.name, target.name, digest, ...tags)}`;
     for (const { request } of requestsOf(plan, { base, idOf })) {
       const isPushed = push !== undefined && request.tags.some((tag) => tag.source === push.tag);
-      if (isPushed) {
-        // A copy of the same has an end of its own.
-        const pushed = { ...request, id: request.id.replace(/^copy-/, 'push-'), pushedAt: push.pushedAt };
-        yield { id: pushed.id, ask: () => this.#options.ask(pushed, 'push') };
-      } else yield { id: request.id, ask: () => this.#options.ask(request, lane) };
+      const goesFirst = isPushed || lane === 'push';
+      // A copy of the same has an end of its own.
+      const id = goesFirst ? request.id.replace(/^(copy|delete)-/, 'push-') : request.id;
+      const asked = { ...request, id, ...(isPushed && { pushedAt: push.pushedAt }) };
+      yield { id, ask: () => this.#options.ask(asked, goesFirst ? 'push' : lane) };
     }
   }
 

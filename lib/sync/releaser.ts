@@ -166,7 +166,7 @@ export class Releaser {
   ): Promise<boolean> {
     const sides = this.#sidesOf(request);
     // What ends without a pull is the copier's: it says why.
-    if (sides?.source.billed !== true) return true;
+    if (sides?.source.billed !== true || request.kind === 'delete') return true;
     const account = `${sides.puller.host} ${sides.puller.login}`;
     const left = budgets.get(account) ?? (await this.#pullsLeft(request, sides, signal));
     budgets.set(account, left - pullsOfARequest);

@@ -35,8 +35,7 @@ export class Settlement {
   /** Sends what nobody has asked for; what somebody has ends in this run too. */
   async ask(request: CopyRequest, lane: Lane, plan: string): Promise<Opened[]> {
     const { outstanding } = this.#options;
-    const isPush = request.pushedAt !== undefined;
-    const { sends, joins } = await (isPush
+    const { sends, joins } = await (lane === 'push'
       ? outstanding.overtake(request, plan)
       : outstanding.claim(request, plan));
     await this.#send({ sends, joins }, request, lane);
@@ -50,7 +49,7 @@ export class Settlement {
         await queues.send(lanes[lane], one);
       } catch (error) {
         if (isRefusal(error)) await outstanding.withdraw(one);
-        if (isRefusal(error) && one.pushedAt !== undefined) await outstanding.forgetPush(one);
+        if (isRefusal(error) && lane === 'push') await outstanding.forgetPush(one);
         throw error;
       }
     }
@@ -126,8 +125,7 @@ export class Settlement {
       await this.sendFollowUp(next, lane);
     });
     if (!teller.isCounted() && isNews(part)) await tellUntold(this.#options.book, request, part);
-    // What people ask for by hand comes in this lane too.
-    if (lane !== 'push' || request.pushedAt === undefined) return;
+    if (lane !== 'push') return;
     await this.#takeOver(request, part);
     if (request.digest !== undefined) await outstanding.forgetPush(request);
   }

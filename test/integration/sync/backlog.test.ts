@@ -1,0 +1,149 @@
+/** What is asked for while a copy of the same waits in the backlog. */
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { StorageError } from '../../../lib/storage/failure.ts';
+import { planRequestSchema } from '../../../lib/sync/request.ts';
+import { handOver, type Message, startApp } from '../../local/app.ts';
+import { buildManifest, cosignSignature, cosignTag } from '../../local/content.ts';
+
+const content = buildManifest();
+const { digest } = content.descriptor;
+const asked = { tags: ['1.0'], dryRun: false, force: false };
+const refused = ({ method }: { method: string }) =>
+  method === 'PUT' ? ({ kind: 'answer', status: 400 } as const) : undefined;
+
+let app: Awaited<ReturnType<typeof startApp>>;
+afterEach(async () => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+  await app.close();
+});
+
+const taken = () => app.queues.messages.splice(0);
+const queues = () => app.queues.messages.map(({ queue }) => queue);
+
+async function carryOut(messages: readonly Message[]): Promise<void> {
+  for (const message of messages) await handOver(app.engine(), message);
+}
+
+/** A run of the timer, and its one copy. */
+async function backlog(): Promise<{ run: string; copy: Message }> {
+  const run = await app.schedule();
+  await carryOut(taken());
+  const [copy] = taken();
+  if (copy === undefined) throw new Error('nothing waits');
+  return { run, copy };
+}
+
+function push(run: string, pushedAt = Date.now()) {
+  return app.engine().dispatcher.push(run, { repository: 'docker.io/acme/app', tag: '1.0', pushedAt });
+}
+
+describe('beside a copy of the same', () => {
+  beforeEach(async () => {
+    // Needs the whole list: also a push is planned.
+    app = await startApp({
+      rules: '- { source: docker.io/acme/app, target: $target/app, name: app, tags: { newest: 2 } }',
+    });
+    await app.hub.push('acme/app', '1.0', content);
+  });
+
+  it('what people ask for by hand goes first, and ends the copy where it ends well', async () => {
+    const { run, copy } = await backlog();
+    await app.engine().dispatcher.start('by-hand', 'manual', asked);
+    await carryOut(taken());
+    expect(queues()).toEqual(['push-requests']);
+    await app.deliver();
+    expect(app.reportOf('by-hand')?.totals).toMatchObject({ copied: 1 });
+    expect(app.reportOf(run)?.totals).toMatchObject({ copied: 1 });
+    await carryOut([copy]);
+    expect(await Array.fromAsync(app.stores.state.list('outstanding/'))).toEqual([]);
+  });
+
+  it('what is tried again goes first after a push that failed', async () => {
+    await backlog();
+    await push('a-minute');
+    app.target.intercept = refused;
+    await app.deliver();
+    app.target.intercept = undefined;
+    await app.engine().dispatcher.retry('again', 'a-minute');
+    await app.deliver();
+    expect(app.digestAt('1.0')).toBe(digest);
+  });
+
+  it('a push goes first also after one whose plan never came to send it', async () => {
+    await backlog();
+    await push('a-minute');
+    const [plan] = taken();
+    const away = new StorageError('send: no answer in time.', { reason: 'TIMEOUT', retryable: true });
+    const send = vi.spyOn(app.queues, 'send').mockRejectedValue(away);
+    await expect(carryOut(plan === undefined ? [] : [plan])).rejects.toThrow('no answer');
+    send.mockRestore();
+    await app.engine().worker.poison(planRequestSchema.parse(JSON.parse(plan?.text ?? '')), 'plan');
+    await push('another-minute', Date.now() + 60_000);
+    await carryOut(taken());
+    expect(queues()).toEqual(['push-requests']);
+  });
+
+  it('a push goes first also after one that ended while somebody else joined the copy', async () => {
+    await backlog();
+    await push('a-minute');
+    await carryOut(taken());
+    app.target.intercept = refused;
+    const { state } = app.stores;
+    const put = state.put.bind(state);
+    let joined = false;
+    vi.spyOn(state, 'put').mockImplementation(async (key, bytes, options) => {
+      const isForgotten = key.startsWith('outstanding/') && !Buffer.from(bytes).includes('"pushed"');
+      if (isForgotten && !joined) {
+        joined = true;
+        const there = await state.get(key);
+        await put(key, there?.bytes ?? bytes, options);
+      }
+      return put(key, bytes, options);
+    });
+    await app.deliver();
+    expect(joined).toBe(true);
+    app.target.intercept = undefined;
+    await push('another-minute', Date.now() + 60_000);
+    await carryOut(taken());
+    expect(queues()).toEqual(['push-requests']);
+  });
+});
+
+describe('beside a copy of what was said late about the same', () => {
+  const signature = cosignTag(digest, 'sig');
+  let late: Awaited<ReturnType<typeof backlog>>;
+
+  beforeEach(async () => {
+    app = await startApp({ rules: '- { source: docker.io/acme/app, target: $target/app, name: app }' });
+    await app.hub.push('acme/app', '1.0', content);
+    await app.schedule();
+    await app.deliver();
+    await app.hub.push('acme/app', signature, cosignSignature(digest));
+    late = await backlog();
+  });
+
+  it('a sync by force checks everything all the same', async () => {
+    const { blobs } = app.target.repository('app');
+    const lost = content.blobs[0]?.descriptor.digest;
+    if (lost !== undefined) app.target.repository('app').removeBlob(lost);
+    await app.engine().dispatcher.start('by-force', 'manual', { ...asked, force: true });
+    await app.deliver();
+    expect([...blobs.keys()]).toContain(lost);
+  });
+
+  it('a push that finds its tag as it is to be leaves that to the copy', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    await push('a-minute');
+    await app.deliver();
+    for (const ms of [61_000, 241_000]) {
+      vi.setSystemTime(Date.now() + ms);
+      await app.engine().releaser.release();
+      await app.deliver();
+    }
+    expect(app.reportOf(late.run)).toBeUndefined();
+    await carryOut([late.copy]);
+    expect(app.digestAt(signature)).toBeDefined();
+    expect(app.reportOf(late.run)?.totals).toMatchObject({ copied: 1 });
+  });
+});
