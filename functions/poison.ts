@@ -1,7 +1,7 @@
 import { app } from '@azure/functions';
 import { getService } from '../lib/service.ts';
-import type { SyncEvent } from '../lib/sync/events.ts';
 import { copyRequestSchema, planRequestSchema, pushRequestSchema } from '../lib/sync/request.ts';
+import type { SyncEvent } from '../lib/sync/runs/events.ts';
 import { eventsOf } from './log.ts';
 
 const schemas = { plan: planRequestSchema, push: pushRequestSchema, copy: copyRequestSchema };

@@ -10,21 +10,24 @@ import { azureIdentity } from './identity.ts';
 import { createHostGate } from './registry/gate.ts';
 import { openFolderStores } from './storage/folder.ts';
 import type { Stores } from './storage/ports.ts';
-import { AllowanceKeeper, Puller } from './sync/allowance.ts';
-import { BlobCopier } from './sync/blob.ts';
-import { RunBook } from './sync/book.ts';
 import { StoppedError } from './sync/concurrency.ts';
-import { Copier } from './sync/copier.ts';
-import { type Core, DirectRun } from './sync/direct.ts';
-import { Facts } from './sync/facts.ts';
-import { GraphCopier } from './sync/graph.ts';
-import { defaultLimits, type Limits } from './sync/limits.ts';
-import { TagLocks } from './sync/locks.ts';
-import { MountCandidates } from './sync/mount.ts';
-import { ParkingLot } from './sync/parked.ts';
-import { Planner } from './sync/planner.ts';
-import { PulledManifests } from './sync/pulled.ts';
-import { ReferrerCopier } from './sync/referrers.ts';
+import { AllowanceKeeper, Puller } from './sync/copy/allowance.ts';
+import { BlobCopier } from './sync/copy/blob.ts';
+import { Copier } from './sync/copy/copier.ts';
+import { Facts } from './sync/copy/facts.ts';
+import { GraphCopier } from './sync/copy/graph.ts';
+import { defaultLimits, type Limits } from './sync/copy/limits.ts';
+import { TagLocks } from './sync/copy/locks.ts';
+import { MountCandidates } from './sync/copy/mount.ts';
+import { PulledManifests } from './sync/copy/pulled.ts';
+import { ReferrerCopier } from './sync/copy/referrers.ts';
+import { DirectRun } from './sync/direct.ts';
+import type { Core } from './sync/plan/core.ts';
+import { Planner } from './sync/plan/planner.ts';
+import { Verifier } from './sync/plan/verifier.ts';
+import { newRunId } from './sync/run-id.ts';
+import { RunBook } from './sync/runs/book.ts';
+import { ParkingLot } from './sync/runs/parked.ts';
 import {
   type AnyReport,
   buildReport,
@@ -34,11 +37,9 @@ import {
   type RunHeader,
   syncOutcomes,
   verifyFindings,
-} from './sync/report.ts';
-import { newRunId } from './sync/run-id.ts';
-import { listRuns, overviewOf, saveRun } from './sync/runs.ts';
-import { Tally } from './sync/tally.ts';
-import { Verifier } from './sync/verifier.ts';
+} from './sync/runs/report.ts';
+import { listRuns, overviewOf, saveRun } from './sync/runs/runs.ts';
+import { Tally } from './sync/runs/tally.ts';
 import { longestWaitMs } from './sync/waiting.ts';
 
 /** Share of a rule's tags that one prune may delete unasked. */
@@ -63,7 +64,7 @@ export function createCore(options: CoreOptions): Core {
   const blobs = new BlobCopier({ checkpoints: stores.checkpoints, candidates, limits });
   const graph = new GraphCopier(blobs, new PulledManifests(stores.checkpoints), limits);
   const locks = new TagLocks(stores.state);
-  const copier = new Copier(graph, new ReferrerCopier(graph, locks), locks, facts);
+  const copier = new Copier({ graph, referrers: new ReferrerCopier(graph, locks), locks, facts });
   const planner = new Planner(facts, limits, (digest, input) => copier.derive(digest, input));
   const allowance = new AllowanceKeeper(stores.state);
   return {

@@ -9,7 +9,7 @@ import { DockerEntries, readDockerCredential } from './registry/credentials.ts';
 import type { HostGate } from './registry/gate.ts';
 import { createRegistry, type Registry } from './registry/registry.ts';
 import { type CredentialSource, fixedCredential } from './registry/token.ts';
-import { forRepository, isNamespace } from './sync/namespace.ts';
+import { forRepository, isNamespace } from './sync/select/namespace.ts';
 
 export interface ClientOptions {
   readonly env: Readonly<Record<string, string | undefined>>;

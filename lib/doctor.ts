@@ -6,8 +6,8 @@ import { ConfigError, codeOf, type ErrorCode, errorCodes, HubferryError, summari
 import type { Allowance, Source, Target } from './oci/roles.ts';
 import { containers, type Stores } from './storage/ports.ts';
 import { forEachOf } from './sync/concurrency.ts';
-import type { Core } from './sync/direct.ts';
-import { Tally } from './sync/tally.ts';
+import type { Core } from './sync/plan/core.ts';
+import { Tally } from './sync/runs/tally.ts';
 
 export interface Patient extends Pick<EngineSetup, 'rules' | 'signal'> {
   readonly stores: Stores;

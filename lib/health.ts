@@ -6,7 +6,7 @@ import type { Probe } from './doctor.ts';
 import { type ErrorSummary, errorCodes, HubferryError } from './errors.ts';
 import { queues } from './storage/ports.ts';
 import type { AzureQueues } from './storage/queue.ts';
-import type { Control } from './sync/control.ts';
+import type { Control } from './sync/queue/control.ts';
 
 export interface AppPatient {
   readonly settings: AppSettings;

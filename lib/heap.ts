@@ -1,6 +1,6 @@
 /** Memory while very many tags are listed. */
 import { setFlagsFromString } from 'node:v8';
-import type { OnEvent } from './sync/events.ts';
+import type { OnEvent } from './sync/runs/events.ts';
 
 /** Below this V8's own ways are quicker, and need no more than is there anyway. */
 const manyTags = 20_000;

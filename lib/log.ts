@@ -1,7 +1,7 @@
 /** Structured logs for the command line and the function app: one line a decision, no secret, no control character. */
 import { redact } from './errors.ts';
-import type { LogLevel, SyncEvent } from './sync/events.ts';
-import type { Line } from './sync/report.ts';
+import type { LogLevel, SyncEvent } from './sync/runs/events.ts';
+import type { Line } from './sync/runs/report.ts';
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const satisfies readonly LogLevel[];
 export const logFormats = ['text', 'json'] as const;

@@ -12,8 +12,8 @@ import { type Message, messageOf, type Prunes } from './notify/message.ts';
 import { Troubles } from './notify/troubles.ts';
 import { post } from './registry/post.ts';
 import type { DocumentStore } from './storage/ports.ts';
-import type { LogLevel } from './sync/events.ts';
-import type { AnyReport } from './sync/report.ts';
+import type { LogLevel } from './sync/runs/events.ts';
+import type { AnyReport } from './sync/runs/report.ts';
 import { parseStored } from './sync/stored.ts';
 
 export interface NotifierOptions {

@@ -6,7 +6,7 @@ import { parseDuration } from '../config/quantity.ts';
 import { ConfigError } from '../errors.ts';
 import { type LogFormat, logFormats, logLevels } from '../log.ts';
 import type { PlatformPattern } from '../oci/platform.ts';
-import type { LogLevel } from '../sync/events.ts';
+import type { LogLevel } from '../sync/runs/events.ts';
 import type { CompareOptions, EngineOptions } from './engine.ts';
 import {
   type CommandName,

@@ -1,7 +1,7 @@
 /** From words to an exit status: reads the files, asks the engine, prints the answer. */
 import type { Rules } from '../config/model.ts';
 import { HubferryError } from '../errors.ts';
-import type { AnyReport } from '../sync/report.ts';
+import type { AnyReport } from '../sync/runs/report.ts';
 import { type Command, parseArguments, type RunCommand, wantsJson } from './arguments.ts';
 import { convertFiles } from './convert.ts';
 import {
@@ -35,7 +35,7 @@ export async function runCommandLine(
     return await runCommand(parseArguments(argv), io, openEngine);
   } catch (error) {
     io.stderr.write(renderError(error, paintFor(io.stderr, io.env)));
-    if (wantsJson(argv)) writeDocument(errorDocument(error), io);
+    answerAtOnce(argv, error, io);
     return exitCodeOfError(error);
   }
 }
@@ -49,7 +49,12 @@ export async function runCommand(command: Command, io: Io, openEngine: OpenEngin
   return io.signal.aborted ? interruptedExitCode : answer.exitCode;
 }
 
-function writeDocument(document: Document, { stdout }: Io): void {
+/** For who waits for no answer: a document is promised on every exit. */
+export function answerAtOnce(argv: readonly string[], reason: unknown, io: Pick<Io, 'stdout'>): void {
+  if (wantsJson(argv)) writeDocument(errorDocument(reason), io);
+}
+
+function writeDocument(document: Document, { stdout }: Pick<Io, 'stdout'>): void {
   for (const piece of formatDocument(document)) stdout.write(piece);
 }
 

@@ -8,8 +8,8 @@ import {
   type RunHeader,
   syncOutcomes,
   verifyFindings,
-} from '../sync/report.ts';
-import type { RunSummary } from '../sync/runs.ts';
+} from '../sync/runs/report.ts';
+import type { RunSummary } from '../sync/runs/runs.ts';
 import type { Finding } from './engine.ts';
 import { remedyOf } from './findings.ts';
 

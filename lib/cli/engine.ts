@@ -2,9 +2,9 @@
 import type { Rules } from '../config/model.ts';
 import type { Environment } from '../config/variables.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { OnEvent } from '../sync/events.ts';
-import type { AnyReport, PlanAction, Report, SyncOutcome, VerifyFinding } from '../sync/report.ts';
-import type { RunSummary } from '../sync/runs.ts';
+import type { OnEvent } from '../sync/runs/events.ts';
+import type { AnyReport, PlanAction, Report, SyncOutcome, VerifyFinding } from '../sync/runs/report.ts';
+import type { RunSummary } from '../sync/runs/runs.ts';
 import type { StateLocation } from './state.ts';
 
 export interface EngineSetup {

@@ -1,6 +1,6 @@
 /** The exit statuses of the README, as functions of what a run reported. */
 import { ConfigError, codeOf } from '../errors.ts';
-import type { Line, PlanAction, Report, SyncOutcome, VerifyFinding } from '../sync/report.ts';
+import type { Line, PlanAction, Report, SyncOutcome, VerifyFinding } from '../sync/runs/report.ts';
 import { interruptedExitCode } from './interrupt.ts';
 
 /** 1 when a tag failed, is deferred, or is locked and differs. */

@@ -17,12 +17,18 @@ export interface Interrupt {
   stop(): void;
 }
 
-/** The first Ctrl-C or SIGTERM asks the run to save and end; `endAtOnce` is called by the second. */
+/** A terminal tells the whole group of Ctrl-C, and whoever started this program (npm) tells it once more, within milliseconds. */
+const sameKeyMs = 500;
+
+/** The first Ctrl-C or SIGTERM asks the run to save and end; `endAtOnce` is called by the next one that a person can have meant. */
 export function listenForInterrupt(source: SignalSource, endAtOnce: (exitCode: number) => void): Interrupt {
   const controller = new AbortController();
+  let interruptedAt = 0;
   const listener = (signal: StopSignal): void => {
-    if (controller.signal.aborted) endAtOnce(interruptedExitCode);
-    else controller.abort(new HubferryError('ERR_INTERRUPTED', `Interrupted by ${signal}.`));
+    if (!controller.signal.aborted) {
+      interruptedAt = performance.now();
+      controller.abort(new HubferryError('ERR_INTERRUPTED', `Interrupted by ${signal}.`));
+    } else if (performance.now() - interruptedAt >= sameKeyMs) endAtOnce(interruptedExitCode);
   };
   source.on('SIGINT', listener);
   source.on('SIGTERM', listener);

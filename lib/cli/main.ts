@@ -2,7 +2,7 @@
 /** The program `hubferry`: ties the command line to its process. */
 import packageJson from '../../package.json' with { type: 'json' };
 import { createEngine } from '../app.ts';
-import { runCommandLine } from './commands.ts';
+import { answerAtOnce, runCommandLine } from './commands.ts';
 import { listenForInterrupt } from './interrupt.ts';
 
 // A reader that went away (`hubferry plan | head`) is no reason to end a run; what could not be written is lost, and said.
@@ -15,9 +15,14 @@ process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
 });
 process.stderr.on('error', () => undefined);
 
-const interrupt = listenForInterrupt(process, (exitCode) => process.exit(exitCode));
+const argv = process.argv.slice(2);
+let isAnswered = false;
+const interrupt = listenForInterrupt(process, (exitCode) => {
+  if (!isAnswered) answerAtOnce(argv, interrupt.signal.reason, process);
+  process.exit(exitCode);
+});
 process.exitCode = await runCommandLine(
-  process.argv.slice(2),
+  argv,
   {
     stdout: process.stdout,
     stderr: process.stderr,
@@ -27,6 +32,7 @@ process.exitCode = await runCommandLine(
   },
   createEngine,
 );
+isAnswered = true;
 // Once interrupted it ends with 130, also by a second signal.
 if (!interrupt.signal.aborted) interrupt.stop();
 // An answer that nobody waits for any more, such as that of a silent identity, must not keep the process.

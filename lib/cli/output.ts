@@ -1,7 +1,7 @@
 /** Reports for people: what needs a look is listed, the rest counted, failures are grouped with their remedy. */
 import { ConfigError, type ErrorCode, errorCodes, redact, summarize } from '../errors.ts';
 import { escapeControls } from '../log.ts';
-import type { AnyReport, Line } from '../sync/report.ts';
+import type { AnyReport, Line } from '../sync/runs/report.ts';
 import { countsOf } from './documents.ts';
 import {
   type Color,

@@ -3,7 +3,7 @@
  * State and rendering are pure; `showProgress` is the thin part that owns a terminal.
  */
 import { escapeControls } from '../log.ts';
-import type { SyncEvent } from '../sync/events.ts';
+import type { SyncEvent } from '../sync/runs/events.ts';
 import { formatBytes, formatCount, formatDuration, plural, truncate } from './format.ts';
 
 export interface ProgressState {

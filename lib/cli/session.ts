@@ -1,7 +1,7 @@
 import type { Environment } from '../config/variables.ts';
 import { ConfigError, summarize } from '../errors.ts';
 import { createLogger, type Logger, logEvent } from '../log.ts';
-import type { OnEvent } from '../sync/events.ts';
+import type { OnEvent } from '../sync/runs/events.ts';
 import type { OutputOptions } from './arguments.ts';
 import { paintFor } from './format.ts';
 import { openLogFile } from './log-file.ts';

@@ -1,7 +1,7 @@
 /** The last runs, and one of them, for people. */
 import { escapeControls } from '../log.ts';
-import type { AnyReport, RunHeader } from '../sync/report.ts';
-import type { RunSummary } from '../sync/runs.ts';
+import type { AnyReport, RunHeader } from '../sync/runs/report.ts';
+import type { RunSummary } from '../sync/runs/runs.ts';
 import { formatDuration, formatTime, type Paint } from './format.ts';
 import { renderCounts, renderFailures, renderReport, type View } from './output.ts';
 

@@ -1,7 +1,7 @@
 import { open, writeFile } from 'node:fs/promises';
 import { stringify } from 'yaml';
 import { ConfigError, HubferryError } from '../errors.ts';
-import type { Report, SyncOutcome } from '../sync/report.ts';
+import type { Report, SyncOutcome } from '../sync/runs/report.ts';
 import type { SuccessOptions } from './arguments.ts';
 import { reasonOf } from './file-error.ts';
 

@@ -1,7 +1,7 @@
 /** Makes rules of what a file or the command line says, and refuses what contradicts itself. */
 import { createHash } from 'node:crypto';
 import { formatRepository } from '../oci/reference.ts';
-import { isNamespace } from '../sync/namespace.ts';
+import { isNamespace } from '../sync/select/namespace.ts';
 import { findConflict } from './conflicts.ts';
 import type { Path } from './document.ts';
 import type { RuleDraft } from './draft.ts';

@@ -1,6 +1,6 @@
 /** One target tag that the file itself gives two sources. What only listings show is found by the plan. */
 import { formatRepository } from '../oci/reference.ts';
-import { matchesNames } from '../sync/select.ts';
+import { matchesNames } from '../sync/select/select.ts';
 import type { Path } from './document.ts';
 import type { RuleDraft } from './draft.ts';
 

@@ -4,8 +4,8 @@
  */
 import { HubferryError } from '../errors.ts';
 import { formatRepository, isTag, parseReference, parseRepository } from '../oci/reference.ts';
-import { isNamespace } from '../sync/namespace.ts';
-import { compilePattern, formatPattern, isGlob, parsePattern } from '../sync/pattern.ts';
+import { isNamespace } from '../sync/select/namespace.ts';
+import { compilePattern, formatPattern, isGlob, parsePattern } from '../sync/select/pattern.ts';
 import type { RepositoryName, RuleSource, RuleTarget, SourceSelector, TagPattern } from './model.ts';
 
 /** @throws ERR_REFERENCE, ERR_CONFIG */

@@ -1,6 +1,6 @@
 /** `sync.yaml`, from its form to drafts of rules. */
-import { compilePattern, parsePattern } from '../sync/pattern.ts';
-import { parseRange } from '../sync/version.ts';
+import { compilePattern, parsePattern } from '../sync/select/pattern.ts';
+import { parseRange } from '../sync/select/version.ts';
 import type { ConfigDocument, Path } from './document.ts';
 import type { RuleDraft, TargetDraft } from './draft.ts';
 import { parseSource, parseTarget } from './forms.ts';

@@ -11,7 +11,7 @@ import type {
   SyncOutcome,
   TransferTotals,
   VerifyFinding,
-} from '../sync/report.ts';
+} from '../sync/runs/report.ts';
 
 export type Outcome = SyncOutcome | PlanAction | VerifyFinding;
 

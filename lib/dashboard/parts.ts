@@ -1,5 +1,5 @@
 /** Small pieces that several sections show. */
-import type { Line } from '../sync/report.ts';
+import type { Line } from '../sync/runs/report.ts';
 import type { Outcome, Totals } from './answers.ts';
 import { h, s } from './dom.ts';
 import { distance, moment } from './format.ts';

@@ -1,6 +1,6 @@
 /** What the reports say together: how each tag stands now, what is wrong and why, what waits until when. */
 import { errorCodes } from '../errors.ts';
-import type { Line, RunHeader } from '../sync/report.ts';
+import type { Line, RunHeader } from '../sync/runs/report.ts';
 import type { RunReport, RunSummary, StatusAnswer } from './answers.ts';
 import { knownCode } from './api.ts';
 import { minute } from './format.ts';

@@ -1,5 +1,5 @@
 /** The lines of tags: searched, filtered, and shown a page at a time, so that ten thousand are as quick as ten. */
-import type { Line } from '../sync/report.ts';
+import type { Line } from '../sync/runs/report.ts';
 import { type Child, h } from './dom.ts';
 import { bytes, count, duration, several } from './format.ts';
 import { button, name, outcomePill, shortDigest, when } from './parts.ts';

@@ -1,5 +1,5 @@
 /** The message as receivers want it. Names and messages of others are put in as plain text, never as markup. */
-import type { Line } from '../sync/report.ts';
+import type { Line } from '../sync/runs/report.ts';
 import type { Message } from './message.ts';
 
 const linesShown = 10;

@@ -1,8 +1,8 @@
 /** What is said of a run, whatever the receiver. */
 import { createHash } from 'node:crypto';
 import type { Notification } from '../config/environment.ts';
-import type { AnyReport, Line } from '../sync/report.ts';
-import { overviewOf, type RunOverview } from '../sync/runs.ts';
+import type { AnyReport, Line } from '../sync/runs/report.ts';
+import { overviewOf, type RunOverview } from '../sync/runs/runs.ts';
 
 export interface Message extends RunOverview {
   /** The same each time this is told. */

@@ -1,7 +1,7 @@
 /** Which targets failed the last time that something was said of them, so that recovery can be told, once. */
 import * as z from 'zod';
 import type { DocumentStore } from '../storage/ports.ts';
-import type { AnyReport, Line } from '../sync/report.ts';
+import type { AnyReport, Line } from '../sync/runs/report.ts';
 import { parseStored } from '../sync/stored.ts';
 
 const key = 'notify/troubles.json';

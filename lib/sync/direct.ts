@@ -2,41 +2,24 @@
 
 import type { Rule, RuleTarget } from '../config/model.ts';
 import { RegistryError } from '../errors.ts';
-import type { Admission, Puller } from './allowance.ts';
-import type { BlobCopier } from './blob.ts';
 import { after, forEachOf, StoppedError } from './concurrency.ts';
-import type { Copier, CopyResult, Sides } from './copier.ts';
-import type { OnEvent } from './events.ts';
-import { type PlanLine, requestsOf } from './fan-out.ts';
-import type { Limits } from './limits.ts';
-import { Listing, SharedListings } from './listing.ts';
-import { nameOf } from './names.ts';
-import type { PlanInput, Planner } from './planner.ts';
-import type { Line, PlanAction, SyncOutcome } from './report.ts';
+import type { CopyResult } from './copy/outcome.ts';
+import type { Sides } from './copy/sides.ts';
+import type { Pulls } from './copy/work.ts';
+import type { Core } from './plan/core.ts';
+import { finalOutcomes, type PlanLine, requestsOf } from './plan/fan-out.ts';
+import { Listing, SharedListings } from './plan/listing.ts';
+import type { PlanInput } from './plan/planner.ts';
+import { claimsOn, isShared, selectedIn } from './plan/rivals.ts';
+import { withOutcome } from './plan/same-line.ts';
+import type { VerifyLine } from './plan/verifier.ts';
 import type { CopyRequest } from './request.ts';
-import { claimsOn, type Expander, isShared, selectedIn } from './rivals.ts';
-import { addRuleLine, deferredRule, failedRule, limitedUntil } from './rule-lines.ts';
-import { withOutcome } from './same-line.ts';
-import type { Tally } from './tally.ts';
-import type { Verifier, VerifyLine } from './verifier.ts';
+import type { OnEvent } from './runs/events.ts';
+import type { Line, SyncOutcome } from './runs/report.ts';
+import { addRuleLine, deferredRule, failedRule, limitedUntil } from './runs/rule-lines.ts';
+import type { Tally } from './runs/tally.ts';
+import { nameOf } from './select/names.ts';
 import { notAtOnce, sleepUntil } from './waiting.ts';
-import type { Pulls } from './work.ts';
-
-export interface Core {
-  readonly planner: Planner;
-  readonly copier: Copier;
-  readonly verifier: Verifier;
-  readonly blobs: BlobCopier;
-  readonly limits: Limits;
-  /** The two repositories of a rule's line, counted on a tally. */
-  open(rule: Rule, target: RuleTarget, tally: Tally): Sides;
-  /** The tags of a target that a rule has filled, as far as the state knows. */
-  readonly mirrored: (rule: Rule, target: RuleTarget) => Promise<ReadonlySet<string>>;
-  /** What one namespace rule stands for; a rule for one repository is itself. */
-  readonly expand: Expander;
-  /** Called before each billed pull, with the pulls to leave to others; keeps a short wait. @throws ERR_RATE_LIMITED for a longer one */
-  admitPull(puller: Puller, reserve: number, signal: AbortSignal): Promise<Admission>;
-}
 
 export interface DirectOptions {
   readonly run: string;
@@ -317,13 +300,6 @@ function lineOf(...[rule, targets, error]: Stopped): Line<'failed' | 'deferred'>
   const until = limitedUntil(error);
   return until === undefined ? failedRule(rule, targets, error) : deferredRule(rule, targets, until, error);
 }
-
-export const finalOutcomes: Partial<Record<PlanAction, SyncOutcome>> = {
-  unchanged: 'unchanged',
-  skip: 'skipped',
-  locked: 'locked',
-  failed: 'failed',
-};
 
 /** Lines that a limit holds up no longer than the run may wait. */
 function limitedLines({ lines }: CopyResult, waitsUntil: number): readonly Line<SyncOutcome>[] {

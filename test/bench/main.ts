@@ -78,12 +78,15 @@ async function main(): Promise<void> {
       `This needs Linux with docker-registry, skopeo, curl and bash; missing: ${missing.join(', ')}`,
     );
   }
-  const figures = await inFolder((folder) => measure(chosen, rounds, folder));
-  const table = renderTable(figures);
-  const file = path.join(root, 'bench-results.json');
-  await writeFile(file, `${JSON.stringify({ rounds, machine: await machine(), figures }, null, 2)}\n`);
-  console.log(`\n${table}\nThe same, with every single value: ${path.relative(process.cwd(), file)}`);
-  process.exitCode = figures.some(({ met }) => met === false) ? 1 : 0;
+  const file = path.join(root, `${['bench-results', ...(options.only ?? [])].join('-')}.json`);
+  // What was measured is kept, whatever becomes of the rest.
+  const keep = async (figures: readonly Judged[]) =>
+    writeFile(file, `${JSON.stringify({ rounds, machine: await machine(), figures }, null, 2)}\n`);
+  const { figures, failed } = await inFolder((folder) => measure(chosen, rounds, folder, keep));
+  console.log(`\n${renderTable(figures)}`);
+  console.log(`The same, with every single value: ${path.relative(process.cwd(), file)}`);
+  if (failed.length > 0) console.log(`Not measured, see above: ${failed.join(', ')}`);
+  process.exitCode = failed.length > 0 || figures.some(({ met }) => met === false) ? 1 : 0;
 }
 
 function chosenOf(names: readonly string[] | undefined): readonly Benchmark[] {
@@ -92,10 +95,16 @@ function chosenOf(names: readonly string[] | undefined): readonly Benchmark[] {
   return names === undefined ? benchmarks : benchmarks.filter(({ name }) => names.includes(name));
 }
 
-async function measure(chosen: readonly Benchmark[], rounds: number, folder: string): Promise<Judged[]> {
+async function measure(
+  chosen: readonly Benchmark[],
+  rounds: number,
+  folder: string,
+  keep: (figures: readonly Judged[]) => Promise<void>,
+): Promise<{ figures: Judged[]; failed: string[] }> {
   console.error('building what is published');
   await execute(process.execPath, ['esbuild.config.ts', '--package', '--out', folder], { cwd: root });
   const figures: Judged[] = [];
+  const failed: string[] = [];
   for (const { name, run } of chosen) {
     const bench: Bench = {
       rounds,
@@ -106,9 +115,15 @@ async function measure(chosen: readonly Benchmark[], rounds: number, folder: str
       app: path.join(folder, 'app'),
       say: (text) => console.error(`${name}: ${text}`),
     };
-    for (const figure of await run(bench)) figures.push(judge(name, figure));
+    try {
+      for (const figure of await run(bench)) figures.push(judge(name, figure));
+      await keep(figures);
+    } catch (error) {
+      failed.push(name);
+      console.error(`${name}:`, error);
+    }
   }
-  return figures;
+  return { figures, failed };
 }
 
 /** What the figures depend on beside the program. */

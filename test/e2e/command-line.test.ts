@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createRegistry, type Registry } from '../../lib/registry/registry.ts';
 import { openFolderStores } from '../../lib/storage/folder.ts';
-import { RunBook } from '../../lib/sync/book.ts';
+import { RunBook } from '../../lib/sync/runs/book.ts';
 import { startAcr } from '../local/acr.ts';
 import {
   attestationOf,
@@ -733,6 +733,19 @@ describe('a large blob that is broken off', () => {
     expect(exitCode).toBe(130);
     expect(JSON.parse(stdout)).toMatchObject({ run: { interrupted: true } });
     await Promise.all([identity.close(), acr.close()]);
+  });
+
+  it('by Ctrl-C again and again ends at once, with 130 and one document', async () => {
+    const running = workplace.start(['sync', '--json']);
+    target.intercept = ({ method }) => {
+      if (method !== 'PATCH') return undefined;
+      const again = setInterval(() => running.process.kill('SIGINT'), 100);
+      void running.ended.finally(() => clearInterval(again));
+      return new Promise(() => {});
+    };
+    const { exitCode, stdout } = await running.ended;
+    expect(exitCode).toBe(130);
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_INTERRUPTED' } });
   });
 
   it('by Ctrl-C does not wait for a target that hangs', async () => {

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import type { Browser, BrowserContextOptions, Locator, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { buildDashboard } from '../../esbuild.dashboard.ts';
-import type { Line } from '../../lib/sync/report.ts';
+import type { Line } from '../../lib/sync/runs/report.ts';
 import { hasBrowser, launchBrowser } from '../local/browser.ts';
 import {
   type Canned,

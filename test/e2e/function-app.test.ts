@@ -2,8 +2,8 @@
 import { QueueServiceClient } from '@azure/storage-queue';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Digest } from '../../lib/oci/descriptor.ts';
-import type { Report } from '../../lib/sync/report.ts';
-import { reportSchema, statusSchema } from '../../lib/sync/status.ts';
+import type { Report } from '../../lib/sync/runs/report.ts';
+import { reportSchema, statusSchema } from '../../lib/sync/runs/status.ts';
 import { hasBrowser, launchBrowser } from '../local/browser.ts';
 import { buildApp, type Cloud, startCloud } from '../local/cloud.ts';
 import { attestationOf, buildIndex, buildManifest, buildMultiPlatform } from '../local/content.ts';

@@ -1,11 +1,11 @@
 /** Pause, resume, cancel and retry; and requests that several runs wait for. */
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { PulledManifests } from '../../lib/sync/pulled.ts';
-import { repairsOf } from '../../lib/sync/repairs.ts';
-import type { AnyReport, Line } from '../../lib/sync/report.ts';
+import { PulledManifests } from '../../lib/sync/copy/pulled.ts';
+import { repairsOf } from '../../lib/sync/queue/repairs.ts';
 import { copyRequestSchema, planRequestSchema } from '../../lib/sync/request.ts';
-import { noTransfer } from '../../lib/sync/tally.ts';
+import type { AnyReport, Line } from '../../lib/sync/runs/report.ts';
+import { noTransfer } from '../../lib/sync/runs/tally.ts';
 import { handOver, type Message, startApp } from '../local/app.ts';
 import { buildManifest, type Content, randomBlob } from '../local/content.ts';
 

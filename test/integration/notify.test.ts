@@ -8,8 +8,8 @@ import { HubferryError } from '../../lib/errors.ts';
 import { Notifier } from '../../lib/notify.ts';
 import { openFolderStores } from '../../lib/storage/folder.ts';
 import type { DocumentStore } from '../../lib/storage/ports.ts';
-import { type AnyReport, buildReport, type Line, syncOutcomes } from '../../lib/sync/report.ts';
-import { noTransfer } from '../../lib/sync/tally.ts';
+import { type AnyReport, buildReport, type Line, syncOutcomes } from '../../lib/sync/runs/report.ts';
+import { noTransfer } from '../../lib/sync/runs/tally.ts';
 import { type LocalServer, replyJson, startServer } from '../local/server.ts';
 import { boundTo } from '../unit/sync/memory.ts';
 

@@ -4,12 +4,12 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openBlobStores } from '../../lib/storage/blob.ts';
 import type { DocumentStore } from '../../lib/storage/ports.ts';
-import { RunBook } from '../../lib/sync/book.ts';
 import { forEachOf } from '../../lib/sync/concurrency.ts';
-import type { Opened, Part } from '../../lib/sync/parts.ts';
-import type { AnyReport, Line } from '../../lib/sync/report.ts';
-import { listRuns, readRun } from '../../lib/sync/runs.ts';
-import { noTransfer } from '../../lib/sync/tally.ts';
+import { RunBook } from '../../lib/sync/runs/book.ts';
+import type { Opened, Part } from '../../lib/sync/runs/parts.ts';
+import type { AnyReport, Line } from '../../lib/sync/runs/report.ts';
+import { listRuns, readRun } from '../../lib/sync/runs/runs.ts';
+import { noTransfer } from '../../lib/sync/runs/tally.ts';
 import { type Azurite, startAzurite } from '../local/azurite.ts';
 import { dying } from '../local/dying.ts';
 

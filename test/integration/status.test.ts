@@ -1,7 +1,7 @@
 /** What people and queries are told of runs while they go on. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { readStatus } from '../../lib/sync/standing.ts';
-import { reportSchema, statusSchema } from '../../lib/sync/status.ts';
+import { readStatus } from '../../lib/sync/queue/standing.ts';
+import { reportSchema, statusSchema } from '../../lib/sync/runs/status.ts';
 import { handOver, startApp } from '../local/app.ts';
 import { buildManifest } from '../local/content.ts';
 

@@ -8,7 +8,8 @@ import type { DashboardAnswer } from '../../esbuild.dashboard.ts';
 import { buildDashboard } from '../../esbuild.dashboard.ts';
 import { isFull, runsToRead } from '../../lib/dashboard/standing.ts';
 import type { ErrorSummary } from '../../lib/errors.ts';
-import { type PushesReport, pushesId } from '../../lib/sync/pushes.ts';
+import type { OpenRun, Status } from '../../lib/sync/queue/standing.ts';
+import { type PushesReport, pushesId } from '../../lib/sync/runs/pushes.ts';
 import {
   type AnyReport,
   buildReport,
@@ -17,11 +18,10 @@ import {
   type SyncOutcome,
   syncOutcomes,
   verifyFindings,
-} from '../../lib/sync/report.ts';
-import { overviewOf } from '../../lib/sync/runs.ts';
-import type { OpenRun, Status } from '../../lib/sync/standing.ts';
-import { noTransfer } from '../../lib/sync/tally.ts';
-import type { TrafficHour } from '../../lib/sync/traffic.ts';
+} from '../../lib/sync/runs/report.ts';
+import { overviewOf } from '../../lib/sync/runs/runs.ts';
+import { noTransfer } from '../../lib/sync/runs/tally.ts';
+import type { TrafficHour } from '../../lib/sync/runs/traffic.ts';
 import { launchBrowser } from './browser.ts';
 import { seeded } from './random.ts';
 import { type Answer, type Exchange, type LocalServer, reply, replyJson, startServer } from './server.ts';

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import type { Report } from '../../lib/sync/report.ts';
+import type { Report } from '../../lib/sync/runs/report.ts';
 import { buildApp, type Cloud, startCloud } from './cloud.ts';
 import { buildIndex, buildManifest, randomBlob } from './content.ts';
 import { webhookBody } from './dockerhub.ts';

@@ -9,7 +9,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { QueueServiceClient } from '@azure/storage-queue';
-import type { Report } from '../../lib/sync/report.ts';
+import type { Report } from '../../lib/sync/runs/report.ts';
 import { buildApp, type Cloud, startCloud } from './cloud.ts';
 import { buildBlob, buildManifest, randomBlob } from './content.ts';
 import { webhookBody } from './dockerhub.ts';

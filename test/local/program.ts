@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import type { RunHeader } from '../../lib/sync/report.ts';
+import type { RunHeader } from '../../lib/sync/runs/report.ts';
 
 export const mainFile = fileURLToPath(new URL('../../lib/cli/main.ts', import.meta.url));
 

@@ -7,8 +7,8 @@ import { Clients } from '../../lib/clients.ts';
 import { readRules } from '../../lib/config/rules.ts';
 import { createHostGate } from '../../lib/registry/gate.ts';
 import { openFolderStores } from '../../lib/storage/folder.ts';
-import { defaultLimits } from '../../lib/sync/limits.ts';
-import { Tally } from '../../lib/sync/tally.ts';
+import { defaultLimits } from '../../lib/sync/copy/limits.ts';
+import { Tally } from '../../lib/sync/runs/tally.ts';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'hubferry-core-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

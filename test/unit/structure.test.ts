@@ -34,6 +34,10 @@ const rooms: Readonly<Record<string, Room>> = {
   errors: { imports: [] },
 };
 
+/** The parts of sync/, each of which sees those before it. What lies in none is seen by all, but for the engine of the command line. */
+const directEngine = 'lib/sync/direct.ts';
+const parts = ['', 'select', 'runs', 'copy', 'plan', 'queue'];
+
 /** Each dependency lives where it is hidden from the rest. */
 const homes: Readonly<Record<string, readonly string[]>> = {
   '@azure/functions': ['functions'],
@@ -81,6 +85,15 @@ function roomOf(file: string): string {
   return ['app', 'service', 'clients', 'doctor', 'health', 'heap', 'identity', 'shared-gate'].includes(name)
     ? 'composition'
     : name;
+}
+
+function partOf(file: string): string {
+  const [, , part = '', below] = file.split('/');
+  return below === undefined ? '' : part;
+}
+
+function placeIn(file: string): number {
+  return parts.indexOf(partOf(file));
 }
 
 function packageOf(specifier: string): string {
@@ -147,6 +160,16 @@ describe('imports', () => {
 
   it('go from room to room in one direction', () => {
     expect(told(imports.filter((one) => !isAllowed(one)))).toEqual([]);
+  });
+
+  it('go from part to part of sync/ in one direction', () => {
+    const within = imports.filter(({ file, target }) =>
+      [file, target].every((one) => roomOf(one) === 'sync'),
+    );
+    expect(new Set(within.map(({ file }) => partOf(file)))).toEqual(new Set(parts));
+    const isBack = ({ file, target }: Import) =>
+      target === directEngine || (file !== directEngine && placeIn(file) < placeIn(target));
+    expect(told(within.filter(isBack))).toEqual([]);
   });
 
   it('of sync/ reach no further than the contracts of config and storage', () => {

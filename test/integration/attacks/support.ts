@@ -7,7 +7,7 @@ import { createEngine } from '../../../lib/app.ts';
 import { ruleFromArguments } from '../../../lib/config/arguments.ts';
 import type { ErrorSummary } from '../../../lib/errors.ts';
 import { createLogger, logEvent } from '../../../lib/log.ts';
-import type { Report, SyncOutcome } from '../../../lib/sync/report.ts';
+import type { Report, SyncOutcome } from '../../../lib/sync/runs/report.ts';
 import { type LocalRegistry, type RegistryOptions, startRegistry } from '../../local/registry.ts';
 import { type LocalServer, type Respond, startServer } from '../../local/server.ts';
 

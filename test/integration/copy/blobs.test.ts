@@ -1,9 +1,9 @@
 /** How blobs travel: what is sent, what is sent again, and what is never sent twice. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { checkpointKey } from '../../../lib/sync/checkpoint.ts';
 import { StoppedError } from '../../../lib/sync/concurrency.ts';
-import type { SyncEvent } from '../../../lib/sync/events.ts';
+import { checkpointKey } from '../../../lib/sync/copy/checkpoint.ts';
+import type { SyncEvent } from '../../../lib/sync/runs/events.ts';
 import { buildBlob, buildIndex, buildManifest, type Content, randomBlob } from '../../local/content.ts';
 import type { Intervention, LoggedRequest } from '../../local/server.ts';
 import { Bench, chunkBytes, MiB } from './support.ts';

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createEngine } from '../../../lib/app.ts';
 import { readRules } from '../../../lib/config/rules.ts';
-import type { OnEvent } from '../../../lib/sync/events.ts';
+import type { OnEvent } from '../../../lib/sync/runs/events.ts';
 import { buildManifest } from '../../local/content.ts';
 import { type LocalDockerHub, startDockerHub } from '../../local/dockerhub.ts';
 import { type LocalRegistry, startRegistry } from '../../local/registry.ts';

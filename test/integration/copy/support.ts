@@ -1,4 +1,5 @@
 /** The copier between two registries of this machine, with a state that several processes may share. */
+
 import { globSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -9,12 +10,12 @@ import { createHostGate } from '../../../lib/registry/gate.ts';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
 import type { Stores } from '../../../lib/storage/ports.ts';
 import { after } from '../../../lib/sync/concurrency.ts';
-import type { CopyResult } from '../../../lib/sync/copier.ts';
-import type { SyncEvent } from '../../../lib/sync/events.ts';
-import { defaultLimits, type Limits } from '../../../lib/sync/limits.ts';
+import { defaultLimits, type Limits } from '../../../lib/sync/copy/limits.ts';
+import type { CopyResult } from '../../../lib/sync/copy/outcome.ts';
+import type { Work } from '../../../lib/sync/copy/work.ts';
 import type { CopyRequest } from '../../../lib/sync/request.ts';
-import { Tally } from '../../../lib/sync/tally.ts';
-import type { Work } from '../../../lib/sync/work.ts';
+import type { SyncEvent } from '../../../lib/sync/runs/events.ts';
+import { Tally } from '../../../lib/sync/runs/tally.ts';
 import type { Content } from '../../local/content.ts';
 import { put } from '../../local/content.ts';
 import { type LocalRegistry, startRegistry } from '../../local/registry.ts';

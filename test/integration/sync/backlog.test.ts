@@ -6,6 +6,7 @@ import { handOver, type Message, startApp } from '../../local/app.ts';
 import { buildManifest, cosignSignature, cosignTag } from '../../local/content.ts';
 
 const content = buildManifest();
+const other = buildManifest({ seed: 'other' });
 const { digest } = content.descriptor;
 const asked = { tags: ['1.0'], dryRun: false, force: false };
 const refused = ({ method }: { method: string }) =>
@@ -23,6 +24,14 @@ const queues = () => app.queues.messages.map(({ queue }) => queue);
 
 async function carryOut(messages: readonly Message[]): Promise<void> {
   for (const message of messages) await handOver(app.engine(), message);
+}
+
+/** Plans alone. */
+async function planned(): Promise<void> {
+  const messages = taken();
+  const isPlan = ({ queue }: Message) => queue === 'plan-requests';
+  app.queues.messages.push(...messages.filter((message) => !isPlan(message)));
+  await carryOut(messages.filter(isPlan));
 }
 
 /** A run of the timer, and its one copy. */
@@ -84,29 +93,50 @@ describe('beside a copy of the same', () => {
     expect(queues()).toEqual(['push-requests']);
   });
 
-  it('a push goes first also after one that ended while somebody else joined the copy', async () => {
+  it('a push that joined one that fails is told so, and waits for no copy', async () => {
     await backlog();
-    await push('a-minute');
-    await carryOut(taken());
-    app.target.intercept = refused;
-    const { state } = app.stores;
-    const put = state.put.bind(state);
-    let joined = false;
-    vi.spyOn(state, 'put').mockImplementation(async (key, bytes, options) => {
-      const isForgotten = key.startsWith('outstanding/') && !Buffer.from(bytes).includes('"pushed"');
-      if (isForgotten && !joined) {
-        joined = true;
-        const there = await state.get(key);
-        await put(key, there?.bytes ?? bytes, options);
-      }
-      return put(key, bytes, options);
-    });
-    await app.deliver();
-    expect(joined).toBe(true);
-    app.target.intercept = undefined;
-    await push('another-minute', Date.now() + 60_000);
-    await carryOut(taken());
+    for (const run of ['a-minute', 'another-minute']) {
+      await push(run, Date.now() + run.length);
+      await planned();
+    }
     expect(queues()).toEqual(['push-requests']);
+    app.target.intercept = refused;
+    await app.deliver();
+    expect(app.reportOf('a-minute')?.totals ?? (await app.book.report('a-minute'))?.totals).toMatchObject({
+      failed: 1,
+    });
+    expect((await app.book.standing('another-minute'))?.missing).toEqual([]);
+  });
+
+  it('what follows something that goes first goes first, and is joined by the next push', async () => {
+    await app.engine().dispatcher.start('by-hand', 'manual', asked);
+    await planned();
+    const before = taken();
+    await app.hub.push('acme/app', '1.0', other);
+    await app.schedule();
+    await planned();
+    expect(taken().map(({ queue }) => queue)).toEqual(['copy-requests']);
+    await carryOut(before);
+    expect(queues()).toEqual(['push-requests']);
+    await push('a-minute');
+    await planned();
+    expect(queues()).toEqual(['push-requests']);
+    await app.deliver();
+    expect(app.digestAt('1.0')).toBe(other.descriptor.digest);
+    expect(app.reportOf('by-hand')?.totals).toMatchObject({ copied: 1 });
+  });
+
+  it('another tag of the same digest goes first by itself, and is joined by a later plan', async () => {
+    await backlog();
+    await app.hub.push('acme/app', '1.1', content);
+    for (const tag of ['1.0', '1.1']) {
+      await app.engine().dispatcher.start(`by-hand-${tag}`, 'manual', { ...asked, tags: [tag] });
+      await planned();
+    }
+    expect(queues()).toEqual(['push-requests', 'push-requests']);
+    await app.schedule();
+    await planned();
+    expect(queues()).toEqual(['push-requests', 'push-requests']);
   });
 });
 

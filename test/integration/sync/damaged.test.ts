@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
-import { checkpointKey } from '../../../lib/sync/checkpoint.ts';
+import { checkpointKey } from '../../../lib/sync/copy/checkpoint.ts';
 import { copyRequestSchema } from '../../../lib/sync/request.ts';
 import { handOver, startApp } from '../../local/app.ts';
 import { buildManifest, type Content } from '../../local/content.ts';

@@ -1,7 +1,7 @@
 /** What goes by its digest alone, without a tag at the source. */
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Report } from '../../../lib/sync/report.ts';
+import type { Report } from '../../../lib/sync/runs/report.ts';
 import { handOver, type Message, startApp } from '../../local/app.ts';
 import { buildManifest, cosignSignature, cosignTag } from '../../local/content.ts';
 import { told } from './support.ts';

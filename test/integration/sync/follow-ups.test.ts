@@ -3,8 +3,8 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { StorageError } from '../../../lib/storage/failure.ts';
 import { containers, type DocumentStore, type Stores } from '../../../lib/storage/ports.ts';
-import type { Line } from '../../../lib/sync/report.ts';
 import { planRequestSchema } from '../../../lib/sync/request.ts';
+import type { Line } from '../../../lib/sync/runs/report.ts';
 import { handOver, startApp } from '../../local/app.ts';
 import { buildManifest, type Content } from '../../local/content.ts';
 

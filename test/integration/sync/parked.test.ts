@@ -1,9 +1,9 @@
 /** What waits for a time: later runs find it, however often it is put off, and people are told until when. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { QueueEngine } from '../../../lib/sync/queue-engine.ts';
-import type { Line } from '../../../lib/sync/report.ts';
-import { readStatus } from '../../../lib/sync/standing.ts';
-import { statusSchema } from '../../../lib/sync/status.ts';
+import type { QueueEngine } from '../../../lib/sync/queue/queue-engine.ts';
+import { readStatus } from '../../../lib/sync/queue/standing.ts';
+import type { Line } from '../../../lib/sync/runs/report.ts';
+import { statusSchema } from '../../../lib/sync/runs/status.ts';
 import { handOver, startApp } from '../../local/app.ts';
 import { buildManifest, randomBlob } from '../../local/content.ts';
 

@@ -12,22 +12,22 @@ import { createHostGate } from '../../../lib/registry/gate.ts';
 import { openBlobStores } from '../../../lib/storage/blob.ts';
 import type { RequestQueues, Stores } from '../../../lib/storage/ports.ts';
 import { openQueues } from '../../../lib/storage/queue.ts';
-import { RunBook } from '../../../lib/sync/book.ts';
 import { StoppedError } from '../../../lib/sync/concurrency.ts';
-import { Control } from '../../../lib/sync/control.ts';
-import { defaultLimits } from '../../../lib/sync/limits.ts';
-import { Outstanding } from '../../../lib/sync/outstanding.ts';
-import { ParkingLot } from '../../../lib/sync/parked.ts';
-import { tidyPlans } from '../../../lib/sync/plan-progress.ts';
-import { Planning } from '../../../lib/sync/planning.ts';
-import { createQueueEngine, type QueueEngine } from '../../../lib/sync/queue-engine.ts';
+import { defaultLimits } from '../../../lib/sync/copy/limits.ts';
+import { tidyPlans } from '../../../lib/sync/plan/plan-progress.ts';
+import { Planning } from '../../../lib/sync/plan/planning.ts';
+import { Control } from '../../../lib/sync/queue/control.ts';
+import { Outstanding } from '../../../lib/sync/queue/outstanding.ts';
+import { createQueueEngine, type QueueEngine } from '../../../lib/sync/queue/queue-engine.ts';
 import {
   type CopyRequest,
   copyRequestSchema,
   type PlanRequest,
   planRequestSchema,
 } from '../../../lib/sync/request.ts';
-import { Tally } from '../../../lib/sync/tally.ts';
+import { RunBook } from '../../../lib/sync/runs/book.ts';
+import { ParkingLot } from '../../../lib/sync/runs/parked.ts';
+import { Tally } from '../../../lib/sync/runs/tally.ts';
 import { type Azurite, startAzurite } from '../../local/azurite.ts';
 import { buildManifest, put } from '../../local/content.ts';
 import { type LocalDockerHub, startDockerHub } from '../../local/dockerhub.ts';

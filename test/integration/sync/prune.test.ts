@@ -1,7 +1,7 @@
 /** What prune deletes, and everything that keeps a tag where it is. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { exitCodeOfSync } from '../../../lib/cli/exit-code.ts';
-import type { Report } from '../../../lib/sync/report.ts';
+import type { Report } from '../../../lib/sync/runs/report.ts';
 import { handOver, startApp } from '../../local/app.ts';
 import { buildManifest, cosignSignature, cosignTag, put, referrerOf } from '../../local/content.ts';
 import type { Intercept, LoggedRequest } from '../../local/server.ts';

@@ -2,8 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { StorageError } from '../../../lib/storage/failure.ts';
-import type { Sent } from '../../../lib/sync/parts.ts';
-import type { Line } from '../../../lib/sync/report.ts';
+import type { Sent } from '../../../lib/sync/runs/parts.ts';
+import type { Line } from '../../../lib/sync/runs/report.ts';
 import { type App, handOver, type Message, startApp } from '../../local/app.ts';
 import { buildManifest, type Content } from '../../local/content.ts';
 

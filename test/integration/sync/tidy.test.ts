@@ -5,8 +5,8 @@ import { afterEach, beforeEach, describe, expect, it, test, vi } from 'vitest';
 import { HubferryError } from '../../../lib/errors.ts';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
-import { type Checkpoint, OwnedCheckpoint, tidyCheckpoints } from '../../../lib/sync/checkpoint.ts';
-import { PulledManifests } from '../../../lib/sync/pulled.ts';
+import { type Checkpoint, OwnedCheckpoint, tidyCheckpoints } from '../../../lib/sync/copy/checkpoint.ts';
+import { PulledManifests } from '../../../lib/sync/copy/pulled.ts';
 import { buildManifest } from '../../local/content.ts';
 import { boundTo } from '../../unit/sync/memory.ts';
 

@@ -5,10 +5,10 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
-import { RunBook } from '../../../lib/sync/book.ts';
-import type { AnyReport } from '../../../lib/sync/report.ts';
-import { noTransfer } from '../../../lib/sync/tally.ts';
-import { tellUntold } from '../../../lib/sync/untold.ts';
+import { RunBook } from '../../../lib/sync/runs/book.ts';
+import type { AnyReport } from '../../../lib/sync/runs/report.ts';
+import { noTransfer } from '../../../lib/sync/runs/tally.ts';
+import { tellUntold } from '../../../lib/sync/runs/untold.ts';
 import { dying } from '../../local/dying.ts';
 
 const moreThanAnHourMs = 2 * 3600_000;

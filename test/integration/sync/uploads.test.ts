@@ -4,8 +4,8 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
-import { OwnedCheckpoint, uploadsUnderWay } from '../../../lib/sync/checkpoint.ts';
-import { PulledManifests } from '../../../lib/sync/pulled.ts';
+import { OwnedCheckpoint, uploadsUnderWay } from '../../../lib/sync/copy/checkpoint.ts';
+import { PulledManifests } from '../../../lib/sync/copy/pulled.ts';
 import { buildManifest } from '../../local/content.ts';
 
 const never = new AbortController().signal;

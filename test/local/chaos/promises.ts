@@ -5,7 +5,7 @@ import { QueueServiceClient } from '@azure/storage-queue';
 import type { Digest } from '../../../lib/oci/descriptor.ts';
 import { isReferrerTag } from '../../../lib/oci/reference.ts';
 import { queues } from '../../../lib/storage/ports.ts';
-import type { Report } from '../../../lib/sync/report.ts';
+import type { Report } from '../../../lib/sync/runs/report.ts';
 import { cosignTag } from '../content.ts';
 import { fieldsOf, type LocalRepository } from '../store.ts';
 import { type Mirror, mirrors, type Owner } from './owner.ts';

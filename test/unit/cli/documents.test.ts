@@ -9,7 +9,7 @@ import {
   runsDocument,
 } from '../../../lib/cli/documents.ts';
 import { ConfigError, HubferryError } from '../../../lib/errors.ts';
-import { planActions, syncOutcomes, verifyFindings } from '../../../lib/sync/report.ts';
+import { planActions, syncOutcomes, verifyFindings } from '../../../lib/sync/runs/report.ts';
 import { digestA, digestB, lineOf, planReport, syncReport, verifyReport } from './reports.ts';
 
 const textOf = (document: Document) => [...formatDocument(document)].join('');

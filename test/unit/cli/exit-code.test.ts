@@ -6,7 +6,7 @@ import {
   exitCodeOfVerify,
 } from '../../../lib/cli/exit-code.ts';
 import { ConfigError, HubferryError } from '../../../lib/errors.ts';
-import type { PlanAction, SyncOutcome, VerifyFinding } from '../../../lib/sync/report.ts';
+import type { PlanAction, SyncOutcome, VerifyFinding } from '../../../lib/sync/runs/report.ts';
 import { digestA, digestB, lineOf, planReport, syncReport, verifyReport } from './reports.ts';
 
 const differs = { digest: digestA, targetDigest: digestB };

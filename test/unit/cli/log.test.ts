@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createLogger, escapeControls, escapeJson, type LoggerOptions, logEvent } from '../../../lib/log.ts';
-import type { SyncEvent } from '../../../lib/sync/events.ts';
+import type { SyncEvent } from '../../../lib/sync/runs/events.ts';
 import { digestA, lineOf } from './reports.ts';
 
 function record(options: Partial<LoggerOptions> = {}) {

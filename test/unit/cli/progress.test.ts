@@ -7,7 +7,7 @@ import {
   startProgress,
   tellProgress,
 } from '../../../lib/cli/progress.ts';
-import type { SyncEvent } from '../../../lib/sync/events.ts';
+import type { SyncEvent } from '../../../lib/sync/runs/events.ts';
 import { lineOf } from './reports.ts';
 
 const MiB = 1024 * 1024;

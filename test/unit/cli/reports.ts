@@ -9,8 +9,8 @@ import {
   syncOutcomes,
   type VerifyFinding,
   verifyFindings,
-} from '../../../lib/sync/report.ts';
-import { noTransfer } from '../../../lib/sync/tally.ts';
+} from '../../../lib/sync/runs/report.ts';
+import { noTransfer } from '../../../lib/sync/runs/tally.ts';
 
 export const digestA = `sha256:${'a'.repeat(64)}`;
 export const digestB = `sha256:${'b'.repeat(64)}`;

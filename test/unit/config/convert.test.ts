@@ -6,7 +6,7 @@ import { readImageSyncer } from '../../../lib/config/image-syncer.ts';
 import type { Rule } from '../../../lib/config/model.ts';
 import { readRules } from '../../../lib/config/rules.ts';
 import type { Environment } from '../../../lib/config/variables.ts';
-import { matchesNames } from '../../../lib/sync/select.ts';
+import { matchesNames } from '../../../lib/sync/select/select.ts';
 import { errorOf } from './read.ts';
 
 const scope = (env: Environment = {}) => ({ env, variables: 'all' }) as const;

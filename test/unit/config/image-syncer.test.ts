@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { imageSyncerForm, readImageSyncer } from '../../../lib/config/image-syncer.ts';
 import { readRules } from '../../../lib/config/rules.ts';
 import type { Environment } from '../../../lib/config/variables.ts';
-import { matchesNames } from '../../../lib/sync/select.ts';
+import { matchesNames } from '../../../lib/sync/select/select.ts';
 import { errorOf, note } from './read.ts';
 
 const all = (env: Environment = {}) => ({ env, variables: 'all' }) as const;

@@ -3,7 +3,7 @@ import { readRules } from '../../../lib/config/rules.ts';
 import type { Environment } from '../../../lib/config/variables.ts';
 import { ConfigError } from '../../../lib/errors.ts';
 import { formatRepository } from '../../../lib/oci/reference.ts';
-import { formatPattern } from '../../../lib/sync/pattern.ts';
+import { formatPattern } from '../../../lib/sync/select/pattern.ts';
 
 export function read(text: string, env: Environment = {}): Rules {
   return readRules(text, { file: 'sync.yaml', env, variables: 'all' });

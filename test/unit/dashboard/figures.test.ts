@@ -5,7 +5,7 @@ import { Speeds } from '../../../lib/dashboard/speeds.ts';
 import { countOf } from '../../../lib/dashboard/standing.ts';
 import { lastDay, trafficOf } from '../../../lib/dashboard/traffic.ts';
 import { verdictOf } from '../../../lib/dashboard/verdict.ts';
-import type { Trigger } from '../../../lib/sync/report.ts';
+import type { Trigger } from '../../../lib/sync/runs/report.ts';
 import { lineOf, reportOf, runAt } from '../../local/dashboard.ts';
 
 const now = Date.UTC(2026, 0, 30, 12);

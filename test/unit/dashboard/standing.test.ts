@@ -18,8 +18,8 @@ import {
   type RunHeader,
   syncOutcomes,
   verifyFindings,
-} from '../../../lib/sync/report.ts';
-import { reportSchema, statusSchema } from '../../../lib/sync/status.ts';
+} from '../../../lib/sync/runs/report.ts';
+import { reportSchema, statusSchema } from '../../../lib/sync/runs/status.ts';
 import { lineOf, realisticHistory, reportOf, statusOf } from '../../local/dashboard.ts';
 
 const at = (hour: number) => new Date(Date.UTC(2026, 0, 5, hour)).toISOString();

@@ -7,8 +7,8 @@ import {
   type Line,
   syncOutcomes,
   verifyFindings,
-} from '../../../lib/sync/report.ts';
-import { noTransfer } from '../../../lib/sync/tally.ts';
+} from '../../../lib/sync/runs/report.ts';
+import { noTransfer } from '../../../lib/sync/runs/tally.ts';
 
 const hostile = 'down <!channel> [see](https://evil.example) *now* & "then"';
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
-import { type Admission, AllowanceKeeper, Puller } from '../../../lib/sync/allowance.ts';
+import { type Admission, AllowanceKeeper, Puller } from '../../../lib/sync/copy/allowance.ts';
 import { boundTo, memoryStores } from './memory.ts';
 
 // Whoever waits moves the time on.

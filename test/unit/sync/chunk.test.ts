@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { lendFrom, takeBlock } from '../../../lib/oci/memory.ts';
-import { type Chunk, ChunkMemory } from '../../../lib/sync/chunk.ts';
-import { chunkSizesFor } from '../../../lib/sync/limits.ts';
+import { type Chunk, ChunkMemory } from '../../../lib/sync/copy/chunk.ts';
+import { chunkSizesFor } from '../../../lib/sync/copy/limits.ts';
 
 const MiB = 1024 * 1024;
 const bounds = { maxChunk: undefined, minChunk: 0 };

@@ -1,11 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Rule } from '../../../lib/config/model.ts';
-import type { CopyResult } from '../../../lib/sync/copier.ts';
-import { type Core, DirectRun } from '../../../lib/sync/direct.ts';
-import type { Plan } from '../../../lib/sync/fan-out.ts';
-import { defaultLimits } from '../../../lib/sync/limits.ts';
+import { defaultLimits } from '../../../lib/sync/copy/limits.ts';
+import type { CopyResult } from '../../../lib/sync/copy/outcome.ts';
+import { DirectRun } from '../../../lib/sync/direct.ts';
+import type { Core } from '../../../lib/sync/plan/core.ts';
+import type { Plan } from '../../../lib/sync/plan/fan-out.ts';
 import type { CopyRequest } from '../../../lib/sync/request.ts';
-import { Tally } from '../../../lib/sync/tally.ts';
+import { Tally } from '../../../lib/sync/runs/tally.ts';
 
 // Whoever waits moves the time on.
 vi.mock('../../../lib/sync/waiting.ts', async (load) => ({

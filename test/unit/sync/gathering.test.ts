@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { Gathering } from '../../../lib/sync/gathering.ts';
+import { Gathering } from '../../../lib/sync/queue/gathering.ts';
 
 /** A gathering whose work ends when the test says so. */
 function gathering(options: { most?: number; patienceMs?: number } = {}) {

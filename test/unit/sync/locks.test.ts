@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
-import { TagLocks } from '../../../lib/sync/locks.ts';
+import { TagLocks } from '../../../lib/sync/copy/locks.ts';
 
 const never = new AbortController().signal;
 let folder: string;

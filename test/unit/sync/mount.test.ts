@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Descriptor } from '../../../lib/oci/descriptor.ts';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
-import { MountCandidates } from '../../../lib/sync/mount.ts';
+import { MountCandidates } from '../../../lib/sync/copy/mount.ts';
 import { boundTo, memoryStores } from './memory.ts';
 
 const mediaType = 'application/vnd.oci.image.layer.v1.tar';

@@ -1,8 +1,8 @@
 /** What the parts of a request tell together. */
 import { describe, expect, it } from 'vitest';
-import { linesIn, type Part } from '../../../lib/sync/parts.ts';
-import type { Line } from '../../../lib/sync/report.ts';
-import { noTransfer } from '../../../lib/sync/tally.ts';
+import { linesIn, type Part } from '../../../lib/sync/runs/parts.ts';
+import type { Line } from '../../../lib/sync/runs/report.ts';
+import { noTransfer } from '../../../lib/sync/runs/tally.ts';
 
 const line = (tag: string, outcome: string, bytes?: number): Line => ({
   rule: 'app',

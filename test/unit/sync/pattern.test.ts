@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { compilePattern, formatPattern, isGlob, parsePattern } from '../../../lib/sync/pattern.ts';
+import { compilePattern, formatPattern, isGlob, parsePattern } from '../../../lib/sync/select/pattern.ts';
 
 const matches = (text: string, tag: string) => compilePattern(parsePattern(text))(tag);
 

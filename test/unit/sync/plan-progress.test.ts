@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { readRules } from '../../../lib/config/rules.ts';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
-import { Listing } from '../../../lib/sync/listing.ts';
-import { PlanProgress } from '../../../lib/sync/plan-progress.ts';
-import { RunClaims } from '../../../lib/sync/run-claims.ts';
+import { Listing } from '../../../lib/sync/plan/listing.ts';
+import { PlanProgress } from '../../../lib/sync/plan/plan-progress.ts';
+import { RunClaims } from '../../../lib/sync/plan/run-claims.ts';
 import { buildManifest } from '../../local/content.ts';
 import { MemoryRepository, memoryStores } from './memory.ts';
 

@@ -3,10 +3,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createCore } from '../../../lib/app.ts';
 import { readRules } from '../../../lib/config/rules.ts';
+import { defaultLimits } from '../../../lib/sync/copy/limits.ts';
 import { DirectRun } from '../../../lib/sync/direct.ts';
-import { defaultLimits } from '../../../lib/sync/limits.ts';
-import type { PlanAction } from '../../../lib/sync/report.ts';
-import { Tally } from '../../../lib/sync/tally.ts';
+import type { PlanAction } from '../../../lib/sync/runs/report.ts';
+import { Tally } from '../../../lib/sync/runs/tally.ts';
 import {
   attestationOf,
   buildIndex,

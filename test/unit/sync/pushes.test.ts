@@ -4,10 +4,10 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
 import type { DocumentStore } from '../../../lib/storage/ports.ts';
-import type { Line, RunHeader, Trigger } from '../../../lib/sync/report.ts';
-import { readRun, saveRun } from '../../../lib/sync/runs.ts';
-import { pushesSchema } from '../../../lib/sync/status.ts';
-import { readTraffic } from '../../../lib/sync/traffic.ts';
+import type { Line, RunHeader, Trigger } from '../../../lib/sync/runs/report.ts';
+import { readRun, saveRun } from '../../../lib/sync/runs/runs.ts';
+import { pushesSchema } from '../../../lib/sync/runs/status.ts';
+import { readTraffic } from '../../../lib/sync/runs/traffic.ts';
 import { lineOf, reportOf } from '../../local/dashboard.ts';
 
 let folder: string;

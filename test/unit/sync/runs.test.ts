@@ -10,9 +10,9 @@ import {
   type Line,
   syncOutcomes,
   type Trigger,
-} from '../../../lib/sync/report.ts';
-import { listRuns, overviewOf, readRun, saveRun } from '../../../lib/sync/runs.ts';
-import { noTransfer } from '../../../lib/sync/tally.ts';
+} from '../../../lib/sync/runs/report.ts';
+import { listRuns, overviewOf, readRun, saveRun } from '../../../lib/sync/runs/runs.ts';
+import { noTransfer } from '../../../lib/sync/runs/tally.ts';
 
 let folder: string;
 let runs: DocumentStore;

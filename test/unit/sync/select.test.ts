@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { SourceSelector, TagFilter } from '../../../lib/config/model.ts';
 import type { TagEntry } from '../../../lib/oci/roles.ts';
-import { parsePattern } from '../../../lib/sync/pattern.ts';
-import { judgeAge, matchesNames, needsWholeList, selectTags } from '../../../lib/sync/select.ts';
+import { parsePattern } from '../../../lib/sync/select/pattern.ts';
+import { judgeAge, matchesNames, needsWholeList, selectTags } from '../../../lib/sync/select/select.ts';
 
 const day = 24 * 3600 * 1000;
 const now = Date.UTC(2026, 0, 31);

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import * as z from 'zod';
-import { pushesSchema, statusSchema } from '../../../lib/sync/status.ts';
+import { pushesSchema, statusSchema } from '../../../lib/sync/runs/status.ts';
 
 const readme = readFileSync(path.join(import.meta.dirname, '../../../README.md'), 'utf8');
 const section = readme.slice(readme.indexOf('`GET /api/status` answers'), readme.indexOf('| app setting |'));

@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Digest, Platform } from '../../../lib/oci/descriptor.ts';
 import type { TagEntry } from '../../../lib/oci/roles.ts';
-import { Listing } from '../../../lib/sync/listing.ts';
-import { TagTable } from '../../../lib/sync/tag-table.ts';
+import { Listing } from '../../../lib/sync/plan/listing.ts';
+import { TagTable } from '../../../lib/sync/select/tag-table.ts';
 
 const digestOf = (algorithm: string, length: number) =>
   fc.stringMatching(new RegExp(`^[0-9a-f]{${length}}$`)).map((hex): Digest => `${algorithm}:${hex}`);

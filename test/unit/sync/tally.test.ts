@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Tally } from '../../../lib/sync/tally.ts';
+import { Tally } from '../../../lib/sync/runs/tally.ts';
 
 describe('what the target had of the blobs', () => {
   it('counts once for each blob, as much as it ever had', () => {

@@ -7,7 +7,7 @@ import {
   parseVersion,
   satisfies,
   type Version,
-} from '../../../lib/sync/version.ts';
+} from '../../../lib/sync/select/version.ts';
 
 function version(tag: string): Version {
   const parsed = parseVersion(tag);

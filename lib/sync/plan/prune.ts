@@ -1,0 +1,130 @@
+/** What a rule has put there and its source no longer has. When it is deleted, the source decides once more. */
+
+import { summarize } from '../../errors.ts';
+import { isReferrerTag } from '../../oci/reference.ts';
+import type { TagEntry } from '../../oci/roles.ts';
+import { forEachOf } from '../concurrency.ts';
+import type { Facts } from '../copy/facts.ts';
+import { goneReason, whyKept } from '../copy/kept.ts';
+import { nameOf, type TagNames } from '../select/names.ts';
+import { matchesNames } from '../select/select.ts';
+import type { PlanLine, Task } from './fan-out.ts';
+import type { Listing, Listings } from './listing.ts';
+import type { PlanInput } from './planner.ts';
+
+export interface Pruned {
+  /** Source tags that have a line here. */
+  readonly named: ReadonlySet<string>;
+  readonly lines: readonly PlanLine[];
+  readonly tasks: readonly Task[];
+}
+
+/** What is to be deleted: nothing after a listing that is not whole, or that shows no tags. */
+export async function prune(
+  input: PlanInput,
+  { source, target }: Listings,
+  names: TagNames,
+  facts: Facts,
+  width: number,
+): Promise<Pruned> {
+  if (!source.isWhole || !target.isWhole || !hasTags(source)) return nothingPruned;
+  const mirrored = await facts.mirrored(input.rule.name, input.sides.target.name);
+  const present = [...mirrored].flatMap((tag) => target.get(tag) ?? []);
+  const isOwn = ownTags(input, names);
+  const isAsked = (tag: string) => input.only === undefined || input.only.includes(tag);
+  const gone = present.filter(({ name }) => {
+    const tag = names.source(name);
+    return !source.has(tag) && isAsked(tag) && isOwn(name);
+  });
+  const own = await countOwn(gone, input, facts, width);
+  if (own > input.pruneLimit * present.length && !input.allowMassDelete) {
+    return { ...nothingPruned, lines: [massDelete(input, own, present.length)] };
+  }
+  const tasks: Task[] = [];
+  await forEachOf(gone.entries(), width, async ([index, entry]) => {
+    tasks[index] = await taskFor(entry, names.source(entry.name), input, facts);
+  });
+  const byName = tasks.sort((a, b) => (a.target < b.target ? -1 : 1));
+  return {
+    named: new Set(byName.map((task) => task.source)),
+    lines: byName.map(({ line }) => line),
+    tasks: byName.filter(({ line }) => line.outcome === 'delete'),
+  };
+}
+
+export const nothingPruned: Pruned = { named: new Set(), lines: [], tasks: [] };
+
+/** How many are still what the rule put there, as far as the listing tells. */
+async function countOwn(
+  gone: readonly TagEntry[],
+  { rule, sides }: PlanInput,
+  facts: Facts,
+  width: number,
+): Promise<number> {
+  let count = 0;
+  await forEachOf(gone, width, async ({ name, digest }) => {
+    const put = await facts.mirroredDigest(rule.name, sides.target.name, name);
+    if (digest === undefined || digest === put) count += 1;
+  });
+  return count;
+}
+
+/** Signatures alone are no listing of what is there. */
+function hasTags(listing: Listing): boolean {
+  for (const name of listing.names) if (!isReferrerTag(name)) return true;
+  return false;
+}
+
+/** Whether the rule selects a target tag by its name, and no other rule wants it. */
+function ownTags({ rule, claims }: PlanInput, names: TagNames): (tag: string) => boolean {
+  const named = matchesNames(rule);
+  return (tag) => {
+    const others = claims.rival(tag) ?? claims.suspect(tag) ?? claims.keeper(tag);
+    return others === undefined && !isReferrerTag(tag) && named(names.source(tag));
+  };
+}
+
+async function taskFor(entry: TagEntry, source: string, input: PlanInput, facts: Facts): Promise<Task> {
+  const { name, digest } = entry;
+  const { rule, sides } = input;
+  const base = {
+    rule: rule.name,
+    source: nameOf(sides.source.name, source),
+    target: nameOf(sides.target.name, name),
+    ...(digest === undefined ? {} : { digest }),
+  };
+  return {
+    line: { ...base, ...(await verdictOn(entry, source, input, facts)) },
+    source,
+    target: name,
+    digest,
+  };
+}
+
+/** Where people read the plan, what the one who deletes would find is found out now. */
+async function verdictOn(
+  { name, locked }: TagEntry,
+  source: string,
+  { confirm, rule, sides, signal }: PlanInput,
+  facts: Facts,
+): Promise<Pick<PlanLine, 'outcome' | 'reason' | 'error'>> {
+  if (locked) return { outcome: 'locked', reason: goneReason };
+  try {
+    const reason = confirm ? await whyKept({ source, target: name }, rule, sides, facts, signal) : undefined;
+    return reason === undefined ? { outcome: 'delete', reason: goneReason } : { outcome: 'skip', reason };
+  } catch (error) {
+    signal.throwIfAborted();
+    return { outcome: 'failed', error: summarize(error) };
+  }
+}
+
+function massDelete({ rule, sides }: PlanInput, gone: number, present: number): PlanLine {
+  const message = `Prune would delete ${gone} of ${present} tags of ${sides.target.name}, more than its share`;
+  return {
+    rule: rule.name,
+    source: sides.source.name,
+    target: sides.target.name,
+    outcome: 'failed',
+    error: { code: 'ERR_MASS_DELETE', message },
+  };
+}
