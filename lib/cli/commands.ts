@@ -1,8 +1,14 @@
 /** From words to an exit status: reads the files, asks the engine, prints the answer. */
 import type { Rules } from '../config/model.ts';
 import { HubferryError } from '../errors.ts';
-import type { AnyReport } from '../sync/runs/report.ts';
-import { type Command, parseArguments, type RunCommand, wantsJson } from './arguments.ts';
+import type { AnyReport, Report, SyncOutcome } from '../sync/runs/report.ts';
+import {
+  type Command,
+  parseArguments,
+  type RunCommand,
+  type SuccessOptions,
+  wantsJson,
+} from './arguments.ts';
 import { convertFiles } from './convert.ts';
 import {
   type Document,
@@ -115,12 +121,13 @@ async function askEngine(
   command: EngineCommand,
   io: Io,
   openEngine: OpenEngine,
-  { onEvent }: Session,
+  session: Session,
 ): Promise<Answer> {
   const { env, signal } = io;
   const state = stateLocation(command.state, env);
   const rules = command.command === 'status' ? noRules : await loadRules(command.rules, env);
   if ('success' in command && command.success !== undefined) await checkSuccessFile(command.success);
+  const { onEvent } = session;
   const engine = await openEngine({ rules, state, options: command.engine, env, onEvent, signal });
   try {
     switch (command.command) {
@@ -129,14 +136,19 @@ async function askEngine(
       case 'doctor':
         return await askDoctor(engine);
       default:
-        return await askReport(engine, command, rules);
+        return await askReport(engine, command, rules, session);
     }
   } finally {
     await engine.close();
   }
 }
 
-async function askReport(engine: Engine, command: RunCommand, rules: Rules): Promise<Answer> {
+async function askReport(
+  engine: Engine,
+  command: RunCommand,
+  rules: Rules,
+  session: Session,
+): Promise<Answer> {
   const { compare, exitCode, success } = command;
   switch (command.command) {
     case 'plan': {
@@ -145,8 +157,8 @@ async function askReport(engine: Engine, command: RunCommand, rules: Rules): Pro
     }
     case 'sync': {
       const report = await engine.sync(compare);
-      if (success !== undefined) await writeSuccessFile(report, success);
-      return reportAnswer(report, exitCodeOfSync(report));
+      const isWritten = success === undefined || (await isSuccessWritten(report, success, session));
+      return reportAnswer(report, Math.max(exitCodeOfSync(report), isWritten ? 0 : 1));
     }
     case 'verify': {
       const report = await engine.verify(compare);
@@ -156,6 +168,21 @@ async function askReport(engine: Engine, command: RunCommand, rules: Rules): Pro
         exitCodeOfVerify(report, (rule) => pruning.has(rule)),
       );
     }
+  }
+}
+
+/** What was done is told, also where its file cannot be written. */
+async function isSuccessWritten(
+  report: Report<SyncOutcome>,
+  success: SuccessOptions,
+  session: Session,
+): Promise<boolean> {
+  try {
+    await writeSuccessFile(report, success);
+    return true;
+  } catch (error) {
+    session.fail(error);
+    return false;
   }
 }
 

@@ -29,7 +29,7 @@ export interface Io {
 /** The logs and the progress of one command. */
 export interface Session {
   readonly onEvent: OnEvent;
-  /** Tells of the error that ends the command: to people as they read it, to programs as a line of the log. */
+  /** Tells of the error by which the command fails: to people as they read it, to programs as a line of the log. */
   fail(error: unknown): void;
   /** Takes the progress view away and closes the log's file. */
   close(): void;

@@ -1,6 +1,6 @@
 /** Mutual exclusion between the processes that use one folder. */
 import { randomUUID } from 'node:crypto';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { makeDirectory } from './directory.ts';
@@ -50,7 +50,7 @@ export class FolderLock {
   #tryEnter(): boolean {
     const holder = JSON.stringify({ id: randomUUID(), owner: thisProcess() });
     try {
-      writeFileSync(this.#path, holder, { flag: 'wx', mode: 0o600 });
+      this.#make(holder);
       return true;
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
@@ -63,11 +63,26 @@ export class FolderLock {
     return this.#tryEnter();
   }
 
+  /** Where there is no room for it, such as on a full disk, nothing is left of it. */
+  #make(holder: string): void {
+    const file = openSync(this.#path, 'wx', 0o600);
+    try {
+      writeFileSync(file, holder);
+    } catch (error) {
+      rmSync(this.#path, { force: true });
+      throw error;
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  /** What tells this holder from the next one, also where another user's lock cannot be read; undefined where there is none. */
   #holder(): string | undefined {
     try {
       return readFileSync(this.#path, 'utf8');
     } catch {
-      return undefined;
+      const there = statSync(this.#path, { throwIfNoEntry: false });
+      return there && `${there.ino} since ${there.mtimeMs}`;
     }
   }
 

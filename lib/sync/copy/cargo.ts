@@ -1,5 +1,5 @@
 /** What a platform filter makes of a manifest. */
-import { HubferryError } from '../../errors.ts';
+import { HubferryError, summarize } from '../../errors.ts';
 import { deriveIndex } from '../../oci/derive.ts';
 import type { Descriptor, Manifest, Platform } from '../../oci/descriptor.ts';
 import { parseManifest, platformOfConfig } from '../../oci/manifest.ts';
@@ -29,12 +29,28 @@ export async function deriveCargo(
   const { manifest } = await graph.obtain(from, passage);
   try {
     const cargo = await filter(manifest, platforms, passage, graph);
-    await facts.noteDerived(platforms, from.digest, derivedIn(cargo));
+    await unlessForgotten(facts.noteDerived(platforms, from.digest, derivedIn(cargo)), passage);
     return cargo;
   } catch (error) {
     const isEmptied = error instanceof HubferryError && error.code === 'ERR_PLATFORM_MISSING';
-    if (isEmptied) await facts.noteNotDerived(platforms, from.digest, error);
+    if (isEmptied) await unlessForgotten(facts.noteNotDerived(platforms, from.digest, error), passage);
     throw error;
+  }
+}
+
+/** What cannot be remembered is known all the same: it is found out again the next time. */
+async function unlessForgotten(note: Promise<void>, { work }: Passage): Promise<void> {
+  try {
+    await note;
+  } catch (error) {
+    const { code, message } = summarize(error);
+    const fields = { code, error: message };
+    work.onEvent({
+      type: 'log',
+      level: 'warn',
+      message: 'what platforms make of a manifest is not remembered',
+      fields,
+    });
   }
 }
 

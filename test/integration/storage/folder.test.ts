@@ -1,10 +1,11 @@
-import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openFolderStores } from '../../../lib/storage/folder.ts';
@@ -339,6 +340,28 @@ describe('the lock of a folder', () => {
     );
     expect(order.toSorted()).toEqual([...order.keys()]);
     expect(await readdir(join(folder, 'abandoned'))).toEqual([]);
+  });
+
+  it.skipIf(process.platform === 'win32')(
+    'is not left behind by whoever finds no room to enter',
+    async () => {
+      const path = join(folder, 'full.lock');
+      const program = `
+      import { FolderLock } from ${JSON.stringify(import.meta.resolve('../../../lib/storage/folder-lock.ts'))};
+      await new FolderLock(${JSON.stringify(path)}).run(() => undefined).catch(({ code }) => console.log(code));`;
+      // As on a disk that is full, a file can be made and nothing be written.
+      const script = 'ulimit -f 0; exec "$0" "$@"';
+      const args = ['-c', script, process.execPath, '--input-type=module', '--eval', program];
+      expect((await promisify(execFile)('bash', args)).stdout).toBe('EFBIG\n');
+      expect(existsSync(path)).toBe(false);
+    },
+  );
+
+  it('that cannot be read is abandoned like any other', async () => {
+    const path = join(folder, 'unreadable.lock');
+    // A folder cannot be read as a file by anybody, root included; nor be removed as one.
+    await mkdir(path);
+    await expect(new FolderLock(path, 50).run(() => undefined, undefined)).rejects.toThrow('unreadable.lock');
   });
 
   it('is given back by what fails inside', async () => {

@@ -1,7 +1,9 @@
 /** Rules that keep some platforms of an index: what the target gets, what it costs, and what is no index. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { deriveIndex } from '../../../lib/oci/derive.ts';
 import { parsePlatformPattern } from '../../../lib/oci/platform.ts';
+import { StorageError } from '../../../lib/storage/failure.ts';
+import { Facts } from '../../../lib/sync/copy/facts.ts';
 import {
   attestationOf,
   buildBlob,
@@ -286,3 +288,23 @@ async function expectIdle(rules: string, outcome: 'unchanged' | 'skipped' = 'unc
   const requests = [...world.sourceRequests, ...world.targetRequests].map(({ url }) => url);
   expect(requests.filter((url) => url.includes('/manifests/') || url.includes('/blobs/'))).toEqual([]);
 }
+
+describe('where nothing can be remembered', () => {
+  const rules = rulesFor('[linux/amd64]');
+  const push = (tag: string) =>
+    world.hub.push('acme/app', tag, buildIndex([child(amd64), child({ ...arm64, variant: tag })]));
+
+  it('plan and verify say what they have found, with a warning', async () => {
+    await push('v1');
+    await world.sync(rules);
+    await push('v2');
+    await world.forgetState();
+    const full = new StorageError('put state/derived: no space left.', { reason: 'ENOSPC' });
+    const note = vi.spyOn(Facts.prototype, 'noteDerived').mockRejectedValue(full);
+    onTestFinished(() => note.mockRestore());
+    expect(told(await world.plan(rules))).toEqual(['v1 unchanged', 'v2 copy (new tag)']);
+    const warnings = world.events.filter((event) => event.type === 'log' && event.level === 'warn');
+    expect(warnings).not.toEqual([]);
+    expect(told(await world.verify(rules))).toEqual(['v1 same', 'v2 missing']);
+  });
+});

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -411,6 +411,19 @@ test('what was copied is written for image-syncer', async () => {
   expect(JSON.parse(readFileSync(at('ok.json'), 'utf8'))).toEqual({
     'docker.io/a/b:1': ['x.azurecr.io/b:1'],
   });
+});
+
+test('what was done is told also where its file can no longer be written', async () => {
+  const sync = async () => {
+    rmSync(at('ok.json'));
+    mkdirSync(at('ok.json'));
+    return syncReport([lineOf('copied')]);
+  };
+  const argv = ['sync', '--config', at('sync.yaml'), '--json', '--output-success-images', at('ok.json')];
+  const { exitCode, stdout, stderr } = await run(argv, { answers: { sync } });
+  expect(exitCode).toBe(1);
+  expect(JSON.parse(stdout)).toMatchObject({ totals: { copied: 1 } });
+  expect(stderr).toContain('--output-success-images: the file cannot be written');
 });
 
 test('people see the report, and nothing of the log on standard output', async () => {
