@@ -285,6 +285,16 @@ describe('a sync', () => {
     expect(all).toBe(own.reduce((sum, bytes) => sum + bytes, 10_000));
   });
 
+  it('tells of each tag of one digest the manifest that was sent for it', async () => {
+    const content = buildManifest();
+    const tags = Array.from({ length: 12 }, (_, index) => `${index}`);
+    for (const tag of tags) put(source, 'a/b', tag, content);
+    const report = await workplace.report(['sync', `${source.host}/a/b`, `${target.host}/a/b`]);
+    const below = content.blobs.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
+    const told = report.tags.map(({ bytes = 0 }) => bytes).sort((a, b) => a - b);
+    expect(told).toEqual([...Array(11).fill(content.bytes.length), content.bytes.length + below]);
+  });
+
   it('copies one tag under another name, and several from left to right', async () => {
     const [one, two] = [buildManifest({ seed: 'one' }), buildManifest({ seed: 'two' })];
     put(source, 'a/b', '1', one);

@@ -12,7 +12,7 @@ import { judgeAge, matchesNames } from '../select/select.ts';
 import { type Cargo, deriveCargo } from './cargo.ts';
 import type { Derived, Facts } from './facts.ts';
 import { type GraphCopier, knownFromPresent, nothingDerived, type Passage, passageOf } from './graph.ts';
-import type { TagLocks } from './locks.ts';
+import type { Hold, TagLocks } from './locks.ts';
 import { type CopyResult, isRetryable, lockedReason, outcomeOf, type TagPair } from './outcome.ts';
 import { lateReferrers, type ReferrerCopier } from './referrers.ts';
 import { sameBytes } from './same-bytes.ts';
@@ -312,20 +312,29 @@ export class Carriage {
     const { target, work } = passage;
     const reference = targetReference(look.pair, this.#request, manifest.descriptor.digest);
     await work.stillWanted?.();
-    const moves = await this.#locks.hold(`${target.name}:${reference}`, work.stop, async (hold) => {
+    // Others move at the same time: what is sent for this tag is told of this tag.
+    const sent = { bytes: 0 };
+    const move = async (hold: Hold) => {
       const stale = Date.now() - this.#startedAt > freshLookMs || hold.movedSince(this.#startedAt);
       if (stale && !(await this.#stillAt(look.pair, digest))) return false;
       await hold.moves();
-      await this.#graph.push(manifest, reference, passage);
+      await this.#graph.push(manifest, reference, { ...passage, work: { ...work, sent } });
       await this.#noteMirrored(look.pair, manifest.descriptor.digest);
-      this.#settle(look.pair, 'copied', {
+      const targetDigest = manifest.descriptor.digest;
+      const facts = {
         digest,
         reason: this.#request.reason,
-        ...(manifest.descriptor.digest === digest ? {} : { targetDigest: manifest.descriptor.digest }),
-      });
+        ...(targetDigest !== digest && { targetDigest }),
+      };
+      this.#settle(look.pair, 'copied', facts, sent);
       return true;
-    });
-    if (moves) await this.#lookOnceMore(look.pair, digest);
+    };
+    try {
+      const moves = await this.#locks.hold(`${target.name}:${reference}`, work.stop, move);
+      if (moves) await this.#lookOnceMore(look.pair, digest);
+    } finally {
+      this.#sent.bytes += take(sent);
+    }
   }
 
   async #noteMirrored({ target: tag }: TagPair, digest: Digest): Promise<void> {
@@ -409,9 +418,9 @@ export class Carriage {
     });
   }
 
-  #settle(pair: TagPair, outcome: SyncOutcome, facts: LineFacts): false {
-    const { bytes } = this.#sent;
-    this.#sent.bytes = 0;
+  /** @param own what was sent for this tag alone */
+  #settle(pair: TagPair, outcome: SyncOutcome, facts: LineFacts, own = { bytes: 0 }): false {
+    const bytes = take(this.#sent) + take(own);
     const { digest, targetDigest, reason, until, error } = facts;
     this.#lines.push({
       rule: this.#rule.name,
@@ -433,6 +442,13 @@ export class Carriage {
   #targetName(pair: TagPair): string {
     return `${this.#sides.target.name}${suffixOf(pair.target, this.#request.digest)}`;
   }
+}
+
+/** Bytes that no line has told of yet: this one does. */
+function take(sent: { bytes: number }): number {
+  const { bytes } = sent;
+  sent.bytes = 0;
+  return bytes;
 }
 
 interface LineFacts {
