@@ -316,7 +316,8 @@ function onlyFor(
   target: string,
 ): Pick<Turn, 'request' | 'waitsUntil'> {
   const open = new Set(lines.map((line) => line.target));
-  const tags = request.tags.filter((tag) => open.has(nameOf(target, tag.target || (request.digest ?? ''))));
+  // What gets no tag is alone in its request.
+  const tags = request.tags.filter((tag) => tag.target === '' || open.has(nameOf(target, tag.target)));
   return {
     request: { ...request, tags },
     waitsUntil: Math.max(...lines.map(({ until = '' }) => Date.parse(until))),

@@ -56,6 +56,10 @@ export class Carriage {
   readonly #moved = new Map<TagPair, Digest>();
   /** Tags that are as they are to be, and lack only what was said about them later. */
   readonly #equal = new Set<TagPair>();
+  /** Tags that have their line. */
+  readonly #settled = new Set<TagPair>();
+  /** What platforms make of the source, where it gets no tag. */
+  #derived: Digest | undefined;
   #retry: unknown;
   /** Bytes that no line has told of yet. */
   readonly #sent = { bytes: 0 };
@@ -99,7 +103,7 @@ export class Carriage {
     const looks: Look[] = [];
     const signal = this.#work.stop;
     await forEachOf(this.#request.tags.entries(), 8, async ([index, pair]) => {
-      const there = target.resolve(targetReference(pair, this.#request), { signal });
+      const there = target.resolve(await this.#placeOf(pair), { signal });
       // What was said late about a digest concerns the target, whether the source still has it or not.
       const isAtTarget = this.#request.reason === lateReferrers && pair.source === '';
       const asked = isAtTarget ? there : source.resolve(sourceReference(pair, this.#request), { signal });
@@ -107,6 +111,21 @@ export class Carriage {
       looks[index] = { pair, from, to };
     });
     return looks;
+  }
+
+  /** Where the target has it, or is to have it: what gets no tag there is found by its own digest, which platforms change. */
+  async #placeOf(pair: TagPair): Promise<string> {
+    const { digest } = this.#request;
+    if (pair.target === '' && digest !== undefined && this.#derives(pair)) {
+      const known = (await this.#facts.derived(this.#rule.platforms, digest)).get(digest);
+      if (known !== undefined && known !== 'skip' && known !== 'failed') this.#derived = known;
+    }
+    return targetReference(pair, this.#request, this.#derived);
+  }
+
+  /** What is asked for late by its digest is a child that is at the target as it is. */
+  #derives({ source }: TagPair): boolean {
+    return this.#rule.platforms.length > 0 && !(this.#request.reason === lateReferrers && source === '');
   }
 
   /** Decides each filter again for what the tag is now; true where it is to be copied. */
@@ -172,9 +191,7 @@ export class Carriage {
 
   /** The digest that the target is to have: known without a pull, or `undefined`. */
   async #expected(from: Descriptor, pair: TagPair): Promise<Derived | undefined> {
-    // What is asked for late by its digest is a child that is at the target as it is.
-    const whole = this.#request.reason === lateReferrers && pair.source === '';
-    if (this.#rule.platforms.length === 0 || whole) return from.digest;
+    if (!this.#derives(pair)) return from.digest;
     const { platforms } = this.#rule;
     const derived = (await this.#facts.derived(platforms, from.digest)).get(from.digest);
     if (derived === 'failed') throw await this.#facts.whyNotDerived(platforms, from.digest);
@@ -234,6 +251,8 @@ export class Carriage {
       return;
     }
     const { manifest } = cargo;
+    if (looks.some(({ pair }) => pair.target === '' && this.#derives(pair)))
+      this.#derived = manifest.descriptor.digest;
     const here = { ...passage, derived: cargo.derived };
     const open = await this.#withoutEqual(looks, manifest, here);
     if (open.length === 0) return;
@@ -392,8 +411,7 @@ export class Carriage {
     } catch (error) {
       if (error instanceof StoppedError || error instanceof BusyError) throw error;
       if (this.#work.stop.aborted) throw this.#work.stop.reason;
-      const settled = new Set(this.#lines.map((line) => line.target));
-      const open = pairs.filter((pair) => !settled.has(this.#targetName(pair)));
+      const open = pairs.filter((pair) => !this.#settled.has(pair));
       for (const pair of open) await this.#settleFailure(pair, error);
     }
   }
@@ -421,6 +439,7 @@ export class Carriage {
   /** @param own what was sent for this tag alone */
   #settle(pair: TagPair, outcome: SyncOutcome, facts: LineFacts, own = { bytes: 0 }): false {
     const bytes = take(this.#sent) + take(own);
+    this.#settled.add(pair);
     const { digest, targetDigest, reason, until, error } = facts;
     this.#lines.push({
       rule: this.#rule.name,
@@ -440,7 +459,7 @@ export class Carriage {
   }
 
   #targetName(pair: TagPair): string {
-    return `${this.#sides.target.name}${suffixOf(pair.target, this.#request.digest)}`;
+    return `${this.#sides.target.name}${suffixOf(pair.target, this.#derived ?? this.#request.digest)}`;
   }
 }
 

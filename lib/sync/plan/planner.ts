@@ -74,13 +74,13 @@ export class Planner {
   async plan(input: PlanInput): Promise<Plan> {
     const { rule, listings } = input;
     const { lookups } = this.#limits;
-    const names = new TagNames(rule, input.target);
+    const facts = this.#facts;
+    const derived = rule.platforms.length === 0 ? nothing : await facts.derived(rule.platforms);
+    const names = new TagNames(rule, input.target, (digest) => digestIn(derived.get(digest)));
     const asked = askedFor(input);
     const { selected, young, absent, unwanted } = await this.#readSource(input, asked);
     await this.#readTarget(input, selected, names, asked);
     const referrers = await this.#referrersIn(input, [...selected, ...young], names);
-    const facts = this.#facts;
-    const derived = rule.platforms.length === 0 ? nothing : await facts.derived(rule.platforms);
     const derive = this.#derive;
     const comparison = new Comparison({ input, listings, names, derived, referrers, facts, derive });
     await comparison.compare(selected, lookups);
@@ -174,6 +174,10 @@ export class Planner {
     if (!input.rule.prune) return nothingPruned;
     return prune(input, input.listings, names, this.#facts, this.#limits.lookups);
   }
+}
+
+function digestIn(derived: Remembered | undefined): Digest | undefined {
+  return derived === 'skip' || derived === 'failed' ? undefined : derived;
 }
 
 /** What a rule or a request names one by one. */

@@ -1,18 +1,21 @@
 /** What things are called. */
 import { createHash } from 'node:crypto';
 import type { Rule, RuleTarget } from '../../config/model.ts';
+import type { Digest } from '../../oci/descriptor.ts';
 
 /** What a tag of the source is called at the target, and back. A source given by digest has that digest for a name. */
 export class TagNames {
   readonly #toTarget = new Map<string, string>();
   readonly #toSource = new Map<string, string>();
 
-  constructor(rule: Rule, target: RuleTarget) {
+  /** @param derived the digest at the target of a source digest that gets no tag there, where platforms make it another one */
+  constructor(rule: Rule, target: RuleTarget, derived?: (source: Digest) => Digest | undefined) {
     const { selector } = rule.source;
     const names =
       selector.kind === 'tags' ? selector.tags : selector.kind === 'digest' ? [selector.digest] : [];
     for (const [index, name] of names.entries()) {
-      const other = target.tags?.[index];
+      const other =
+        target.tags?.[index] ?? (selector.kind === 'digest' ? derived?.(selector.digest) : undefined);
       if (other === undefined) continue;
       this.#toTarget.set(name, other);
       this.#toSource.set(other, name);

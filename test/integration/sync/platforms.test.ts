@@ -289,6 +289,24 @@ async function expectIdle(rules: string, outcome: 'unchanged' | 'skipped' = 'unc
   expect(requests.filter((url) => url.includes('/manifests/') || url.includes('/blobs/'))).toEqual([]);
 }
 
+describe('a source that is named by its digest, with platforms and without a tag at the target', () => {
+  it('is idle the second time, and is found where it is', async () => {
+    const index = buildIndex([child(amd64), child(arm64)]);
+    await world.hub.push('acme/app', 'v1', index);
+    const rules = `- { source: "docker.io/acme/app@${index.descriptor.digest}", target: $acr/app, platforms: [linux/amd64] }`;
+    const first = await world.sync(rules);
+    expect(first.totals).toMatchObject({ copied: 1 });
+    const [line] = first.tags;
+    expect(line?.target).toBe(`${world.acr.host}/app@${line?.targetDigest}`);
+    world.forgetRequests();
+    for (const run of [await world.sync(rules), await world.plan(rules)])
+      expect(run).toMatchObject({ totals: { unchanged: 1, pulls: 0 }, tags: [{ target: line?.target }] });
+    expect(world.targetRequests.filter(({ method }) => method === 'PUT')).toEqual([]);
+    expect(told(await world.verify(rules))).toEqual([expect.stringContaining('same')]);
+    expect((await world.sync(rules, { force: true })).totals).toMatchObject({ copied: 1 });
+  });
+});
+
 describe('where nothing can be remembered', () => {
   const rules = rulesFor('[linux/amd64]');
   const push = (tag: string) =>
