@@ -83,7 +83,8 @@ export function createCore(options: CoreOptions): Core {
         puller,
       };
     },
-    mirrored: (rule, { host, path }) => facts.mirrored(rule.name, `${host}/${path}`),
+    mirrored: ({ source }, { host, path }) =>
+      facts.mirrored(`${source.host}/${source.path}`, `${host}/${path}`),
     expand: (rule, tally, signal) => clients.expand(rules, rule, tally.source, signal),
     admitPull: (puller, reserve, signal) => allowance.admit(puller, reserve, signal),
   };

@@ -357,7 +357,8 @@ export class Carriage {
   }
 
   async #noteMirrored({ target: tag }: TagPair, digest: Digest): Promise<void> {
-    if (tag !== '') await this.#facts.noteMirrored(this.#rule.name, this.#sides.target.name, tag, digest);
+    const { source, target } = this.#sides;
+    if (tag !== '') await this.#facts.noteMirrored(source.name, target.name, tag, digest);
   }
 
   /**
@@ -366,7 +367,8 @@ export class Carriage {
    */
   async #mendRecord(pair: TagPair, digest: Digest): Promise<void> {
     if (pair.target === '') return;
-    const put = await this.#facts.mirroredDigest(this.#rule.name, this.#sides.target.name, pair.target);
+    const { source, target } = this.#sides;
+    const put = await this.#facts.mirroredDigest(source.name, target.name, pair.target);
     if (put !== undefined && put !== digest) await this.#noteMirrored(pair, digest);
   }
 

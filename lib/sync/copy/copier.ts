@@ -94,7 +94,7 @@ export class Copier {
     sides: Sides,
     work: Work,
   ): Promise<[SyncOutcome, { reason: string }]> {
-    const { target } = sides;
+    const { source, target } = sides;
     const signal = work.stop;
     return this.#carriers.locks.hold(`${target.name}:${pair.target}`, signal, async (hold) => {
       const claims = await work.claims?.();
@@ -104,7 +104,7 @@ export class Copier {
       if (reason !== undefined) return ['skipped', { reason }];
       await hold.moves();
       await target.deleteTag(pair.target, { signal });
-      await this.#carriers.facts.forgetMirrored(rule.name, target.name, pair.target);
+      await this.#carriers.facts.forgetMirrored(source.name, target.name, pair.target);
       return ['deleted', { reason: goneReason }];
     });
   }

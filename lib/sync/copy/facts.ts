@@ -72,26 +72,26 @@ export class Facts {
     await this.#store.put(`same/${source}/${target}`, nothing);
   }
 
-  /** Target tags that a rule has put into a target repository. */
-  async mirrored(rule: string, target: string): Promise<Set<string>> {
-    const prefix = mirroredKey(rule, target, '');
+  /** Target tags that were put there from a source: names of repositories, for rules are renamed and divided. */
+  async mirrored(source: string, target: string): Promise<Set<string>> {
+    const prefix = mirroredKey(source, target, '');
     const tags = new Set<string>();
     for await (const name of this.#store.list(prefix)) tags.add(name.key.slice(prefix.length));
     return tags;
   }
 
-  /** The digest that the rule put there last. */
-  async mirroredDigest(rule: string, target: string, tag: string): Promise<Digest | undefined> {
-    const document = await this.#store.get(mirroredKey(rule, target, tag));
+  /** The digest that was put there last. */
+  async mirroredDigest(source: string, target: string, tag: string): Promise<Digest | undefined> {
+    const document = await this.#store.get(mirroredKey(source, target, tag));
     return document === undefined ? undefined : (Buffer.from(document.bytes).toString() as Digest);
   }
 
-  async noteMirrored(rule: string, target: string, tag: string, digest: Digest): Promise<void> {
-    await this.#store.put(mirroredKey(rule, target, tag), Buffer.from(digest));
+  async noteMirrored(source: string, target: string, tag: string, digest: Digest): Promise<void> {
+    await this.#store.put(mirroredKey(source, target, tag), Buffer.from(digest));
   }
 
-  async forgetMirrored(rule: string, target: string, tag: string): Promise<void> {
-    await this.#store.delete(mirroredKey(rule, target, tag));
+  async forgetMirrored(source: string, target: string, tag: string): Promise<void> {
+    await this.#store.delete(mirroredKey(source, target, tag));
   }
 
   /** Referrer tags of the source, each with the digest it had when it was brought to the target: `tag@digest`. */
@@ -141,8 +141,8 @@ function asideKey(target: string, { subject, tag, digest }: Aside): string {
   return `aside/${shortHash(target)}/${subject}/${tag}/${digest}`;
 }
 
-function mirroredKey(rule: string, target: string, tag: string): string {
-  return `mirrored/${shortHash(`${rule}\n${target}`)}/${tag}`;
+function mirroredKey(source: string, target: string, tag: string): string {
+  return `mirrored/${shortHash(`${source}\n${target}`)}/${tag}`;
 }
 
 function platformsKey(platforms: readonly PlatformPattern[]): string {

@@ -22,7 +22,7 @@ export async function whyKept(
   if (!matchesNames(rule)(tag.source)) return 'no longer selected by the rule';
   const there = await target.resolve(tag.target, { signal });
   if (there === undefined) return 'gone at the target already';
-  const put = await facts.mirroredDigest(rule.name, target.name, tag.target);
+  const put = await facts.mirroredDigest(source.name, target.name, tag.target);
   if (put !== there.digest) return 'the rule did not put there what it is now';
   if (await isAboutSomething(there.digest, target, signal))
     return 'it is about a manifest that is still there';

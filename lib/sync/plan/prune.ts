@@ -28,7 +28,7 @@ export async function prune(
   width: number,
 ): Promise<Pruned> {
   if (!source.isWhole || !target.isWhole || !hasTags(source)) return nothingPruned;
-  const mirrored = await facts.mirrored(input.rule.name, input.sides.target.name);
+  const mirrored = await facts.mirrored(input.sides.source.name, input.sides.target.name);
   const present = [...mirrored].flatMap((tag) => target.get(tag) ?? []);
   const isOwn = ownTags(input, names);
   const isAsked = (tag: string) => input.only === undefined || input.only.includes(tag);
@@ -57,13 +57,13 @@ export const nothingPruned: Pruned = { named: new Set(), lines: [], tasks: [] };
 /** How many are still what the rule put there, as far as the listing tells. */
 async function countOwn(
   gone: readonly TagEntry[],
-  { rule, sides }: PlanInput,
+  { sides }: PlanInput,
   facts: Facts,
   width: number,
 ): Promise<number> {
   let count = 0;
   await forEachOf(gone, width, async ({ name, digest }) => {
-    const put = await facts.mirroredDigest(rule.name, sides.target.name, name);
+    const put = await facts.mirroredDigest(sides.source.name, sides.target.name, name);
     if (digest === undefined || digest === put) count += 1;
   });
   return count;

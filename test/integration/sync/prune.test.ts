@@ -48,6 +48,17 @@ describe('prune', () => {
     expect(target().tagNames()).toEqual(names);
   });
 
+  it.each([
+    ['another name', '- { name: other, source: docker.io/acme/app, target: $acr/app, prune: true }'],
+    ['a second target', '- { source: docker.io/acme/app, target: [$acr/app, $acr/two], prune: true }'],
+    ['a filter', '- { source: docker.io/acme/app, target: $acr/app, prune: true, tags: { include: ["*"] } }'],
+  ])('knows what was put there before its rule got %s', async (_what, rules) => {
+    await sixTags();
+    await world.sync(rules);
+    expect(target().tagNames()).toEqual(names.slice(0, 5));
+    expect(told(await world.verify(rules)).filter((line) => !line.endsWith('same'))).toEqual([]);
+  });
+
   it('knows a tag by the name that the rule gave it', async () => {
     const rules = (tags: string) =>
       `- { source: "docker.io/acme/app:1,2,3,4,5,6", target: "$acr/app:${tags}", prune: true }`;
