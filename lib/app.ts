@@ -1,12 +1,13 @@
 /** Composition root: builds what a process needs, once. The only file that knows everyone. */
 import type { CompareOptions, Engine, EngineSetup, Finding, RunSummary } from './cli/engine.ts';
 import type { StateLocation } from './cli/state.ts';
-import { Clients } from './clients.ts';
+import { Clients, hasLogin } from './clients.ts';
 import type { Rule, Rules, RuleTarget } from './config/model.ts';
 import { checkProxies } from './config/proxies.ts';
 import { ConfigError, HubferryError, summarize } from './errors.ts';
 import { keepHeapSmall } from './heap.ts';
 import { azureIdentity } from './identity.ts';
+import { checkDockerConfig } from './registry/credentials.ts';
 import { createHostGate } from './registry/gate.ts';
 import { openFolderStores } from './storage/folder.ts';
 import type { Stores } from './storage/ports.ts';
@@ -100,7 +101,17 @@ function checkPrefix({ host, path }: RuleTarget, prefixes: readonly string[]): v
 /** The engine of the command line. @throws ERR_SETTING where a variable is wrong */
 export async function createEngine(setup: EngineSetup): Promise<Engine> {
   checkProxies(setup.env);
+  await checkLogins(setup);
   return new DirectEngine({ ...setup, onEvent: keepHeapSmall(setup.onEvent) }, await openState(setup.state));
+}
+
+/** The user's Docker configuration is read only where a registry has no login of its own. */
+async function checkLogins({ rules, env }: EngineSetup): Promise<void> {
+  const settings = rules.rules.flatMap((rule) => [
+    rules.registryFor(rule.source, 'source'),
+    ...rule.targets.map((target) => rules.registryFor(target, 'target')),
+  ]);
+  if (!settings.every(hasLogin)) await checkDockerConfig(env);
 }
 
 async function openState(state: StateLocation): Promise<Stores> {

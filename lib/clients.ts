@@ -119,7 +119,8 @@ class ByLogin<Client> {
   }
 }
 
-function hasLogin({ identity, username, password }: RegistrySettings): boolean {
+/** Whether the rules file says how to log in. */
+export function hasLogin({ identity, username, password }: RegistrySettings): boolean {
   return identity || (username !== undefined && password !== undefined);
 }
 

@@ -128,6 +128,7 @@ async function askEngine(
   const rules = command.command === 'status' ? noRules : await loadRules(command.rules, env);
   if ('success' in command && command.success !== undefined) await checkSuccessFile(command.success);
   const { onEvent } = session;
+  if ('compare' in command && rules.rules.length === 0) onEvent(thereIsNoRule);
   const engine = await openEngine({ rules, state, options: command.engine, env, onEvent, signal });
   try {
     switch (command.command) {
@@ -142,6 +143,9 @@ async function askEngine(
     await engine.close();
   }
 }
+
+/** It is no failure, but seldom what was meant. */
+const thereIsNoRule = { type: 'log', level: 'warn', message: 'there is no rule', fields: {} } as const;
 
 async function askReport(
   engine: Engine,

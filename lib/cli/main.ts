@@ -1,8 +1,6 @@
 #!/usr/bin/env node
 /** The program `hubferry`: ties the command line to its process. */
 import packageJson from '../../package.json' with { type: 'json' };
-import { createEngine } from '../app.ts';
-import { answerAtOnce, runCommandLine } from './commands.ts';
 import { listenForInterrupt } from './interrupt.ts';
 
 // A reader that went away (`hubferry plan | head`) is no reason to end a run; what could not be written is lost, and said.
@@ -16,12 +14,15 @@ process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
 process.stderr.on('error', () => undefined);
 
 const argv = process.argv.slice(2);
-let isAnswered = false;
+let answerAtOnce: typeof import('./commands.ts').answerAtOnce | undefined;
+// Before all that takes time to load: an interrupt ends it with 130 from the first moment on.
 const interrupt = listenForInterrupt(process, (exitCode) => {
-  if (!isAnswered) answerAtOnce(argv, interrupt.signal.reason, process);
+  answerAtOnce?.(argv, interrupt.signal.reason, process);
   process.exit(exitCode);
 });
-process.exitCode = await runCommandLine(
+const [{ createEngine }, commands] = await Promise.all([import('../app.ts'), import('./commands.ts')]);
+answerAtOnce = commands.answerAtOnce;
+process.exitCode = await commands.runCommandLine(
   argv,
   {
     stdout: process.stdout,
@@ -32,7 +33,7 @@ process.exitCode = await runCommandLine(
   },
   createEngine,
 );
-isAnswered = true;
+answerAtOnce = undefined;
 // Once interrupted it ends with 130, also by a second signal.
 if (!interrupt.signal.aborted) interrupt.stop();
 // An answer that nobody waits for any more, such as that of a silent identity, must not keep the process.

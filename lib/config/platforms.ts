@@ -26,12 +26,19 @@ export function readPlatform(text: string): PlatformPattern {
   const os = meant(pattern.os, systems);
   const architecture =
     otherNames.get(pattern.architecture ?? '') ?? meant(pattern.architecture, architectures);
-  if (os === undefined && architecture === undefined) return pattern;
-  const right = { ...pattern, ...(os && { os }), ...(architecture && { architecture }) };
+  const right = joined(pattern) ?? { ...pattern, ...(os && { os }), ...(architecture && { architecture }) };
+  if (formatPlatformPattern(right) === formatPlatformPattern(pattern)) return pattern;
   throw new HubferryError(
     'ERR_CONFIG',
     `${JSON.stringify(text)} is no known platform: did you mean ${formatPlatformPattern(right)}?`,
   );
+}
+
+/** What `linux-amd64` is to be. */
+function joined({ os = '' }: PlatformPattern): PlatformPattern | undefined {
+  const [system = '', architecture = ''] = os.split(/[-_.]/);
+  const isKnown = systems.split(' ').includes(system) && architectures.split(' ').includes(architecture);
+  return isKnown ? { os: system, architecture } : undefined;
 }
 
 /** `undefined` for a known name, and for one that is not like any. */

@@ -18,6 +18,11 @@ const helperTimeoutMs = 30_000;
 const dockerHubServer = 'https://index.docker.io/v1/';
 const dockerHubNames = ['docker.io', 'index.docker.io', 'registry-1.docker.io'];
 
+/** Finds out before any request whether the user's Docker configuration can be read. @throws ERR_CONFIG */
+export async function checkDockerConfig(env: Environment): Promise<void> {
+  await readConfig(fileOf(env));
+}
+
 /** Whose login is whose in the user's Docker configuration. */
 export class DockerEntries {
   readonly #names: readonly string[];
@@ -65,7 +70,8 @@ export async function readDockerCredential(
 
 async function readConfig(file: string): Promise<Readonly<Record<string, unknown>> | undefined> {
   const bytes = await readBounded(file);
-  if (bytes === undefined) return undefined;
+  // Some tools leave an empty file; Docker takes it for none.
+  if (bytes === undefined || bytes.length === 0) return undefined;
   const config = parseJson(bytes);
   if (isRecord(config)) return config;
   throw new ConfigError('ERR_CONFIG', `The Docker configuration is no JSON object: ${file}`, { file });

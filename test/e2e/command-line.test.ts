@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createRegistry, type Registry } from '../../lib/registry/registry.ts';
@@ -503,6 +504,22 @@ describe('a mistake that can be known without a request', () => {
     },
   ];
 
+  it('in the Docker configuration ends with 2, unless each registry has a login of its own', async () => {
+    const target = await standIn();
+    await workplace.write('config.json', '{bad');
+    await writeRules({ source: `${target.host}/a/b`, target: `${target.host}/c/d` });
+    const { exitCode, stdout } = await workplace.run(['sync', '--json']);
+    expect(exitCode).toBe(2);
+    expect(JSON.parse(stdout)).toMatchObject({
+      error: { code: 'ERR_CONFIG', file: expect.stringContaining('config.json') },
+    });
+    expect(target.requests).toEqual([]);
+    const login = { registries: { [target.host]: { username: 'me', password: 'right' } } };
+    await writeRules({ source: `${target.host}/a/b`, target: `${target.host}/c/d` }, login);
+    expect((await workplace.run(['plan'])).exitCode).toBe(1);
+    expect(target.requests).not.toEqual([]);
+  });
+
   it.each(cases)(
     'ends with 2 and names file, line and path: $what',
     async ({ line, path, code, rule, password }) => {
@@ -756,6 +773,15 @@ describe('a large blob that is broken off', () => {
     const { exitCode, stdout } = await running.ended;
     expect(exitCode).toBe(130);
     expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_INTERRUPTED' } });
+  });
+
+  it('before it has begun, by a signal as soon as it runs, ends with 130 and one document', async () => {
+    const preloaded = join(workplace.folder, 'signal.mjs');
+    await workplace.write('signal.mjs', "setImmediate(() => process.kill(process.pid, 'SIGTERM'));");
+    const env = { NODE_OPTIONS: `--import=${pathToFileURL(preloaded)}` };
+    const { exitCode, stdout } = await workplace.run(['sync', '--json'], env);
+    expect(exitCode).toBe(130);
+    expect(JSON.parse(stdout)).toMatchObject({ run: { interrupted: true } });
   });
 
   it('by Ctrl-C does not wait for a target that hangs', async () => {

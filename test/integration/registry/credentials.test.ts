@@ -95,7 +95,11 @@ describe("the user's Docker configuration", () => {
     expect(await name('x.io:5000', 'team')).toBe('port');
   });
 
-  it.each(['', '[]', '{', '"x"'])('that reads %j is named as wrong', async (text) => {
+  it('that is empty holds nothing', async () => {
+    expect(await readDockerCredential('x.io', 'a', environment(''))).toBeUndefined();
+  });
+
+  it.each(['[]', '{', '"x"'])('that reads %j is named as wrong', async (text) => {
     const env = environment(text);
     await expect(readDockerCredential('x.io', 'a', env)).rejects.toMatchObject({
       code: 'ERR_CONFIG',

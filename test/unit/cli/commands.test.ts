@@ -426,6 +426,13 @@ test('what was done is told also where its file can no longer be written', async
   expect(stderr).toContain('--output-success-images: the file cannot be written');
 });
 
+test('where there is no rule, that is said', async () => {
+  writeFileSync(at('none.yaml'), 'rules: []\n');
+  const { exitCode, stderr } = await run(['sync', '--config', at('none.yaml')]);
+  expect(exitCode).toBe(0);
+  expect(stderr).toContain('there is no rule');
+});
+
 test('people see the report, and nothing of the log on standard output', async () => {
   const sync = async () => syncReport([lineOf('copied', { reason: 'new tag' })]);
   const { stdout } = await run(['sync', '--config', at('sync.yaml')], { answers: { sync } });
