@@ -36,7 +36,7 @@ export function readPlatform(text: string): PlatformPattern {
 
 /** What `linux-amd64` is to be. */
 function joined({ os = '' }: PlatformPattern): PlatformPattern | undefined {
-  const [system = '', architecture = ''] = os.split(/[-_.]/);
+  const [system = '', architecture = ''] = os.split(/[-_]/);
   const isKnown = systems.split(' ').includes(system) && architectures.split(' ').includes(architecture);
   return isKnown ? { os: system, architecture } : undefined;
 }

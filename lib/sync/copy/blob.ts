@@ -332,8 +332,9 @@ class Transfer {
         if (isLostUpload(error) && (await exists(this.#blob, this.#target, this.#work))) return;
         await cancelQuietly(session);
         session = undefined;
-        const again = isLostUpload(error) || (isMismatch(error) && mismatches++ === 0);
-        if (!again || attempt >= this.#shared.limits.retries) throw error;
+        const isLost = isLostUpload(error) && attempt < this.#shared.limits.retries;
+        const isDamaged = isMismatch(error) && mismatches++ === 0;
+        if (!isLost && !isDamaged) throw error;
         await pause(backoff(attempt), this.#work.stop);
       }
     }

@@ -110,8 +110,9 @@ export class ChunkedUpload {
     // It is somebody else's now.
     if (this.#owned.lost.aborted) return false;
     if (offset === 0 || codeOf(error) === 'ERR_SIZE_MISMATCH' || isMismatch(error)) return true;
-    const isRefused = error === this.#refusal && !(error instanceof HubferryError && error.retryable);
-    return isRefused && offset === this.#begunAt;
+    if (offset !== this.#begunAt || error !== this.#refusal) return false;
+    // Without another attempt nobody would ever find out that it takes nothing more.
+    return !(error instanceof HubferryError && error.retryable) || this.#context.retries === 0;
   }
 
   async #giveUp(session: UploadSession): Promise<void> {

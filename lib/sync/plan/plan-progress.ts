@@ -7,6 +7,7 @@ import * as z from 'zod';
 import { codeOf, HubferryError } from '../../errors.ts';
 import type { DocumentStore, Lease } from '../../storage/ports.ts';
 import { forEachOf } from '../concurrency.ts';
+import { copyRequestSchema } from '../request.ts';
 import type { Opened } from '../runs/parts.ts';
 import { parseStored } from '../stored.ts';
 import { type Listable, Listing } from './listing.ts';
@@ -16,6 +17,10 @@ const prefix = 'plans/';
 const leaseSeconds = 60;
 const renewEveryMs = 20_000;
 const documentsAtOnce = 16;
+
+const askingSchema = z.array(z.object({ request: copyRequestSchema, lane: z.enum(['push', 'copy']) }));
+/** Requests that are about to be asked for. */
+export type Asking = z.infer<typeof askingSchema>;
 
 const sentSchema = z.object({ asked: z.array(z.string()), opened: z.array(z.custom<Opened>()) });
 /** Requests that were asked for, and what the run waits for instead. */
@@ -101,6 +106,18 @@ export class PlanProgress {
       for (const one of sent.opened) opened.push(one);
     });
     return { asked, opened };
+  }
+
+  /** Notes a batch before any of it is asked for: whether it was sent, nobody else may know. */
+  noteAsking(requests: Asking): Promise<void> {
+    return this.#put(`${this.key}/asking`, requests);
+  }
+
+  /** The last batch that was noted before. */
+  async asking(): Promise<Asking> {
+    const key = `${this.key}/asking`;
+    const document = this.#saved.has(key) ? await this.#store.get(key) : undefined;
+    return (document && parseStored(document.bytes, askingSchema)) ?? [];
   }
 
   /** Notes a batch, so that a message that comes twice sends it once. */

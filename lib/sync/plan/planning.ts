@@ -18,7 +18,7 @@ import { idFrom } from '../select/names.ts';
 import { forRepository, isNamespace } from '../select/namespace.ts';
 import type { Core } from './core.ts';
 import { finalOutcomes, type Plan, requestsOf } from './fan-out.ts';
-import { PlanProgress, type Sent } from './plan-progress.ts';
+import { type Asking, PlanProgress, type Sent } from './plan-progress.ts';
 import type { PlanInput } from './planner.ts';
 import { claimsOn, isShared, selectedIn } from './rivals.ts';
 import { RunClaims } from './run-claims.ts';
@@ -36,8 +36,12 @@ export interface PlanningOptions {
   /** Aborted with a `StoppedError` when the deadline is near. */
   readonly stop: AbortSignal;
   readonly onEvent: OnEvent;
-  /** Sends a copy request, or joins the one that is outstanding. */
-  readonly ask: (request: CopyRequest, lane: PlanRequest['lane']) => Promise<readonly Opened[]>;
+  /** Sends a copy request, or joins the one that is outstanding; `again` what may have been sent before. */
+  readonly ask: (
+    request: CopyRequest,
+    lane: PlanRequest['lane'],
+    again: boolean,
+  ) => Promise<readonly Opened[]>;
   /** Sends a plan request, after so many seconds. */
   readonly send: (request: PlanRequest, delaySeconds: number) => Promise<void>;
   /** Keeps a plan request until then (milliseconds since the epoch), for a registry asks to come back later. */
@@ -58,7 +62,7 @@ export class Planning {
   readonly #request: PlanRequest;
   readonly #options: PlanningOptions;
   /** What earlier messages of this request asked for. */
-  #done: ReadonlySet<string> = new Set();
+  readonly #done = new Set<string>();
   /** What was asked for and is noted with the end of the plan, unless it goes on later. */
   #unnoted: Sent = { asked: [], opened: [] };
   /** What waits for the limit of a registry, as it is told where the run is closed before. */
@@ -78,8 +82,9 @@ export class Planning {
     let goOn: (() => Promise<void>) | undefined;
     try {
       const { asked, opened } = await progress.sent();
-      this.#done = new Set(asked);
+      for (const id of asked) this.#done.add(id);
       for (const one of opened) this.opened.push(one);
+      await this.#askAgain(progress);
       await this.#plan(progress);
       if (this.#waiting.length > 0) goOn = await this.#save(progress);
       else {
@@ -93,6 +98,20 @@ export class Planning {
       await progress.release();
     }
     await goOn?.();
+  }
+
+  /**
+   * What an earlier message was asking for when it ended may not have been sent, though others have joined it; by now the plan
+   * may ask for something else.
+   */
+  async #askAgain(progress: PlanProgress): Promise<void> {
+    const asks = (await progress.asking()).map((asking) => this.#askOf(asking, true));
+    await this.#askAll(asks, progress);
+  }
+
+  #askOf(asking: Asking[number], again = false): Ask {
+    const { request, lane } = asking;
+    return { id: request.id, asking, ask: () => this.#options.ask(request, lane, again) };
   }
 
   /** @returns what has it go on: at once, or when the registries that asked to come back later may be asked again */
@@ -264,13 +283,15 @@ export class Planning {
       // A copy of the same has an end of its own.
       const id = goesFirst ? request.id.replace(/^(copy|delete)-/, `${first}-`) : request.id;
       const asked = { ...request, id, ...(isPushed && { pushedAt: push.pushedAt }) };
-      yield { id, ask: () => this.#options.ask(asked, goesFirst ? 'push' : lane) };
+      yield this.#askOf({ request: asked, lane: goesFirst ? 'push' : lane });
     }
   }
 
   /** Asks for everything once, however often the message comes. */
   async #askAll(asks: Iterable<Ask>, progress: PlanProgress): Promise<void> {
     for (const group of groupsOf(asks, batchSize)) {
+      const asking = group.filter(({ id }) => !this.#done.has(id)).flatMap((ask) => ask.asking ?? []);
+      if (asking.length > 0) await progress.noteAsking(asking);
       const sent = { asked: [] as string[], opened: [] as Opened[] };
       let whole = false;
       try {
@@ -296,6 +317,7 @@ export class Planning {
     this.#options.stop.throwIfAborted();
     for (const one of await ask()) sent.opened.push(one);
     sent.asked.push(id);
+    this.#done.add(id);
   }
 
   #log({ lines, tasks }: Plan, { source, target }: Sides): void {
@@ -319,6 +341,8 @@ export class Planning {
 /** A request to be sent, by its name. */
 interface Ask {
   readonly id: string;
+  /** Absent for a plan request, which is the same however often it is sent. */
+  readonly asking?: Asking[number];
   readonly ask: () => Promise<readonly Opened[]>;
 }
 

@@ -29,6 +29,13 @@ type Mark = z.infer<typeof markSchema>;
 export type Waiter = Mark['waiters'][number];
 export type Tell = (waiter: Waiter) => Promise<void>;
 
+/** Who asks. */
+export interface Asking {
+  readonly plan: string;
+  /** The plan may have asked for it before, with whatever success. */
+  readonly again: boolean;
+}
+
 export interface Claim {
   /** What nobody else has asked for. */
   readonly sends: readonly CopyRequest[];
@@ -70,9 +77,16 @@ export class Outstanding {
 
   /**
    * Notes a request of a run's plan as outstanding, or joins the one that is. Tags that the latter leaves out are a request
-   * of their own. What goes first joins only what does so too; anything else joins both.
+   * of their own. What goes first joins only what does so too; anything else joins both. What a plan has asked for before is
+   * sent once more: nobody knows whether it was.
    */
-  async claim(request: CopyRequest, plan: string): Promise<Claim> {
+  async claim(request: CopyRequest, asking: Asking): Promise<Claim> {
+    const { plan, again } = asking;
+    const own = again ? await this.#own(request, plan) : undefined;
+    if (own !== undefined) {
+      const others = own.rest === undefined ? nothing : await this.claim(own.rest, asking);
+      return { sends: [own.request, ...others.sends], joins: others.joins };
+    }
     const before = goesFirst(request)
       ? { sends: [], joins: [], rest: request }
       : await this.#joinFirst(request);
@@ -87,6 +101,10 @@ export class Outstanding {
 
   /** As `claim`; but where the request that is outstanding leaves out a tag, all tags are a request of their own, under its name. */
   async claimWhole(request: CopyRequest): Promise<Claim> {
+    if (!goesFirst(request)) {
+      const first = await this.#joinAt(keyOf(request, true), request, joinWhole);
+      if (first !== undefined && first.rest === undefined) return first;
+    }
     const { rest, ...claim } = await this.#claimAt(keyOf(request), request, { joins: joinWhole });
     return rest === undefined ? claim : this.#claimAt(keyWithTags(request), request, { joins: joinWhole });
   }
@@ -179,6 +197,26 @@ export class Outstanding {
     }
   }
 
+  /** What the same plan has noted before, whether it was sent or not. What is parked was. */
+  async #own(
+    request: CopyRequest,
+    plan: string,
+  ): Promise<{ request: CopyRequest; rest: CopyRequest | undefined } | undefined> {
+    for (const key of [keyOf(request), keyWithTags(request)]) {
+      const found = await this.#read(key);
+      const believed = found?.mark && (await this.#believed(found.mark));
+      if (believed === undefined || believed.parked !== undefined) continue;
+      const { id, tags, waiters, plan: by } = believed.mark;
+      const [own = [], others = []] = [true, false].map((is) =>
+        request.tags.filter(({ target }) => tags.includes(target) === is),
+      );
+      if (by !== plan || waiters[0]?.run !== request.run || own.length === 0) continue;
+      const rest = others.length === 0 ? undefined : restOf(request, others);
+      return { request: { ...request, id, tags: own }, rest };
+    }
+    return undefined;
+  }
+
   /** Joins what goes first. */
   async #joinFirst(request: CopyRequest): Promise<Claimed> {
     const first = await this.#joinAt(keyOf(request, true), request);
@@ -193,12 +231,12 @@ export class Outstanding {
   }
 
   /** Undefined where nothing is outstanding there. */
-  async #joinAt(key: string, request: CopyRequest): Promise<Claimed | undefined> {
+  async #joinAt(key: string, request: CopyRequest, joins = join): Promise<Claimed | undefined> {
     for (;;) {
       const found = await this.#read(key);
       const believed = found?.mark && (await this.#believed(found.mark));
       if (believed === undefined) return undefined;
-      const { mark, claim } = join(request, believed);
+      const { mark, claim } = joins(request, believed);
       if (mark === believed.mark || (await this.#write(key, mark, found?.etag))) return claim;
     }
   }

@@ -14,7 +14,7 @@ import type { Line, SyncOutcome } from '../runs/report.ts';
 import { noTransfer, Tally } from '../runs/tally.ts';
 import { tellUntold } from '../runs/untold.ts';
 import { idFrom } from '../select/names.ts';
-import type { Claim, Outstanding, Waiter } from './outstanding.ts';
+import type { Asking, Claim, Outstanding, Waiter } from './outstanding.ts';
 
 export interface SettlementOptions {
   readonly queues: RequestQueues;
@@ -33,8 +33,8 @@ export class Settlement {
   }
 
   /** Sends what nobody has asked for; what somebody has ends in this run too. */
-  async ask(request: CopyRequest, lane: Lane, plan: string): Promise<Opened[]> {
-    const { sends, joins } = await this.#options.outstanding.claim(request, plan);
+  async ask(request: CopyRequest, lane: Lane, asking: Asking): Promise<Opened[]> {
+    const { sends, joins } = await this.#options.outstanding.claim(request, asking);
     await this.#send({ sends, joins }, request, lane);
     return [...sends, ...joins].map(({ id, tags }) => openedBy({ ...request, id, tags }));
   }

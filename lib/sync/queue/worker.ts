@@ -96,7 +96,7 @@ export class Worker {
       tally,
       stop: deadline(this.#options.deadlineMs),
       onEvent: this.#eventsOf(request, operation, tally),
-      ask: (copy, lane) => this.#settlement.ask(copy, lane, id),
+      ask: (copy, lane, again) => this.#settlement.ask(copy, lane, { plan: id, again }),
       send: (plan, delaySeconds) => queues.send(lanes.plan, plan, { delaySeconds }),
       park: (plan, until, found) =>
         this.#settlement.park(plan, 'plan', scattered(until), limited, found, tally),

@@ -140,6 +140,63 @@ describe('beside a copy of the same', () => {
   });
 });
 
+describe('a plan whose send got no answer, when it comes again,', () => {
+  const away = new StorageError('send: no answer in time.', { reason: 'TIMEOUT', retryable: true });
+  const rule = '- { source: docker.io/acme/app, target: $target/app, name: app }';
+
+  /** @returns the plan, which has asked for what nobody has sent */
+  async function unsent(
+    tags: Readonly<Record<string, typeof content>>,
+  ): Promise<{ run: string; plan: Message }> {
+    app = await startApp({ rules: rule });
+    await push(tags);
+    const run = await app.schedule();
+    const [plan] = taken();
+    if (plan === undefined) throw new Error('There is no plan');
+    const send = vi.spyOn(app.queues, 'send').mockRejectedValue(away);
+    await expect(carryOut([plan])).rejects.toThrow('no answer');
+    send.mockRestore();
+    return { run, plan };
+  }
+
+  async function push(tags: Readonly<Record<string, typeof content>>): Promise<void> {
+    for (const [tag, one] of Object.entries(tags)) await app.hub.push('acme/app', tag, one);
+  }
+
+  it.each([
+    ['onto', { '1.0': content, latest: other }, { latest: content }],
+    ['away from', { '1.0': content, latest: content }, { latest: other }],
+  ])('sends it also where another tag has moved %s its digest', async (_where, before, after) => {
+    const { run, plan } = await unsent(before);
+    await push(after);
+    await carryOut([plan]);
+    await app.deliver();
+    expect(app.digestAt('1.0')).toBe(digest);
+    expect(app.reportOf(run)?.totals).toMatchObject({ failed: 0 });
+  });
+
+  it('sends it also where one of its tags is asked for by hand meanwhile', async () => {
+    const { run, plan } = await unsent({ '1.0': content, '1.1': content });
+    await app.engine().dispatcher.start('by-hand', 'manual', asked);
+    await planned();
+    await carryOut([plan]);
+    await app.deliver();
+    expect(app.digestAt('1.1')).toBe(digest);
+    expect(app.reportOf(run)?.totals).toMatchObject({ tags: 2, failed: 0 });
+  });
+
+  it('sends it for a run that has joined it, though it needs it no more itself', async () => {
+    const { plan } = await unsent({ '1.0': content });
+    const joined = await app.schedule();
+    await planned();
+    await push({ '1.0': other });
+    await carryOut([plan]);
+    await app.deliver();
+    expect(app.digestAt('1.0')).toBe(other.descriptor.digest);
+    expect(app.reportOf(joined)?.totals).toMatchObject({ failed: 0 });
+  });
+});
+
 describe('beside a copy of what was said late about the same', () => {
   const signature = cosignTag(digest, 'sig');
   let late: Awaited<ReturnType<typeof backlog>>;
