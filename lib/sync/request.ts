@@ -76,11 +76,11 @@ export const copyRequestSchema = z.strictObject({
 export type CopyRequest = z.infer<typeof copyRequestSchema>;
 
 /** Begins the names of requests that go by the backlog. */
-export const first = 'push';
+export const beforeOthers = 'push';
 
 /** Whether a request goes by the backlog: what was pushed, and what people ask for by hand. Its name tells. */
 export function goesFirst({ id }: CopyRequest): boolean {
-  return id.startsWith(`${first}-`);
+  return id.startsWith(`${beforeOthers}-`);
 }
 
 /** Sends what an opener wrote into the book: after a flood one message stands for many. */

@@ -251,10 +251,8 @@ export class Carriage {
       return;
     }
     const { manifest } = cargo;
-    if (looks.some(({ pair }) => pair.target === '' && this.#derives(pair)))
-      this.#derived = manifest.descriptor.digest;
     const here = { ...passage, derived: cargo.derived };
-    const open = await this.#withoutEqual(looks, manifest, here);
+    const open = await this.#withoutEqual(await this.#lookedAgain(looks, manifest), manifest, here);
     if (open.length === 0) return;
     await this.#copyBelow(open, manifest, here);
     await forEachOf(open, 4, (look) =>
@@ -288,6 +286,15 @@ export class Carriage {
     }
     for (const look of equal) this.#settleAt(look, 'unchanged', digest);
     return looks.filter((look) => !isEqual(look) && !this.#leaves(look, digest));
+  }
+
+  /** What gets no tag is looked for once more where it was not known what platforms make of it. */
+  async #lookedAgain(looks: readonly Look[], { descriptor: { digest } }: Manifest): Promise<readonly Look[]> {
+    if (!looks.some(({ pair }) => pair.target === '' && this.#derives(pair))) return looks;
+    if (this.#derived === digest) return looks;
+    this.#derived = digest;
+    const to = await this.#sides.target.resolve(digest, { signal: this.#work.stop });
+    return looks.map((look) => ({ ...look, to }));
   }
 
   async #copyBelow(looks: readonly Look[], manifest: Manifest, passage: Passage): Promise<void> {
@@ -356,9 +363,10 @@ export class Carriage {
     }
   }
 
-  async #noteMirrored({ target: tag }: TagPair, digest: Digest): Promise<void> {
+  async #noteMirrored(pair: TagPair, digest: Digest): Promise<void> {
     const { source, target } = this.#sides;
-    if (tag !== '') await this.#facts.noteMirrored(source.name, target.name, tag, digest);
+    const put = { digest, from: pair.source };
+    if (pair.target !== '') await this.#facts.noteMirrored(source.name, target.name, pair.target, put);
   }
 
   /**
@@ -368,8 +376,8 @@ export class Carriage {
   async #mendRecord(pair: TagPair, digest: Digest): Promise<void> {
     if (pair.target === '') return;
     const { source, target } = this.#sides;
-    const put = await this.#facts.mirroredDigest(source.name, target.name, pair.target);
-    if (put !== undefined && put !== digest) await this.#noteMirrored(pair, digest);
+    const put = await this.#facts.mirroredAs(source.name, target.name, pair.target);
+    if (put !== undefined && put.digest !== digest) await this.#noteMirrored(pair, digest);
   }
 
   /** Before the move: false, with its line written, where the tag is something else by now. */

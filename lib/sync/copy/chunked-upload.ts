@@ -110,9 +110,8 @@ export class ChunkedUpload {
     // It is somebody else's now.
     if (this.#owned.lost.aborted) return false;
     if (offset === 0 || codeOf(error) === 'ERR_SIZE_MISMATCH' || isMismatch(error)) return true;
-    if (offset !== this.#begunAt || error !== this.#refusal) return false;
-    // Without another attempt nobody would ever find out that it takes nothing more.
-    return !(error instanceof HubferryError && error.retryable) || this.#context.retries === 0;
+    const isRefused = error === this.#refusal && !(error instanceof HubferryError && error.retryable);
+    return isRefused && offset === this.#begunAt;
   }
 
   async #giveUp(session: UploadSession): Promise<void> {

@@ -80,14 +80,16 @@ export class Facts {
     return tags;
   }
 
-  /** The digest that was put there last. */
-  async mirroredDigest(source: string, target: string, tag: string): Promise<Digest | undefined> {
+  /** What was put there last. */
+  async mirroredAs(source: string, target: string, tag: string): Promise<Mirrored | undefined> {
     const document = await this.#store.get(mirroredKey(source, target, tag));
-    return document === undefined ? undefined : (Buffer.from(document.bytes).toString() as Digest);
+    if (document === undefined) return undefined;
+    const [digest = '', from = ''] = Buffer.from(document.bytes).toString().split(' ');
+    return { digest: digest as Digest, from };
   }
 
-  async noteMirrored(source: string, target: string, tag: string, digest: Digest): Promise<void> {
-    await this.#store.put(mirroredKey(source, target, tag), Buffer.from(digest));
+  async noteMirrored(source: string, target: string, tag: string, { digest, from }: Mirrored): Promise<void> {
+    await this.#store.put(mirroredKey(source, target, tag), Buffer.from(`${digest} ${from}`));
   }
 
   async forgetMirrored(source: string, target: string, tag: string): Promise<void> {
@@ -128,6 +130,13 @@ export class Facts {
   async forgetAside(target: string, aside: Aside): Promise<void> {
     await this.#store.delete(asideKey(target, aside));
   }
+}
+
+/** What a target tag was made of. */
+export interface Mirrored {
+  readonly digest: Digest;
+  /** The source's tag; empty for what was named by digest. */
+  readonly from: string;
 }
 
 /** A referrer tag whose subject the target did not have. */

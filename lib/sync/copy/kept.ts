@@ -22,8 +22,9 @@ export async function whyKept(
   if (!matchesNames(rule)(tag.source)) return 'no longer selected by the rule';
   const there = await target.resolve(tag.target, { signal });
   if (there === undefined) return 'gone at the target already';
-  const put = await facts.mirroredDigest(source.name, target.name, tag.target);
-  if (put !== there.digest) return 'the rule did not put there what it is now';
+  const put = await facts.mirroredAs(source.name, target.name, tag.target);
+  if (put?.digest !== there.digest || put.from !== tag.source)
+    return 'the rule did not put there what it is now';
   if (await isAboutSomething(there.digest, target, signal))
     return 'it is about a manifest that is still there';
   if ((await source.resolve(tag.source, { signal })) !== undefined) return 'the source has it again';

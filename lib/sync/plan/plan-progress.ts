@@ -92,7 +92,8 @@ export class PlanProgress {
   static async askedBy(store: DocumentStore, run: string, id: string): Promise<ReadonlySet<string>> {
     const keys: string[] = [];
     for await (const { key } of store.list(`${plansOf(run)}${id}/sent-`)) keys.push(key);
-    return new Set((await PlanProgress.#read(store, keys)).asked);
+    const { asked, opened } = await PlanProgress.#read(store, keys);
+    return new Set([...asked, ...opened.map((one) => one.id)]);
   }
 
   static async #read(store: DocumentStore, keys: readonly string[]): Promise<Sent> {

@@ -75,7 +75,7 @@ export class Planner {
     const { rule, listings } = input;
     const { lookups } = this.#limits;
     const facts = this.#facts;
-    const derived = rule.platforms.length === 0 ? nothing : await facts.derived(rule.platforms);
+    const derived = await this.#derivedFor(input);
     const names = new TagNames(rule, input.target, (digest) => digestIn(derived.get(digest)));
     const asked = askedFor(input);
     const { selected, young, absent, unwanted } = await this.#readSource(input, asked);
@@ -94,6 +94,19 @@ export class Planner {
     const { lines, tasks } = comparison;
     if (lines.length === 0) warnOfNothing(input);
     return { lines, tasks, referrers };
+  }
+
+  /** What is known of the rule's platforms; where people read the plan, also of a digest that shows at the target by that alone. */
+  async #derivedFor(input: PlanInput): Promise<ReadonlyMap<Digest, Remembered>> {
+    const { rule, target, confirm } = input;
+    if (rule.platforms.length === 0) return nothing;
+    const derived = await this.#facts.derived(rule.platforms);
+    const { selector } = rule.source;
+    if (selector.kind !== 'digest' || target.tags !== undefined || !confirm || derived.has(selector.digest))
+      return derived;
+    // Why it fails is told by its line.
+    const made = await this.#derive(selector.digest, input).catch(() => undefined);
+    return made === undefined ? derived : derived.set(selector.digest, made);
   }
 
   async #readSource(input: PlanInput, asked: readonly string[] | undefined): Promise<Selection> {

@@ -8,7 +8,7 @@ import { codeOf, HubferryError } from '../../errors.ts';
 import type { DocumentStore } from '../../storage/ports.ts';
 import { forEachOf } from '../concurrency.ts';
 import type { Sides } from '../copy/sides.ts';
-import { type CopyRequest, first, type PlanRequest, tagsPerPlan } from '../request.ts';
+import { beforeOthers, type CopyRequest, type PlanRequest, tagsPerPlan } from '../request.ts';
 import type { OnEvent } from '../runs/events.ts';
 import type { Found, Opened } from '../runs/parts.ts';
 import type { Line } from '../runs/report.ts';
@@ -281,7 +281,7 @@ export class Planning {
       const isPushed = push !== undefined && request.tags.some((tag) => tag.source === push.tag);
       const goesFirst = isPushed || lane === 'push';
       // A copy of the same has an end of its own.
-      const id = goesFirst ? request.id.replace(/^(copy|delete)-/, `${first}-`) : request.id;
+      const id = goesFirst ? request.id.replace(/^(copy|delete)-/, `${beforeOthers}-`) : request.id;
       const asked = { ...request, id, ...(isPushed && { pushedAt: push.pushedAt }) };
       yield this.#askOf({ request: asked, lane: goesFirst ? 'push' : lane });
     }

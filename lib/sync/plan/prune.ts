@@ -29,14 +29,14 @@ export async function prune(
 ): Promise<Pruned> {
   if (!source.isWhole || !target.isWhole || !hasTags(source)) return nothingPruned;
   const mirrored = await facts.mirrored(input.sides.source.name, input.sides.target.name);
-  const present = [...mirrored].flatMap((tag) => target.get(tag) ?? []);
   const isOwn = ownTags(input, names);
+  const present = [...mirrored].flatMap((tag) => target.get(tag) ?? []).filter(({ name }) => isOwn(name));
   const isAsked = (tag: string) => input.only === undefined || input.only.includes(tag);
-  const gone = present.filter(({ name }) => {
+  const candidates = present.filter(({ name }) => {
     const tag = names.source(name);
-    return !source.has(tag) && isAsked(tag) && isOwn(name);
+    return !source.has(tag) && isAsked(tag);
   });
-  const own = await countOwn(gone, input, facts, width);
+  const { gone, own } = await ownAmong(candidates, names, input, facts, width);
   if (own > input.pruneLimit * present.length && !input.allowMassDelete) {
     return { ...nothingPruned, lines: [massDelete(input, own, present.length)] };
   }
@@ -54,19 +54,23 @@ export async function prune(
 
 export const nothingPruned: Pruned = { named: new Set(), lines: [], tasks: [] };
 
-/** How many are still what the rule put there, as far as the listing tells. */
-async function countOwn(
-  gone: readonly TagEntry[],
+/** Those that were made of the tag that the rule means, and how many are still what was put there, as far as the listing tells. */
+async function ownAmong(
+  candidates: readonly TagEntry[],
+  names: TagNames,
   { sides }: PlanInput,
   facts: Facts,
   width: number,
-): Promise<number> {
-  let count = 0;
-  await forEachOf(gone, width, async ({ name, digest }) => {
-    const put = await facts.mirroredDigest(sides.source.name, sides.target.name, name);
-    if (digest === undefined || digest === put) count += 1;
+): Promise<{ gone: readonly TagEntry[]; own: number }> {
+  const gone: TagEntry[] = [];
+  let own = 0;
+  await forEachOf(candidates, width, async (entry) => {
+    const put = await facts.mirroredAs(sides.source.name, sides.target.name, entry.name);
+    if (put?.from !== names.source(entry.name)) return;
+    gone.push(entry);
+    if (entry.digest === undefined || entry.digest === put.digest) own += 1;
   });
-  return count;
+  return { gone, own };
 }
 
 /** Signatures alone are no listing of what is there. */

@@ -1,10 +1,10 @@
-/** At most one request is outstanding for a rule, target repository and digest; a later plan joins it, and a push takes it over. */
+/** Of each lane at most one request is outstanding for a rule, target repository and digest; later ones join it, and what goes first ends what it has done. */
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import type { DocumentStore } from '../../storage/ports.ts';
 import { forEachOf } from '../concurrency.ts';
 import { lateReferrers } from '../copy/referrers.ts';
-import { type CopyRequest, first, goesFirst } from '../request.ts';
+import { beforeOthers, type CopyRequest, goesFirst } from '../request.ts';
 import type { ParkedAs, ParkingLot } from '../runs/parked.ts';
 import { clockSkewMs } from '../shared-time.ts';
 import { parseStored } from '../stored.ts';
@@ -101,6 +101,8 @@ export class Outstanding {
 
   /** As `claim`; but where the request that is outstanding leaves out a tag, all tags are a request of their own, under its name. */
   async claimWhole(request: CopyRequest): Promise<Claim> {
+    const own = await this.#own(request, undefined);
+    if (own?.request.id === request.id) return { sends: [request], joins: [] };
     if (!goesFirst(request)) {
       const first = await this.#joinAt(keyOf(request, true), request, joinWhole);
       if (first !== undefined && first.rest === undefined) return first;
@@ -197,10 +199,10 @@ export class Outstanding {
     }
   }
 
-  /** What the same plan has noted before, whether it was sent or not. What is parked was. */
+  /** What the same plan, or end of a request, has noted before, whether it was sent or not. What is parked was. */
   async #own(
     request: CopyRequest,
-    plan: string,
+    plan: string | undefined,
   ): Promise<{ request: CopyRequest; rest: CopyRequest | undefined } | undefined> {
     for (const key of [keyOf(request), keyWithTags(request)]) {
       const found = await this.#read(key);
@@ -371,7 +373,7 @@ function covers({ tags }: Mark, request: CopyRequest): boolean {
 
 function restOf(request: CopyRequest, tags: CopyRequest['tags']): CopyRequest {
   const id = hash(`${request.id}\n${tags.map(({ target }) => target).join()}`).slice(0, 24);
-  return { ...request, id: `${goesFirst(request) ? first : request.kind}-${id}`, tags };
+  return { ...request, id: `${goesFirst(request) ? beforeOthers : request.kind}-${id}`, tags };
 }
 
 async function tellOthers({ waiters }: Mark, told: Set<string>, tell: Tell): Promise<void> {

@@ -112,13 +112,16 @@ export class Settlement {
     for (const line of lines) this.tellLine(line, request, operationOf(request, lane));
     const part = { opened: [], lines, ...costOf(tally) };
     const teller = this.#teller();
+    const followed = new Set<string>();
     await outstanding.end(request, async (waiter) => {
       if (followUp === undefined) return teller.tell(waiter, part);
       const next = followedBy(followUp, lane, waiter);
       // In the book first: a request that comes again may find no move any more, and what was to be sent is waited for.
       const sends = [{ queue: lanes[lane], message: next }];
       await teller.tell(waiter, { ...part, opened: [openedBy(next)], sends });
-      await this.sendFollowUp(next, lane);
+      // A run may wait under several names.
+      if (!followed.has(waiter.run)) await this.sendFollowUp(next, lane);
+      followed.add(waiter.run);
     });
     if (!teller.isCounted() && isNews(part)) await tellUntold(this.#options.book, request, part);
     if (lane === 'push') await this.#takeOver(request, part);

@@ -303,6 +303,12 @@ describe('a source that is named by its digest, with platforms and without a tag
       expect(run).toMatchObject({ totals: { unchanged: 1, pulls: 0 }, tags: [{ target: line?.target }] });
     expect(world.targetRequests.filter(({ method }) => method === 'PUT')).toEqual([]);
     expect(told(await world.verify(rules))).toEqual([expect.stringContaining('same')]);
+    await world.forgetState();
+    world.forgetRequests();
+    expect(told(await world.verify(rules))).toEqual([expect.stringContaining('same')]);
+    await world.forgetState();
+    expect((await world.sync(rules)).totals).toMatchObject({ unchanged: 1 });
+    expect(world.targetRequests.filter(({ method }) => method === 'PUT')).toEqual([]);
     expect((await world.sync(rules, { force: true })).totals).toMatchObject({ copied: 1 });
   });
 });

@@ -59,6 +59,14 @@ describe('prune', () => {
     expect(told(await world.verify(rules)).filter((line) => !line.endsWith('same'))).toEqual([]);
   });
 
+  it('leaves what came under another name from a tag that is still there', async () => {
+    for (const name of names) await world.hub.push('acme/app', name, content);
+    await world.sync('- { source: "docker.io/acme/app:1", target: "$acr/app:prod" }');
+    await world.sync(mirror);
+    expect(target().tagNames()).toEqual([...names, 'prod']);
+    expect(deletes()).toEqual([]);
+  });
+
   it('knows a tag by the name that the rule gave it', async () => {
     const rules = (tags: string) =>
       `- { source: "docker.io/acme/app:1,2,3,4,5,6", target: "$acr/app:${tags}", prune: true }`;
