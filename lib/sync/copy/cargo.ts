@@ -29,17 +29,17 @@ export async function deriveCargo(
   const { manifest } = await graph.obtain(from, passage);
   try {
     const cargo = await filter(manifest, platforms, passage, graph);
-    await unlessForgotten(facts.noteDerived(platforms, from.digest, derivedIn(cargo)), passage);
+    await remembered(facts.noteDerived(platforms, from.digest, derivedIn(cargo)), passage);
     return cargo;
   } catch (error) {
     const isEmptied = error instanceof HubferryError && error.code === 'ERR_PLATFORM_MISSING';
-    if (isEmptied) await unlessForgotten(facts.noteNotDerived(platforms, from.digest, error), passage);
+    if (isEmptied) await remembered(facts.noteNotDerived(platforms, from.digest, error), passage);
     throw error;
   }
 }
 
 /** What cannot be remembered is known all the same: it is found out again the next time. */
-async function unlessForgotten(note: Promise<void>, { work }: Passage): Promise<void> {
+async function remembered(note: Promise<void>, { work }: Passage): Promise<void> {
   try {
     await note;
   } catch (error) {

@@ -10,7 +10,7 @@ import type { Line, SyncOutcome } from '../runs/report.ts';
 import type { TagTest } from '../select/pattern.ts';
 import { judgeAge, matchesNames } from '../select/select.ts';
 import { type Cargo, deriveCargo } from './cargo.ts';
-import type { Derived, Facts } from './facts.ts';
+import { type Derived, digestIn, type Facts } from './facts.ts';
 import { type GraphCopier, knownFromPresent, nothingDerived, type Passage, passageOf } from './graph.ts';
 import type { Hold, TagLocks } from './locks.ts';
 import { type CopyResult, isRetryable, lockedReason, outcomeOf, type TagPair } from './outcome.ts';
@@ -117,8 +117,7 @@ export class Carriage {
   async #placeOf(pair: TagPair): Promise<string> {
     const { digest } = this.#request;
     if (pair.target === '' && digest !== undefined && this.#derives(pair)) {
-      const known = (await this.#facts.derived(this.#rule.platforms, digest)).get(digest);
-      if (known !== undefined && known !== 'skip' && known !== 'failed') this.#derived = known;
+      this.#derived = digestIn((await this.#facts.derived(this.#rule.platforms, digest)).get(digest));
     }
     return targetReference(pair, this.#request, this.#derived);
   }
@@ -205,7 +204,7 @@ export class Carriage {
     return sameBytes(expected, present, this.#sides.target, this.#facts, this.#work.stop);
   }
 
-  /** Copies what was decided for. After the decisions all looks are of one digest, unless a push names several tags. */
+  /** Copies what was decided for. After the decisions all looks are of one digest, unless the request names none. */
   async #carry(wanted: readonly Look[]): Promise<void> {
     const groups = Map.groupBy(wanted, (look) => look.from?.digest);
     for (const looks of groups.values()) {

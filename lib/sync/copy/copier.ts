@@ -59,7 +59,7 @@ export class Copier {
   }
 
   /**
-   * Deletes one target tag that this rule has put there, if the source answers at this moment that it has no such tag. Any
+   * Deletes one target tag that came from this source, if the source answers at this moment that it has no such tag. Any
    * other answer means keep.
    */
   async remove(request: CopyRequest, rule: Rule, sides: Sides, work: Work): Promise<CopyResult> {

@@ -16,6 +16,11 @@ export type Derived = Digest | 'skip';
 /** The same, or that it fails. */
 export type Remembered = Derived | 'failed';
 
+/** What the target is to have, where that is known to be something. */
+export function digestIn(remembered: Remembered | undefined): Digest | undefined {
+  return remembered === 'skip' || remembered === 'failed' ? undefined : remembered;
+}
+
 export class Facts {
   readonly #store: DocumentStore;
 

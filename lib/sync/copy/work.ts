@@ -34,7 +34,7 @@ export interface Work extends Pulls {
   /** Follows `stop` after a while: what is still on its way to the target is broken off. */
   readonly end: AbortSignal;
   readonly tally: Tally;
-  /** What is sent for one request: a tally may be shared by many. */
+  /** What is sent for one request, or for one of its tags: a tally may be shared by many. */
   readonly sent?: { bytes: number };
   readonly onEvent: OnEvent;
   /**

@@ -19,7 +19,7 @@ export interface Core {
   readonly limits: Limits;
   /** The two repositories of a rule's line, counted on a tally. */
   open(rule: Rule, target: RuleTarget, tally: Tally): Sides;
-  /** The tags of a target that a rule has filled, as far as the state knows. */
+  /** The tags of a target that came from a rule's source, as far as the state knows. */
   readonly mirrored: (rule: Rule, target: RuleTarget) => Promise<ReadonlySet<string>>;
   /** What one namespace rule stands for; a rule for one repository is itself. */
   readonly expand: Expander;

@@ -7,7 +7,7 @@ import type { LateReferrers } from './late-referrers.ts';
 
 export type PlanLine = Line<PlanAction>;
 
-/** A line that asks for work, with what a request for it needs. Both names are tags, or one digest. */
+/** A line that asks for work, with what a request for it needs. Both names are tags or digests: the source's, and what platforms make of it. */
 export interface Task {
   readonly line: PlanLine;
   readonly source: string;

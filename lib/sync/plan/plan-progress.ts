@@ -1,6 +1,6 @@
 /**
  * How far a plan request has come, kept in storage between its messages: the listings as far as they were read, and which
- * requests were sent. One process at a time goes on with it.
+ * requests are about to be, and were, sent. One process at a time goes on with it.
  */
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
@@ -18,9 +18,9 @@ const leaseSeconds = 60;
 const renewEveryMs = 20_000;
 const documentsAtOnce = 16;
 
-const askingSchema = z.array(z.object({ request: copyRequestSchema, lane: z.enum(['push', 'copy']) }));
+const pendingSchema = z.array(z.object({ request: copyRequestSchema, lane: z.enum(['push', 'copy']) }));
 /** Requests that are about to be asked for. */
-export type Asking = z.infer<typeof askingSchema>;
+export type Pending = z.infer<typeof pendingSchema>;
 
 const sentSchema = z.object({ asked: z.array(z.string()), opened: z.array(z.custom<Opened>()) });
 /** Requests that were asked for, and what the run waits for instead. */
@@ -110,15 +110,15 @@ export class PlanProgress {
   }
 
   /** Notes a batch before any of it is asked for: whether it was sent, nobody else may know. */
-  noteAsking(requests: Asking): Promise<void> {
-    return this.#put(`${this.key}/asking`, requests);
+  notePending(requests: Pending): Promise<void> {
+    return this.#put(`${this.key}/pending`, requests);
   }
 
   /** The last batch that was noted before. */
-  async asking(): Promise<Asking> {
-    const key = `${this.key}/asking`;
+  async pending(): Promise<Pending> {
+    const key = `${this.key}/pending`;
     const document = this.#saved.has(key) ? await this.#store.get(key) : undefined;
-    return (document && parseStored(document.bytes, askingSchema)) ?? [];
+    return (document && parseStored(document.bytes, pendingSchema)) ?? [];
   }
 
   /** Notes a batch, so that a message that comes twice sends it once. */

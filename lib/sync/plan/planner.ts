@@ -7,7 +7,7 @@ import type { Rule, RuleTarget } from '../../config/model.ts';
 import { codeOf, HubferryError } from '../../errors.ts';
 import type { Digest } from '../../oci/descriptor.ts';
 import type { Derive } from '../copy/copier.ts';
-import type { Facts, Remembered } from '../copy/facts.ts';
+import { digestIn, type Facts, type Remembered } from '../copy/facts.ts';
 import type { Limits } from '../copy/limits.ts';
 import type { Sides } from '../copy/sides.ts';
 import type { Claims, Pulls } from '../copy/work.ts';
@@ -189,10 +189,6 @@ export class Planner {
   }
 }
 
-function digestIn(derived: Remembered | undefined): Digest | undefined {
-  return derived === 'skip' || derived === 'failed' ? undefined : derived;
-}
-
 /** What a rule or a request names one by one. */
 function askedFor({ rule, only }: PlanInput): readonly string[] | undefined {
   const { selector } = rule.source;
@@ -200,8 +196,9 @@ function askedFor({ rule, only }: PlanInput): readonly string[] | undefined {
   return only ?? (selector.kind === 'tags' ? selector.tags : undefined);
 }
 
-function isFew(tags: number, { prune: prunes }: Rule): boolean {
-  return tags < listingPaysFrom && !prunes;
+function isFew(tags: number, { source, prune: prunes }: Rule): boolean {
+  // What is named by digest stands in no listing.
+  return source.selector.kind === 'digest' || (tags < listingPaysFrom && !prunes);
 }
 
 async function readAll({ rule, sides, signal, onEvent, listings }: PlanInput): Promise<void> {

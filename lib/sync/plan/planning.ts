@@ -18,7 +18,7 @@ import { idFrom } from '../select/names.ts';
 import { forRepository, isNamespace } from '../select/namespace.ts';
 import type { Core } from './core.ts';
 import { finalOutcomes, type Plan, requestsOf } from './fan-out.ts';
-import { type Asking, PlanProgress, type Sent } from './plan-progress.ts';
+import { type Pending, PlanProgress, type Sent } from './plan-progress.ts';
 import type { PlanInput } from './planner.ts';
 import { claimsOn, isShared, selectedIn } from './rivals.ts';
 import { RunClaims } from './run-claims.ts';
@@ -61,7 +61,7 @@ export class Planning {
   readonly opened: Opened[] = [];
   readonly #request: PlanRequest;
   readonly #options: PlanningOptions;
-  /** What earlier messages of this request asked for. */
+  /** What was asked for, by earlier messages of this request or this one. */
   readonly #done = new Set<string>();
   /** What was asked for and is noted with the end of the plan, unless it goes on later. */
   #unnoted: Sent = { asked: [], opened: [] };
@@ -105,13 +105,13 @@ export class Planning {
    * may ask for something else.
    */
   async #askAgain(progress: PlanProgress): Promise<void> {
-    const asks = (await progress.asking()).map((asking) => this.#askOf(asking, true));
+    const asks = (await progress.pending()).map((pending) => this.#askOf(pending, true));
     await this.#askAll(asks, progress);
   }
 
-  #askOf(asking: Asking[number], again = false): Ask {
-    const { request, lane } = asking;
-    return { id: request.id, asking, ask: () => this.#options.ask(request, lane, again) };
+  #askOf(pending: Pending[number], again = false): Ask {
+    const { request, lane } = pending;
+    return { id: request.id, pending, ask: () => this.#options.ask(request, lane, again) };
   }
 
   /** @returns what has it go on: at once, or when the registries that asked to come back later may be asked again */
@@ -287,11 +287,11 @@ export class Planning {
     }
   }
 
-  /** Asks for everything once, however often the message comes. */
+  /** Asks for everything once; for the last batch of a message that broke off once more. */
   async #askAll(asks: Iterable<Ask>, progress: PlanProgress): Promise<void> {
     for (const group of groupsOf(asks, batchSize)) {
-      const asking = group.filter(({ id }) => !this.#done.has(id)).flatMap((ask) => ask.asking ?? []);
-      if (asking.length > 0) await progress.noteAsking(asking);
+      const pending = group.filter(({ id }) => !this.#done.has(id)).flatMap((ask) => ask.pending ?? []);
+      if (pending.length > 0) await progress.notePending(pending);
       const sent = { asked: [] as string[], opened: [] as Opened[] };
       let whole = false;
       try {
@@ -342,7 +342,7 @@ export class Planning {
 interface Ask {
   readonly id: string;
   /** Absent for a plan request, which is the same however often it is sent. */
-  readonly asking?: Asking[number];
+  readonly pending?: Pending[number];
   readonly ask: () => Promise<readonly Opened[]>;
 }
 

@@ -1,4 +1,4 @@
-/** What a rule has put there and its source no longer has. When it is deleted, the source decides once more. */
+/** What came from the source and is there no longer, of the tags that a rule means. When it is deleted, the source decides once more. */
 
 import { summarize } from '../../errors.ts';
 import { isReferrerTag } from '../../oci/reference.ts';

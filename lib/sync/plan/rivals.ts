@@ -23,7 +23,7 @@ export type SelectedTags = (rule: Rule, target: RuleTarget) => Promise<Iterable<
 
 export interface ClaimOptions {
   readonly signal: AbortSignal;
-  /** The tags of a target that a rule has filled. */
+  /** The tags of a target that came from a rule's source. */
   readonly mirrored: (rule: Rule, target: RuleTarget) => Promise<ReadonlySet<string>>;
   /** For which failures the caller waits: they are thrown. Any other makes suspects. @default for none */
   readonly awaits?: (error: unknown) => boolean;

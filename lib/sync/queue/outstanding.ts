@@ -251,7 +251,7 @@ export class Outstanding {
         const own = { ...markOf(request, found?.mark), plan };
         if (await this.#write(key, own, found?.etag)) return { sends: [request], joins: [] };
       } else if (believed.parked === undefined && isOfPlan(believed.mark, request, plan)) {
-        // A plan that came twice: whether its first delivery sent it, nobody knows. What is parked was sent.
+        // A plan, or an end, that came twice: whether its first delivery sent it, nobody knows. What is parked was sent.
         return { sends: [request], joins: [] };
       } else {
         const joined = joins(request, believed);

@@ -32,7 +32,7 @@ export class Settlement {
     this.#options = options;
   }
 
-  /** Sends what nobody has asked for; what somebody has ends in this run too. */
+  /** Sends what nobody else has asked for; what somebody has ends in this run too. */
   async ask(request: CopyRequest, lane: Lane, asking: Asking): Promise<Opened[]> {
     const { sends, joins } = await this.#options.outstanding.claim(request, asking);
     await this.#send({ sends, joins }, request, lane);

@@ -2,7 +2,7 @@
 import type { DocumentStore } from '../../storage/ports.ts';
 import { type Upload, uploadsUnderWay } from '../copy/checkpoint.ts';
 import type { RunBook, Standing } from '../runs/book.ts';
-import { type Parking, type ParkingLot, parkedName } from '../runs/parked.ts';
+import { paused as byPeople, type Parking, type ParkingLot, parkedName } from '../runs/parked.ts';
 import { linesOf } from '../runs/parts.ts';
 import type { RunHeader } from '../runs/report.ts';
 import { listRuns, type RunOverview } from '../runs/runs.ts';
@@ -176,9 +176,6 @@ function reasonFor(state: OpenRun['state'], { out, parked, since, last }: Waits,
   }
 }
 
-/** The reason of what waits until people let it go on: the time that it is parked under is that of the pause. */
-const byPeople = 'paused';
-
 async function parkedRequests(
   lot: ParkingLot,
   parkings: readonly Parking[],
@@ -188,6 +185,7 @@ async function parkedRequests(
     parkings.slice(0, parkedRead).map(async (parking) => ({ parking, parked: await lot.load(parking) })),
   );
   const groups = [...Map.groupBy(read, ({ parked }) => parked?.reason ?? 'gone meanwhile')];
+  // The time that something is parked under by people is that of the pause.
   const timed = paused ? undefined : read.find(({ parked }) => parked?.reason !== byPeople)?.parking;
   return {
     count: parkings.length,

@@ -1,4 +1,4 @@
-/** What rules want of pushes and of requests, by their names alone. No filter is decided here. */
+/** What rules want of pushes and of requests, by their names alone. No other filter is decided here. */
 import type { Rule, RuleTarget } from '../../config/model.ts';
 import { lateReferrers } from '../copy/referrers.ts';
 import type { CopyRequest } from '../request.ts';

@@ -290,27 +290,30 @@ async function expectIdle(rules: string, outcome: 'unchanged' | 'skipped' = 'unc
 }
 
 describe('a source that is named by its digest, with platforms and without a tag at the target', () => {
-  it('is idle the second time, and is found where it is', async () => {
-    const index = buildIndex([child(amd64), child(arm64)]);
-    await world.hub.push('acme/app', 'v1', index);
-    const rules = `- { source: "docker.io/acme/app@${index.descriptor.digest}", target: $acr/app, platforms: [linux/amd64] }`;
-    const first = await world.sync(rules);
-    expect(first.totals).toMatchObject({ copied: 1 });
-    const [line] = first.tags;
-    expect(line?.target).toBe(`${world.acr.host}/app@${line?.targetDigest}`);
-    world.forgetRequests();
-    for (const run of [await world.sync(rules), await world.plan(rules)])
-      expect(run).toMatchObject({ totals: { unchanged: 1, pulls: 0 }, tags: [{ target: line?.target }] });
-    expect(world.targetRequests.filter(({ method }) => method === 'PUT')).toEqual([]);
-    expect(told(await world.verify(rules))).toEqual([expect.stringContaining('same')]);
-    await world.forgetState();
-    world.forgetRequests();
-    expect(told(await world.verify(rules))).toEqual([expect.stringContaining('same')]);
-    await world.forgetState();
-    expect((await world.sync(rules)).totals).toMatchObject({ unchanged: 1 });
-    expect(world.targetRequests.filter(({ method }) => method === 'PUT')).toEqual([]);
-    expect((await world.sync(rules, { force: true })).totals).toMatchObject({ copied: 1 });
-  });
+  it.each([false, true])(
+    'is idle the second time, and is found where it is, with prune %s',
+    async (prune) => {
+      const index = buildIndex([child(amd64), child(arm64)]);
+      await world.hub.push('acme/app', 'v1', index);
+      const rules = `- { source: "docker.io/acme/app@${index.descriptor.digest}", target: $acr/app, prune: ${prune}, platforms: [linux/amd64] }`;
+      const first = await world.sync(rules);
+      expect(first.totals).toMatchObject({ copied: 1 });
+      const [line] = first.tags;
+      expect(line?.target).toBe(`${world.acr.host}/app@${line?.targetDigest}`);
+      world.forgetRequests();
+      for (const run of [await world.sync(rules), await world.plan(rules)])
+        expect(run).toMatchObject({ totals: { unchanged: 1, pulls: 0 }, tags: [{ target: line?.target }] });
+      expect(world.targetRequests.filter(({ method }) => method === 'PUT')).toEqual([]);
+      expect(told(await world.verify(rules))).toEqual([expect.stringContaining('same')]);
+      await world.forgetState();
+      world.forgetRequests();
+      expect(told(await world.verify(rules))).toEqual([expect.stringContaining('same')]);
+      await world.forgetState();
+      expect((await world.sync(rules)).totals).toMatchObject({ unchanged: 1 });
+      expect(world.targetRequests.filter(({ method }) => method === 'PUT')).toEqual([]);
+      expect((await world.sync(rules, { force: true })).totals).toMatchObject({ copied: 1 });
+    },
+  );
 });
 
 describe('where nothing can be remembered', () => {
