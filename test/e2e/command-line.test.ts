@@ -777,7 +777,11 @@ describe('a large blob that is broken off', () => {
 
   it('before it has begun, by a signal as soon as it runs, ends with 130 and one document', async () => {
     const preloaded = join(workplace.folder, 'signal.mjs');
-    await workplace.write('signal.mjs', "setImmediate(() => process.kill(process.pid, 'SIGTERM'));");
+    // As soon as it listens: most of it is loaded after that.
+    const signal = `
+      const look = () => (process.listenerCount('SIGTERM') > 0 ? process.kill(process.pid, 'SIGTERM') : setImmediate(look));
+      look();`;
+    await workplace.write('signal.mjs', signal);
     const env = { NODE_OPTIONS: `--import=${pathToFileURL(preloaded)}` };
     const { exitCode, stdout } = await workplace.run(['sync', '--json'], env);
     expect(exitCode).toBe(130);

@@ -104,8 +104,10 @@ export class Planner {
     const { selector } = rule.source;
     if (selector.kind !== 'digest' || target.tags !== undefined || !confirm || derived.has(selector.digest))
       return derived;
-    // Why it fails is told by its line.
-    const made = await this.#derive(selector.digest, input).catch(() => undefined);
+    const made = await this.#derive(selector.digest, input).catch((error: unknown) => {
+      // Its line says so. Anything else stops the rule, which has no other line.
+      if (codeOf(error) !== 'ERR_PLATFORM_MISSING') throw error;
+    });
     return made === undefined ? derived : derived.set(selector.digest, made);
   }
 

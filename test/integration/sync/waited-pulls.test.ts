@@ -84,6 +84,17 @@ describe('sync, which may wait for the pull,', () => {
     expect(report.totals).toMatchObject({ tags: 1, copied: 1 });
   });
 
+  it('is waited for by a check of what is named by its digest, with platforms', async () => {
+    const index = buildMultiPlatform('by digest', platforms, [10]);
+    await world.hub.push('acme/app', '1', index);
+    const rules = `- { source: "docker.io/acme/app@${index.descriptor.digest}", target: $acr/app, platforms: [linux/amd64] }`;
+    await world.sync(rules);
+    await world.forgetState();
+    refusePullsFor(2 * hour);
+    expect((await world.verify(rules)).tags).toMatchObject([{ error: { code: 'ERR_RATE_LIMITED' } }]);
+    expect(told(await world.verify(rules, { wait: 3 * hour }))).toEqual([expect.stringContaining('same')]);
+  });
+
   it('copies what a tag moved to meanwhile, beside another tag that waits again', async () => {
     if (before === undefined || after === undefined) throw new Error('there is no content');
     for (const tag of ['moves', 'stays']) await world.hub.push('acme/app', tag, before);
