@@ -42,6 +42,8 @@ export interface PlanningOptions {
     lane: PlanRequest['lane'],
     again: boolean,
   ) => Promise<readonly Opened[]>;
+  /** What was noted as rests of these requests before. */
+  readonly rests: (requests: readonly CopyRequest[]) => Promise<readonly CopyRequest[]>;
   /** Sends a plan request, after so many seconds. */
   readonly send: (request: PlanRequest, delaySeconds: number) => Promise<void>;
   /** Keeps a plan request until then (milliseconds since the epoch), for a registry asks to come back later. */
@@ -105,8 +107,19 @@ export class Planning {
    * may ask for something else.
    */
   async #askAgain(progress: PlanProgress): Promise<void> {
-    const asks = (await progress.pending()).map((pending) => this.#askOf(pending, true));
-    await this.#askAll(asks, progress);
+    const open = (await progress.pending()).filter(({ request }) => !this.#done.has(request.id));
+    const asked: Pending[number][] = [];
+    for (const lane of ['push', 'copy'] as const) {
+      const requests = open.filter((one) => one.lane === lane).map(({ request }) => request);
+      if (requests.length === 0) continue;
+      // Before what they are rests of: that is asked for as a whole, where nothing of it is outstanding any more.
+      const rests = await this.#options.rests(requests);
+      for (const request of [...rests, ...requests]) asked.push({ request, lane });
+    }
+    await this.#askAll(
+      asked.map((pending) => this.#askOf(pending, true)),
+      progress,
+    );
   }
 
   #askOf(pending: Pending[number], again = false): Ask {

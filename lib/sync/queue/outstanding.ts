@@ -134,6 +134,26 @@ export class Outstanding {
     });
   }
 
+  /** Rests of these requests that a run's plan has noted, and that are not parked: whether they were sent, nobody knows. */
+  async restsOf(
+    requests: readonly CopyRequest[],
+    { run, plan }: { readonly run: string; readonly plan: string },
+  ): Promise<CopyRequest[]> {
+    const rests: CopyRequest[] = [];
+    await forEachOf(this.#state.list(prefix), marksAtOnce, async ({ key }) => {
+      const mark = (await this.#read(key))?.mark;
+      if (mark?.plan !== plan || mark.waiters[0]?.run !== run || mark.parkedBy !== undefined) return;
+      for (const request of requests) {
+        const rest = restOf(
+          request,
+          request.tags.filter(({ target }) => mark.tags.includes(target)),
+        );
+        if (rest.id === mark.id) rests.push(rest);
+      }
+    });
+    return rests;
+  }
+
   /** The request has ended: all who wait for it are told, and then it may be asked for again. */
   async end(request: CopyRequest, tell: Tell): Promise<void> {
     const told = await this.#tellOwn(request, tell);

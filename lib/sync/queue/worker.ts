@@ -97,6 +97,7 @@ export class Worker {
       stop: deadline(this.#options.deadlineMs),
       onEvent: this.#eventsOf(request, operation, tally),
       ask: (copy, lane, again) => this.#settlement.ask(copy, lane, { plan: id, again }),
+      rests: (copies) => this.#options.outstanding.restsOf(copies, { run, plan: id }),
       send: (plan, delaySeconds) => queues.send(lanes.plan, plan, { delaySeconds }),
       park: (plan, until, found) =>
         this.#settlement.park(plan, 'plan', scattered(until), limited, found, tally),

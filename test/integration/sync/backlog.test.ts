@@ -185,6 +185,28 @@ describe('a plan whose send got no answer, when it comes again,', () => {
     expect(app.reportOf(run)?.totals).toMatchObject({ tags: 2, failed: 0 });
   });
 
+  it('sends also what was a rest of it, for a run that has joined that', async () => {
+    app = await startApp({ rules: rule });
+    await push({ '1.0': content, '1.1': content });
+    const byHand = (run: string, tags: string[]) =>
+      app.engine().dispatcher.start(run, 'manual', { ...asked, tags });
+    await byHand('one', ['1.0']);
+    await planned();
+    const [first] = taken();
+    await byHand('both', ['1.0', '1.1']);
+    const [plan] = taken();
+    const send = vi.spyOn(app.queues, 'send').mockRejectedValue(away);
+    await expect(carryOut(plan === undefined ? [] : [plan])).rejects.toThrow('no answer');
+    send.mockRestore();
+    await byHand('joins', ['1.0', '1.1']);
+    await planned();
+    await carryOut([...(first === undefined ? [] : [first]), ...(plan === undefined ? [] : [plan])]);
+    await app.deliver();
+    expect(app.digestAt('1.1')).toBe(digest);
+    for (const run of ['both', 'joins'])
+      expect(app.reportOf(run)?.totals).toMatchObject({ tags: 2, failed: 0 });
+  });
+
   it('sends it for a run that has joined it, though it needs it no more itself', async () => {
     const { plan } = await unsent({ '1.0': content });
     const joined = await app.schedule();

@@ -243,6 +243,7 @@ class Delivery {
       stop: this.stop.signal,
       onEvent: () => {},
       ask: async (copy) => this.#ask(copy),
+      rests: async () => [],
       send: async (plan) => void this.later.push(plan),
       park: async (plan) => void this.later.push(plan),
     });
