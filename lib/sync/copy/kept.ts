@@ -24,7 +24,7 @@ export async function whyKept(
   if (there === undefined) return 'gone at the target already';
   const put = await facts.mirroredAs(source.name, target.name, tag.target);
   if (put?.digest !== there.digest || put.from !== tag.source)
-    return 'what it is now did not come from this source';
+    return 'the rule did not put there what it is now';
   if (await isAboutSomething(there.digest, target, signal))
     return 'it is about a manifest that is still there';
   if ((await source.resolve(tag.source, { signal })) !== undefined) return 'the source has it again';
