@@ -28,14 +28,14 @@ export interface ClientOptions {
  */
 export class Clients {
   readonly #options: ClientOptions;
-  readonly #entries: DockerEntries;
+  /** Read where a registry has no login of its own. */
+  #entries: DockerEntries | undefined;
   readonly #registries = new ByLogin<Registry>();
   readonly #hubs = new ByLogin<DockerHub>();
   readonly #acrs = new ByLogin<Acr>();
 
   constructor(options: ClientOptions) {
     this.#options = options;
-    this.#entries = new DockerEntries(options.env);
   }
 
   source(rules: Rules, repository: RepositoryName, observer: Observer): Source {
@@ -92,7 +92,9 @@ export class Clients {
   }
 
   #entryOf(settings: RegistrySettings, { host, path }: RepositoryName): string {
-    return hasLogin(settings) ? '' : (this.#entries.nameFor(host, path) ?? '');
+    if (hasLogin(settings)) return '';
+    this.#entries ??= new DockerEntries(this.#options.env);
+    return this.#entries.nameFor(host, path) ?? '';
   }
 
   #transportFor(settings: RegistrySettings, repository: RepositoryName) {

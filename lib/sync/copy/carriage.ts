@@ -10,7 +10,7 @@ import type { Line, SyncOutcome } from '../runs/report.ts';
 import type { TagTest } from '../select/pattern.ts';
 import { judgeAge, matchesNames } from '../select/select.ts';
 import { type Cargo, deriveCargo } from './cargo.ts';
-import { type Derived, digestIn, type Facts } from './facts.ts';
+import { type Derived, digestIn, type Facts, type Remembered } from './facts.ts';
 import { type GraphCopier, knownFromPresent, nothingDerived, type Passage, passageOf } from './graph.ts';
 import type { Hold, TagLocks } from './locks.ts';
 import { type CopyResult, isRetryable, lockedReason, outcomeOf, type TagPair } from './outcome.ts';
@@ -58,6 +58,7 @@ export class Carriage {
   readonly #equal = new Set<TagPair>();
   /** Tags that have their line. */
   readonly #settled = new Set<TagPair>();
+  readonly #memory = new Map<Digest, Promise<Remembered | undefined>>();
   /** What platforms make of the source, where it gets no tag. */
   #derived: Digest | undefined;
   #retry: unknown;
@@ -102,8 +103,11 @@ export class Carriage {
     const { source, target } = this.#sides;
     const looks: Look[] = [];
     const signal = this.#work.stop;
+    const { digest, tags } = this.#request;
+    if (digest !== undefined && tags.some((pair) => this.#isFoundByDigest(pair)))
+      this.#derived = digestIn(await this.#remembered(digest));
     await forEachOf(this.#request.tags.entries(), 8, async ([index, pair]) => {
-      const there = target.resolve(await this.#placeOf(pair), { signal });
+      const there = target.resolve(targetReference(pair, this.#request, this.#derived), { signal });
       // What was said late about a digest concerns the target, whether the source still has it or not.
       const isAtTarget = this.#request.reason === lateReferrers && pair.source === '';
       const asked = isAtTarget ? there : source.resolve(sourceReference(pair, this.#request), { signal });
@@ -113,13 +117,18 @@ export class Carriage {
     return looks;
   }
 
-  /** Where the target has it, or is to have it: what gets no tag there is found by its own digest, which platforms change. */
-  async #placeOf(pair: TagPair): Promise<string> {
-    const { digest } = this.#request;
-    if (pair.target === '' && digest !== undefined && this.#derives(pair)) {
-      this.#derived = digestIn((await this.#facts.derived(this.#rule.platforms, digest)).get(digest));
-    }
-    return targetReference(pair, this.#request, this.#derived);
+  /** What gets no tag at the target is found there by its own digest, which platforms change. */
+  #isFoundByDigest(pair: TagPair): boolean {
+    return pair.target === '' && this.#derives(pair);
+  }
+
+  /** What is remembered of a digest and the rule's platforms; many tags may be of it. */
+  #remembered(digest: Digest): Promise<Remembered | undefined> {
+    const known =
+      this.#memory.get(digest) ??
+      this.#facts.derived(this.#rule.platforms, digest).then((derived) => derived.get(digest));
+    this.#memory.set(digest, known);
+    return known;
   }
 
   /** What is asked for late by its digest is a child that is at the target as it is. */
@@ -192,7 +201,7 @@ export class Carriage {
   async #expected(from: Descriptor, pair: TagPair): Promise<Derived | undefined> {
     if (!this.#derives(pair)) return from.digest;
     const { platforms } = this.#rule;
-    const derived = (await this.#facts.derived(platforms, from.digest)).get(from.digest);
+    const derived = await this.#remembered(from.digest);
     if (derived === 'failed') throw await this.#facts.whyNotDerived(platforms, from.digest);
     return derived;
   }
@@ -289,8 +298,7 @@ export class Carriage {
 
   /** What gets no tag is looked for once more where it was not known what platforms make of it. */
   async #lookedAgain(looks: readonly Look[], { descriptor: { digest } }: Manifest): Promise<readonly Look[]> {
-    if (!looks.some(({ pair }) => pair.target === '' && this.#derives(pair))) return looks;
-    if (this.#derived === digest) return looks;
+    if (this.#derived === digest || !looks.some(({ pair }) => this.#isFoundByDigest(pair))) return looks;
     this.#derived = digest;
     const to = await this.#sides.target.resolve(digest, { signal: this.#work.stop });
     return looks.map((look) => ({ ...look, to }));

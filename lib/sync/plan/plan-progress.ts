@@ -7,7 +7,7 @@ import * as z from 'zod';
 import { codeOf, HubferryError } from '../../errors.ts';
 import type { DocumentStore, Lease } from '../../storage/ports.ts';
 import { forEachOf } from '../concurrency.ts';
-import { copyRequestSchema } from '../request.ts';
+import { type CopyRequest, copyRequestSchema } from '../request.ts';
 import type { Opened } from '../runs/parts.ts';
 import { parseStored } from '../stored.ts';
 import { type Listable, Listing } from './listing.ts';
@@ -18,9 +18,7 @@ const leaseSeconds = 60;
 const renewEveryMs = 20_000;
 const documentsAtOnce = 16;
 
-const pendingSchema = z.array(z.object({ request: copyRequestSchema, lane: z.enum(['push', 'copy']) }));
-/** Requests that are about to be asked for. */
-export type Pending = z.infer<typeof pendingSchema>;
+const pendingSchema = z.array(copyRequestSchema);
 
 const sentSchema = z.object({ asked: z.array(z.string()), opened: z.array(z.custom<Opened>()) });
 /** Requests that were asked for, and what the run waits for instead. */
@@ -110,12 +108,12 @@ export class PlanProgress {
   }
 
   /** Notes a batch before any of it is asked for: whether it was sent, nobody else may know. */
-  notePending(requests: Pending): Promise<void> {
+  notePending(requests: readonly CopyRequest[]): Promise<void> {
     return this.#put(`${this.key}/pending`, requests);
   }
 
   /** The last batch that was noted before. */
-  async pending(): Promise<Pending> {
+  async pending(): Promise<readonly CopyRequest[]> {
     const key = `${this.key}/pending`;
     const document = this.#saved.has(key) ? await this.#store.get(key) : undefined;
     return (document && parseStored(document.bytes, pendingSchema)) ?? [];

@@ -18,7 +18,7 @@ import { idFrom } from '../select/names.ts';
 import { forRepository, isNamespace } from '../select/namespace.ts';
 import type { Core } from './core.ts';
 import { finalOutcomes, type Plan, requestsOf } from './fan-out.ts';
-import { type Pending, PlanProgress, type Sent } from './plan-progress.ts';
+import { PlanProgress, type Sent } from './plan-progress.ts';
 import type { PlanInput } from './planner.ts';
 import { claimsOn, isShared, selectedIn } from './rivals.ts';
 import { RunClaims } from './run-claims.ts';
@@ -37,11 +37,7 @@ export interface PlanningOptions {
   readonly stop: AbortSignal;
   readonly onEvent: OnEvent;
   /** Sends a copy request, or joins the one that is outstanding; `again` what may have been sent before. */
-  readonly ask: (
-    request: CopyRequest,
-    lane: PlanRequest['lane'],
-    again: boolean,
-  ) => Promise<readonly Opened[]>;
+  readonly ask: (request: CopyRequest, again: boolean) => Promise<readonly Opened[]>;
   /** What was noted as rests of these requests before. */
   readonly rests: (requests: readonly CopyRequest[]) => Promise<readonly CopyRequest[]>;
   /** Sends a plan request, after so many seconds. */
@@ -107,24 +103,18 @@ export class Planning {
    * may ask for something else.
    */
   async #askAgain(progress: PlanProgress): Promise<void> {
-    const open = (await progress.pending()).filter(({ request }) => !this.#done.has(request.id));
-    const asked: Pending[number][] = [];
-    for (const lane of ['push', 'copy'] as const) {
-      const requests = open.filter((one) => one.lane === lane).map(({ request }) => request);
-      if (requests.length === 0) continue;
-      // Before what they are rests of: that is asked for as a whole, where nothing of it is outstanding any more.
-      const rests = await this.#options.rests(requests);
-      for (const request of [...rests, ...requests]) asked.push({ request, lane });
-    }
+    const open = (await progress.pending()).filter(({ id }) => !this.#done.has(id));
+    if (open.length === 0) return;
+    // Rests before what they are rests of: that is asked for as a whole, where nothing of it is outstanding any more.
+    const requests = [...(await this.#options.rests(open)), ...open];
     await this.#askAll(
-      asked.map((pending) => this.#askOf(pending, true)),
+      requests.map((request) => this.#askOf(request, true)),
       progress,
     );
   }
 
-  #askOf(pending: Pending[number], again = false): Ask {
-    const { request, lane } = pending;
-    return { id: request.id, pending, ask: () => this.#options.ask(request, lane, again) };
+  #askOf(request: CopyRequest, again = false): Ask {
+    return { id: request.id, request, ask: () => this.#options.ask(request, again) };
   }
 
   /** @returns what has it go on: at once, or when the registries that asked to come back later may be asked again */
@@ -292,18 +282,17 @@ export class Planning {
       `${kind}-${idFrom(rule.name, target.name, digest, ...tags)}`;
     for (const { request } of requestsOf(plan, { base, idOf })) {
       const isPushed = push !== undefined && request.tags.some((tag) => tag.source === push.tag);
-      const goesFirst = isPushed || lane === 'push';
       // A copy of the same has an end of its own.
-      const id = goesFirst ? request.id.replace(/^(copy|delete)-/, `${beforeOthers}-`) : request.id;
-      const asked = { ...request, id, ...(isPushed && { pushedAt: push.pushedAt }) };
-      yield this.#askOf({ request: asked, lane: goesFirst ? 'push' : lane });
+      const id =
+        isPushed || lane === 'push' ? request.id.replace(/^(copy|delete)-/, `${beforeOthers}-`) : request.id;
+      yield this.#askOf({ ...request, id, ...(isPushed && { pushedAt: push.pushedAt }) });
     }
   }
 
   /** Asks for everything once; for the last batch of a message that broke off once more. */
   async #askAll(asks: Iterable<Ask>, progress: PlanProgress): Promise<void> {
     for (const group of groupsOf(asks, batchSize)) {
-      const pending = group.filter(({ id }) => !this.#done.has(id)).flatMap((ask) => ask.pending ?? []);
+      const pending = group.filter(({ id }) => !this.#done.has(id)).flatMap(({ request }) => request ?? []);
       if (pending.length > 0) await progress.notePending(pending);
       const sent = { asked: [] as string[], opened: [] as Opened[] };
       let whole = false;
@@ -355,7 +344,7 @@ export class Planning {
 interface Ask {
   readonly id: string;
   /** Absent for a plan request, which is the same however often it is sent. */
-  readonly pending?: Pending[number];
+  readonly request?: CopyRequest;
   readonly ask: () => Promise<readonly Opened[]>;
 }
 

@@ -144,10 +144,7 @@ export class Outstanding {
       const mark = (await this.#read(key))?.mark;
       if (mark?.plan !== plan || mark.waiters[0]?.run !== run || mark.parkedBy !== undefined) return;
       for (const request of requests) {
-        const rest = restOf(
-          request,
-          request.tags.filter(({ target }) => mark.tags.includes(target)),
-        );
+        const rest = restOf(request, split(request, mark)[0]);
         if (rest.id === mark.id) rests.push(rest);
       }
     });
@@ -212,10 +209,8 @@ export class Outstanding {
     const before = Date.now() - olderThanMs;
     for await (const { key, modifiedAt } of this.#state.list(prefix)) {
       if (modifiedAt >= before) continue;
-      const found = await this.#read(key);
-      const believed = found?.mark && (await this.#believed(found.mark));
-      if (found !== undefined && believed === undefined)
-        await this.#state.delete(key, { ifMatch: found.etag });
+      const { believed, etag } = await this.#look(key);
+      if (etag !== undefined && believed === undefined) await this.#state.delete(key, { ifMatch: etag });
     }
   }
 
@@ -225,13 +220,10 @@ export class Outstanding {
     plan: string | undefined,
   ): Promise<{ request: CopyRequest; rest: CopyRequest | undefined } | undefined> {
     for (const key of [keyOf(request), keyWithTags(request)]) {
-      const found = await this.#read(key);
-      const believed = found?.mark && (await this.#believed(found.mark));
+      const { believed } = await this.#look(key);
       if (believed === undefined || believed.parked !== undefined) continue;
-      const { id, tags, waiters, plan: by } = believed.mark;
-      const [own = [], others = []] = [true, false].map((is) =>
-        request.tags.filter(({ target }) => tags.includes(target) === is),
-      );
+      const { id, waiters, plan: by } = believed.mark;
+      const [own, others] = split(request, believed.mark);
       if (by !== plan || waiters[0]?.run !== request.run || own.length === 0) continue;
       const rest = others.length === 0 ? undefined : restOf(request, others);
       return { request: { ...request, id, tags: own }, rest };
@@ -255,30 +247,29 @@ export class Outstanding {
   /** Undefined where nothing is outstanding there. */
   async #joinAt(key: string, request: CopyRequest, joins = join): Promise<Claimed | undefined> {
     for (;;) {
-      const found = await this.#read(key);
-      const believed = found?.mark && (await this.#believed(found.mark));
+      const { believed, etag } = await this.#look(key);
       if (believed === undefined) return undefined;
       const { mark, claim } = joins(request, believed);
-      if (mark === believed.mark || (await this.#write(key, mark, found?.etag))) return claim;
+      if (mark === believed.mark || (await this.#write(key, mark, etag))) return claim;
     }
   }
 
   async #claimAt(key: string, request: CopyRequest, { joins = join, plan }: Claiming): Promise<Claimed> {
     for (;;) {
-      const found = await this.#read(key);
-      const believed = found?.mark && (await this.#believed(found.mark));
-      if (believed === undefined) {
-        const own = { ...markOf(request, found?.mark), plan };
-        if (await this.#write(key, own, found?.etag)) return { sends: [request], joins: [] };
-      } else if (believed.parked === undefined && isOfPlan(believed.mark, request, plan)) {
-        // A plan, or an end, that came twice: whether its first delivery sent it, nobody knows. What is parked was sent.
-        return { sends: [request], joins: [] };
-      } else {
-        const joined = joins(request, believed);
-        if (joined.mark === believed.mark || (await this.#write(key, joined.mark, found?.etag)))
-          return joined.claim;
-      }
+      const { mark: there, believed, etag } = await this.#look(key);
+      const { mark, claim } =
+        believed === undefined
+          ? { mark: { ...markOf(request, there), plan }, claim: { sends: [request], joins: [] } }
+          : joins(request, believed);
+      if (mark === believed?.mark || (await this.#write(key, mark, etag))) return claim;
     }
+  }
+
+  /** What is noted there, and what of it is believed. Without an etag where there is nothing. */
+  async #look(key: string): Promise<Partial<{ mark: Mark; believed: Believed; etag: string }>> {
+    const { mark, etag } = (await this.#read(key)) ?? {};
+    const believed = mark && (await this.#believed(mark));
+    return { ...(mark && { mark }), ...(believed && { believed }), ...(etag !== undefined && { etag }) };
   }
 
   /** A mark whose request is there still, as far as can be known. */
@@ -372,19 +363,22 @@ function joinWhole(request: CopyRequest, believed: Believed): Joining {
 }
 
 function join(request: CopyRequest, { mark, parked }: Believed): Joining {
-  const [covered, others] = [true, false].map((is) =>
-    request.tags.filter(({ target }) => mark.tags.includes(target) === is),
-  );
-  const rest = others?.length ? restOf(request, others) : undefined;
-  if (!covered?.length) return { mark, claim: { sends: [], joins: [], rest } };
+  const [covered, others] = split(request, mark);
+  const rest = others.length > 0 ? restOf(request, others) : undefined;
+  if (covered.length === 0) return { mark, claim: { sends: [], joins: [], rest } };
   const { run, id } = request;
   const waits = mark.waiters.some((waiter) => nameOf(waiter) === nameOf(request));
   const joined = waits ? mark : { ...mark, waiters: [...mark.waiters, { run, id }] };
   return { mark: joined, claim: { sends: [], joins: [{ id, tags: covered, parked }], rest } };
 }
 
-function isOfPlan(mark: Mark, { id, run }: CopyRequest, plan: string | undefined): boolean {
-  return mark.id === id && mark.waiters[0]?.run === run && mark.plan === plan;
+/** The tags of a request that a mark is about, and the others. */
+function split(request: CopyRequest, mark: Mark): [CopyRequest['tags'], CopyRequest['tags']] {
+  const { true: covered = [], false: others = [] } = Object.groupBy(
+    request.tags,
+    ({ target }) => `${mark.tags.includes(target)}`,
+  );
+  return [covered, others];
 }
 
 function covers({ tags }: Mark, request: CopyRequest): boolean {

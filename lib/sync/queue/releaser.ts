@@ -112,8 +112,7 @@ export class Releaser {
   async #sendLost({ queue, message }: Sent): Promise<void> {
     const request = copyRequestSchema.safeParse(message).data;
     if (request?.reason !== moved) return this.#options.queues.send(queue, message);
-    const lane = queue === lanes.push ? 'push' : 'copy';
-    await this.#settlement.sendFollowUp(request, lane);
+    await this.#settlement.sendFollowUp(request);
   }
 
   async #releaseParked(due: readonly Parking[], signal: AbortSignal): Promise<void> {

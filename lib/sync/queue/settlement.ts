@@ -8,7 +8,7 @@ import type { RequestQueues } from '../../storage/ports.ts';
 import type { CopyRequest, PlanRequest } from '../request.ts';
 import type { Announce, RunBook } from '../runs/book.ts';
 import type { OnEvent } from '../runs/events.ts';
-import { type Lane, lanes, type ParkingLot, paused } from '../runs/parked.ts';
+import { type Lane, laneOf, lanes, type ParkingLot, paused } from '../runs/parked.ts';
 import { costOf, type Found, linesOf, type Opened, openedBy, type Part } from '../runs/parts.ts';
 import type { Line, SyncOutcome } from '../runs/report.ts';
 import { noTransfer, Tally } from '../runs/tally.ts';
@@ -33,17 +33,17 @@ export class Settlement {
   }
 
   /** Sends what nobody else has asked for; what somebody has ends in this run too. */
-  async ask(request: CopyRequest, lane: Lane, asking: Asking): Promise<Opened[]> {
+  async ask(request: CopyRequest, asking: Asking): Promise<Opened[]> {
     const { sends, joins } = await this.#options.outstanding.claim(request, asking);
-    await this.#send({ sends, joins }, request, lane);
+    await this.#send({ sends, joins }, request);
     return [...sends, ...joins].map(({ id, tags }) => openedBy({ ...request, id, tags }));
   }
 
-  async #send({ sends, joins }: Claim, request: CopyRequest, lane: Lane): Promise<void> {
+  async #send({ sends, joins }: Claim, request: CopyRequest): Promise<void> {
     const { outstanding, queues } = this.#options;
     for (const one of sends) {
       try {
-        await queues.send(lanes[lane], one);
+        await queues.send(lanes[laneOf(one)], one);
       } catch (error) {
         if (isRefusal(error)) await outstanding.withdraw(one);
         throw error;
@@ -60,8 +60,8 @@ export class Settlement {
   }
 
   /** What follows another request: it waits for nobody else's unless that one is for all its tags. */
-  async sendFollowUp(request: CopyRequest, lane: Lane): Promise<void> {
-    await this.#send(await this.#options.outstanding.claimWhole(request), request, lane);
+  async sendFollowUp(request: CopyRequest): Promise<void> {
+    await this.#send(await this.#options.outstanding.claimWhole(request), request);
   }
 
   /** The same request once more, as a message of its own: no delivery of this one is burned. What was done so far is noted. */
@@ -120,7 +120,7 @@ export class Settlement {
       const sends = [{ queue: lanes[lane], message: next }];
       await teller.tell(waiter, { ...part, opened: [openedBy(next)], sends });
       // A run may wait under several names.
-      if (!followed.has(waiter.run)) await this.sendFollowUp(next, lane);
+      if (!followed.has(waiter.run)) await this.sendFollowUp(next);
       followed.add(waiter.run);
     });
     if (!teller.isCounted() && isNews(part)) await tellUntold(this.#options.book, request, part);

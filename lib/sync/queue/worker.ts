@@ -96,7 +96,7 @@ export class Worker {
       tally,
       stop: deadline(this.#options.deadlineMs),
       onEvent: this.#eventsOf(request, operation, tally),
-      ask: (copy, lane, again) => this.#settlement.ask(copy, lane, { plan: id, again }),
+      ask: (copy, again) => this.#settlement.ask(copy, { plan: id, again }),
       rests: (copies) => this.#options.outstanding.restsOf(copies, { run, plan: id }),
       send: (plan, delaySeconds) => queues.send(lanes.plan, plan, { delaySeconds }),
       park: (plan, until, found) =>

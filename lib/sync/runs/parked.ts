@@ -1,7 +1,13 @@
 /** Requests that wait for a later time. They wait in storage, never in a queue: the scaler counts invisible messages too. */
 import * as z from 'zod';
 import type { DocumentStore, Queue, StoredName } from '../../storage/ports.ts';
-import { type CopyRequest, copyRequestSchema, type PlanRequest, planRequestSchema } from '../request.ts';
+import {
+  type CopyRequest,
+  copyRequestSchema,
+  goesFirst,
+  type PlanRequest,
+  planRequestSchema,
+} from '../request.ts';
 import { parseStored } from '../stored.ts';
 
 /** Which queue a request came from and goes back to. */
@@ -11,6 +17,11 @@ export const lanes = {
   copy: 'copy-requests',
 } as const satisfies Record<string, Queue>;
 export type Lane = keyof typeof lanes;
+
+/** Where a request that is made here is sent. */
+export function laneOf(request: CopyRequest): Lane {
+  return goesFirst(request) ? 'push' : 'copy';
+}
 
 /** Why something is parked. */
 export const limited = 'rate limit';
